@@ -1,0 +1,1 @@
+"""Telnyx, spoken to: webhooks in, API requests out, errors classified."""

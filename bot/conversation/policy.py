@@ -1,0 +1,61 @@
+"""The rules that have figures: how long, how many, how often."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from bot.conversation.state import Alphabet, CodeFormat
+
+if TYPE_CHECKING:
+    from bot.conversation.state import Ledger
+
+FIRST_LOCK = timedelta(minutes=15)
+LONGEST_LOCK = timedelta(hours=24)
+REFUSAL = timedelta(hours=1)
+"""How long NOT ME keeps new codes from a phone."""
+COURTESY_SILENCE = timedelta(hours=1)
+HINTS_IN_A_ROW = 3
+ANSWERS_IN_A_ROW = 10
+"""HELP and STATUS are answered more patiently than what was not understood, but not for ever."""
+_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator has chosen.
+
+    `code_lifetime` ≤ 1 hour by the settings, 10 minutes by NIST SP 800-63B-4 §3.1.3.2. `attempts`
+    are wrong guesses a code takes; `codes_per_hour` and `codes_per_day` are code texts to a phone.
+    """
+
+    code_format: CodeFormat = field(default_factory=lambda: CodeFormat(6, Alphabet.DIGITS))
+    code_lifetime: timedelta = timedelta(minutes=10)
+    attempts: int = 5
+    resend_cooldown: timedelta = timedelta(seconds=30)
+    codes_per_hour: int = 5
+    codes_per_day: int = 10
+    app_name: str = "Textproof"
+    support_contact: str = ""
+
+    def next_code_at(self, ledger: Ledger) -> datetime | None:
+        """Tell from when a further code may be texted; None means at once."""
+        times = ledger.code_times
+        waits = [ledger.refused_until]
+        if len(times) >= self.codes_per_hour:
+            waits.append(times[-self.codes_per_hour] + _HOUR)
+        if len(times) >= self.codes_per_day:
+            waits.append(times[-self.codes_per_day] + _DAY)
+        return max((wait for wait in waits if wait is not None), default=None)
+
+
+def code_times_with(times: tuple[datetime, ...], now: datetime) -> tuple[datetime, ...]:
+    """Add a code text sent at `now`, and forget those of more than a day ago."""
+    return (*(time for time in times if time > now - _DAY), now)
+
+
+def lock_length(locks: int) -> timedelta:
+    """Tell how long the lock after `locks` earlier ones lasts: doubling (RFC 4226 §7.3)."""
+    doublings = min(locks, 10)  # far beyond LONGEST_LOCK, and safely short of overflow
+    return min(FIRST_LOCK * (1 << doublings), LONGEST_LOCK)

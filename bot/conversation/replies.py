@@ -1,0 +1,120 @@
+r"""Every text the bot sends: short, kind, and saying what to do next.
+
+Each fits one segment of 160 GSM-7 characters (3GPP TS 23.038) with its longest values, so it
+costs one message and arrives whole; `~ ^ | \ { } [ ] €` count double there and are avoided.
+The code stands alone between spaces or stops, so that phones can offer to fill it in.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+CODE_PLACEHOLDER = "{code}"
+"""Stands for the code in a stored text; the sender puts the code in its place."""
+
+SEGMENT = 160
+APP_NAME_LONGEST = 24
+SUPPORT_CONTACT_LONGEST = 40
+
+GSM7_BASIC = frozenset(
+    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
+    "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
+)
+"""The characters that cost one place each in a GSM-7 text (3GPP TS 23.038 §6.2.1)."""
+
+
+_LONGEST_IN_MINUTES = 120
+
+
+class Reply(StrEnum):
+    """What a text to a person is about."""
+
+    CODE = "code"
+    WRONG = "wrong"
+    MISTYPED = "mistyped"
+    EXPIRED = "expired"
+    NO_CODE = "no_code"
+    LOCKED = "locked"
+    SUCCESS = "success"
+    WAIT = "wait"
+    STATUS = "status"
+    STATUS_QUEUED = "status_queued"
+    STATUS_SENT = "status_sent"
+    STATUS_VERIFIED = "status_verified"
+    STATUS_LOCKED = "status_locked"
+    HELP = "help"
+    HINT = "hint"
+    HINT_CODE = "hint_code"
+    NOT_ME = "not_me"
+    STOPPED = "stopped"
+    WELCOME = "welcome"
+
+
+_TEXTS: dict[Reply, str] = {
+    Reply.CODE: "{app} code: {code}. Reply with it within {wait}. Not you? Reply NOT ME.",
+    Reply.WRONG: "That code is not right, {tries} left. Please check it and reply again,"
+    " or text RESEND to get it once more.",
+    Reply.MISTYPED: "A code has {length} {symbols}. Please check it and reply with just the code,"
+    " or text RESEND to get it once more.",
+    Reply.EXPIRED: "That code has expired. Text VERIFY to get a new one.",
+    Reply.NO_CODE: "No code is waiting for you here. Text VERIFY to get one.",
+    Reply.LOCKED: "Too many wrong codes. Please wait {wait}, then text VERIFY for a new code.",
+    Reply.SUCCESS: "{app}: thank you, this number is verified. There is nothing more to do.",
+    Reply.WAIT: "{app}: no more codes to this number for now."
+    " Please wait {wait}, then text VERIFY.",
+    Reply.STATUS: "{app}: this number is not confirmed and no code is waiting."
+    " Text VERIFY to get one.",
+    Reply.STATUS_QUEUED: "{app}: your code is on its way. It works for {wait}, {tries} left.",
+    Reply.STATUS_SENT: "{app}: your code was sent. It works for {wait}, {tries} left."
+    " Reply with it, or text RESEND.",
+    Reply.STATUS_VERIFIED: "{app}: this number is verified since {since}.",
+    Reply.STATUS_LOCKED: "{app}: too many wrong codes. Please wait {wait}, then text VERIFY.",
+    Reply.HELP: "{app}: text VERIFY, then reply with the code to confirm your number.{support}"
+    " Text STOP to opt out.",
+    Reply.HINT: "Hi, this is {app}. Text VERIFY to confirm your number, or HELP for help.",
+    Reply.HINT_CODE: "Please reply with just the code we sent you,"
+    " or text RESEND to get it once more.",
+    Reply.NOT_ME: "{app}: thank you. No code works or goes to this number for {wait}."
+    " If it was you after all, text VERIFY then.",
+    Reply.STOPPED: "{app}: you are opted out and get no more texts from here."
+    " Text START to come back.",
+    Reply.WELCOME: "{app}: welcome back. Text VERIFY to confirm your number, or HELP for help.",
+}
+
+
+def compose(  # noqa: PLR0913 - each value is named at the call, and each text takes its own few
+    reply: Reply,
+    *,
+    app: str,
+    support: str,
+    code_length: int,
+    hexadecimal: bool,
+    wait: timedelta,
+    tries: int,
+    since: datetime | None,
+) -> str:
+    """Write a reply; its code stays `CODE_PLACEHOLDER`, so that no code is ever stored."""
+    return _TEXTS[reply].format(
+        app=app,
+        code=CODE_PLACEHOLDER,
+        support=f" Questions: {support}." if support else "",
+        length=code_length,
+        symbols="characters, 0-9 and A-F" if hexadecimal else "digits",
+        wait=duration(wait),
+        tries="1 try" if tries == 1 else f"{tries} tries",
+        since=f"{since:%d %b %Y, %H:%M} UTC" if since else "",
+    )
+
+
+def duration(length: timedelta) -> str:
+    """Say how long, as people do: in minutes up to two hours, then in hours; rounded up."""
+    minutes = max(1, -(-int(length.total_seconds()) // 60))
+    if minutes == 1:
+        return "1 minute"
+    if minutes <= _LONGEST_IN_MINUTES:
+        return f"{minutes} minutes"
+    return f"{-(-minutes // 60)} hours"

@@ -1,0 +1,102 @@
+"""What is known of a person between two texts: values only, decided on by the machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class State(StrEnum):
+    """Where a conversation stands."""
+
+    IDLE = "idle"
+    AWAITING_CODE = "awaiting_code"
+    VERIFIED = "verified"
+    LOCKED = "locked"
+    OPTED_OUT = "opted_out"
+
+
+class Alphabet(StrEnum):
+    """What a code is made of."""
+
+    DIGITS = "digits"
+    HEX = "hex"
+
+
+@dataclass(frozen=True, slots=True)
+class CodeFormat:
+    """The shape of a code: how many characters of which alphabet."""
+
+    length: int
+    alphabet: Alphabet
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One issued code. The code itself is derived when needed and never kept.
+
+    A token works once, from `issued_at` until before `expires_at`, and not after `ended_at`
+    (NIST SP 800-63B-4 §3.1.3.2). `guesses` counts every comparison made against it.
+    `sent` says whether a text with the code has been accepted by the carrier.
+    """
+
+    id: str
+    key_id: str
+    format: CodeFormat
+    issued_at: datetime
+    expires_at: datetime
+    resend_after: datetime
+    guesses: int = 0
+    used_at: datetime | None = None
+    ended_at: datetime | None = None
+    sent: bool = False
+
+    def works_at(self, now: datetime) -> bool:
+        """Tell whether the token may still be guessed; one from the future has expired."""
+        unspent = self.used_at is None and self.ended_at is None
+        return unspent and self.issued_at <= now < self.expires_at
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What one phone has spent, whichever bot number it texted and however many codes it had.
+
+    `wrong_guesses` counts since the last success or lock, `locks` since the last success
+    (NIST SP 800-63B-4 §3.2.2: a new code must not reset the count). `code_times` are the code
+    texts of the last day. `told_until` is the end of a wait the person has been told of.
+    """
+
+    wrong_guesses: int = 0
+    locks: int = 0
+    locked_until: datetime | None = None
+    refused_until: datetime | None = None
+    told_until: datetime | None = None
+    code_times: tuple[datetime, ...] = ()
+
+    def locked_at(self, now: datetime) -> bool:
+        """Tell whether a lock runs at `now`."""
+        return self.locked_until is not None and now < self.locked_until
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """One person's number and one of the bot's, both E.164, and where they stand.
+
+    `verified_at` is a fact beside the state: asking anew never erases it. `token` is the latest
+    one issued, live or not. `hints` and `answers` count texts of courtesy since `courtesy_at`.
+    """
+
+    bot_number: str
+    phone: str
+    state: State = State.IDLE
+    verified_at: datetime | None = None
+    token: Token | None = None
+    opted_out_at: datetime | None = None
+    opt_out_wording: str | None = None
+    hints: int = 0
+    answers: int = 0
+    courtesy_at: datetime | None = None

@@ -1,0 +1,1 @@
+"""The shell: each module one loop with one job."""

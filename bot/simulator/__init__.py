@@ -1,0 +1,1 @@
+"""A pretend Telnyx and the phones behind it, all on loopback."""

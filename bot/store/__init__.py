@@ -1,0 +1,1 @@
+"""What is remembered: tables, and one module per thing stored."""
