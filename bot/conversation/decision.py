@@ -51,9 +51,9 @@ class Shape(StrEnum):
 class Answered(StrEnum):
     """A keyword that the carrier has answered by itself, so that we stay silent."""
 
-    STOP = "STOP"
-    START = "START"
-    HELP = "HELP"
+    STOP = "stop"
+    START = "start"
+    OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ class _Turn:
                 return Event.STOPPED_AT_CARRIER
             case Answered.START:
                 return Event.STARTED_AT_CARRIER
-            case Answered.HELP:
+            case Answered.OTHER:
                 return Event.ANSWERED
         return self._perceive_text(happened.shape, understand(happened.text, self._code_format()))
 

@@ -40,7 +40,7 @@ class Event(StrEnum):
     STOP = "STOP"
     CHATTER = "anything else"
     NOT_FOR_US = "a reaction or a group message"
-    ANSWERED = "HELP, answered by the carrier"
+    ANSWERED = "HELP or other, answered by the carrier"
     STARTED_AT_CARRIER = "START, answered by the carrier"
     STOPPED_AT_CARRIER = "STOP, answered by the carrier"
     CODE_EXPIRED = "the code expires"

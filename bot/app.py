@@ -1,0 +1,185 @@
+"""The composition root: where everything is introduced to everything else."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+from aiohttp import web
+
+from bot.carrier.webhooks import Verifier
+from bot.conversation.codes import Keyring
+from bot.conversation.policy import Policy
+from bot.conversation.state import CodeFormat
+from bot.services.inbox import Inbox
+from bot.services.janitor import Janitor
+from bot.services.sender import Sender
+from bot.services.turns import Rules
+from bot.store import schema
+from bot.store.database import Database, UnavailableError
+from bot.web import routes
+from bot.web.health import Readiness
+from bot.web.webhook import Webhook
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine, Mapping
+    from typing import Any
+
+    from bot.carrier.client import Carrier
+    from bot.services.clock import Clock
+    from bot.settings import Settings
+    from bot.web.health import Check
+
+_SHUTDOWN_WITHIN = 6.0
+
+_log = structlog.get_logger(__name__)
+
+
+class SchemaError(Exception):
+    """The database's schema is not this version's; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A bot at work: what its front door, its simulator and its tests may touch."""
+
+    database: Database
+    url: str | None
+    sender: Sender | None
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, clock: Clock, *, with_web: bool, with_work: bool
+) -> AsyncIterator[Running]:
+    """Run the parts asked for until the block ends; then let what is on its way arrive.
+
+    `with_web` is the web server with the inbox, `with_work` the sender and the janitor. Raises
+    SchemaError where `bot migrate` is to be run first, UnavailableError where the database
+    cannot be reached.
+    """
+    rules = _rules(settings)
+    async with AsyncExitStack() as stack:
+        database = Database(settings.database_url)
+        stack.push_async_callback(database.close)
+        await _prepare_schema(database)
+        sender = _start_work(stack, settings, database, rules, clock) if with_work else None
+        url = None
+        if with_web:
+            inbox = Inbox(database, rules, clock, sender.wake if sender else lambda: None)
+            _start(stack, "inbox", inbox.run())
+            webhook = Webhook(
+                Verifier(settings.telnyx_public_key), inbox, settings.from_number, clock
+            )
+            checks = _checks(database, inbox, sender)
+            url = await _listen(stack, routes.build(webhook, Readiness(checks)), settings)
+        yield Running(database, url, sender)
+
+
+def _rules(settings: Settings) -> Rules:
+    policy = Policy(
+        code_format=CodeFormat(settings.token_length, settings.token_alphabet),
+        code_lifetime=timedelta(seconds=settings.token_ttl),
+        attempts=settings.token_attempts,
+        resend_cooldown=timedelta(seconds=settings.resend_cooldown),
+        codes_per_hour=settings.codes_per_hour,
+        codes_per_day=settings.codes_per_day,
+        app_name=settings.app_name,
+        support_contact=settings.support_contact,
+    )
+    return Rules(policy, Keyring([secret.get_secret_value() for secret in settings.secret_key]))
+
+
+async def _prepare_schema(database: Database) -> None:
+    """Migrate SQLite, whose only user we are; on PostgreSQL that is a step of the deploy."""
+    if database.url.get_backend_name() == "sqlite":
+        await schema.migrate(database.url)
+    elif not await database.read(schema.is_current):
+        raise SchemaError("the database has not this version's schema; run: bot migrate")
+
+
+def _start_work(
+    stack: AsyncExitStack, settings: Settings, database: Database, rules: Rules, clock: Clock
+) -> Sender:
+    sender = Sender(database, lambda: _carrier(settings), rules, clock, settings.send_rate_account)
+    _start(stack, "janitor", Janitor(database, clock).run())
+    task = _start(stack, "sender", sender.run())
+
+    async def stop_sending() -> None:
+        sender.stop()
+        await asyncio.wait([task])
+
+    stack.push_async_callback(stop_sending)
+    return sender
+
+
+@asynccontextmanager
+async def _carrier(settings: Settings) -> AsyncIterator[Carrier]:
+    """Open the way to Telnyx, warm.
+
+    The SDK's import takes a second and its first use another; in a thread, the loop goes on.
+    """
+    client = await asyncio.to_thread(importlib.import_module, "bot.carrier.client")
+    carrier: Carrier = client.Carrier(
+        settings.telnyx_api_key.get_secret_value(), settings.telnyx_base_url
+    )
+    try:
+        await asyncio.to_thread(carrier.warm)
+        yield carrier
+    finally:
+        await carrier.close()
+
+
+def _start(stack: AsyncExitStack, name: str, loop: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Start a loop, to be cancelled when the stack unwinds."""
+    task = asyncio.create_task(loop, name=name)
+
+    def report(ended: asyncio.Task[None]) -> None:
+        if not ended.cancelled() and ended.exception() is not None:
+            _log.critical("loop died; restart the bot", loop=name, exc_info=ended.exception())
+
+    async def cancel() -> None:
+        task.cancel()
+        await asyncio.wait([task])
+
+    task.add_done_callback(report)
+    stack.push_async_callback(cancel)
+    return task
+
+
+def _checks(database: Database, inbox: Inbox, sender: Sender | None) -> Mapping[str, Check]:
+    async def schema_current() -> bool:
+        try:
+            return await database.read(schema.is_current)
+        except UnavailableError:
+            return False
+
+    async def writer_alive() -> bool:
+        return inbox.alive
+
+    async def sender_running() -> bool:
+        return sender is not None and sender.alive
+
+    checks = {"database": schema_current, "writer": writer_alive}
+    return checks if sender is None else checks | {"sender": sender_running}
+
+
+async def _listen(stack: AsyncExitStack, application: web.Application, settings: Settings) -> str:
+    runner = web.AppRunner(
+        application,
+        access_log=None,
+        shutdown_timeout=_SHUTDOWN_WITHIN,
+        # The signature is over the bytes as they came.
+        auto_decompress=False,
+    )
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    site = web.TCPSite(runner, settings.host, settings.port)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    return f"http://{host}:{port}"

@@ -1,0 +1,60 @@
+"""Sending through the Telnyx SDK, on its aiohttp transport.
+
+Importing the SDK costs a second and 60 MiB, so only what sends imports this module's client.
+"""
+
+from __future__ import annotations
+
+from telnyx import APIError, APIStatusError, AsyncTelnyx, DefaultAioHttpClient
+
+from bot.carrier.errors import Accepted, Later, Outcome, classify
+
+REQUEST_WITHIN = 10.0
+"""Seconds one API request may take: well under the lease of a claimed text."""
+
+
+class Carrier:
+    """Telnyx's messaging API, as far as a text needs it."""
+
+    def __init__(self, api_key: str, base_url: str | None = None) -> None:
+        self._client = AsyncTelnyx(
+            api_key=api_key,
+            base_url=base_url,
+            # The outbox retries, with the same idempotency key; two who retry can text twice.
+            max_retries=0,
+            timeout=REQUEST_WITHIN,
+            http_client=DefaultAioHttpClient(),
+        )
+
+    def warm(self) -> None:
+        """Do the SDK's lazy imports now (about a second), not during the first send."""
+        _ = self._client.messages
+
+    async def send(
+        self, *, key: str, bot_number: str, phone: str, text: str, retried: bool
+    ) -> Outcome:
+        """Ask Telnyx to send one text between two numbers (E.164), and say what came of it.
+
+        `key` is the idempotency key, the same at every try of a text; `retried` tells that an
+        earlier try may have succeeded. Raises nothing that a text may meet on its way.
+        """
+        try:
+            sent = await self._client.messages.send(
+                from_=bot_number, to=phone, text=text, idempotency_key=key
+            )
+        except APIStatusError as error:
+            return classify(error.status_code, error.body, error.response.headers, retried=retried)
+        except (APIError, ValueError) as error:
+            return Later(type(error).__name__)
+        # Behind a proxy a 2xx may hold anything; the SDK then returns what it got.
+        data = getattr(sent, "data", None)
+        carrier_id = getattr(data, "id", None)
+        return (
+            Accepted(carrier_id)
+            if isinstance(carrier_id, str) and carrier_id
+            else Later("no message id")
+        )
+
+    async def close(self) -> None:
+        """Close the connections to Telnyx."""
+        await self._client.close()

@@ -1,0 +1,113 @@
+"""What an answer of Telnyx's API means for a text: accepted, later, never, or hold everything.
+
+The HTTP status of one error varies, so Telnyx's own error code decides where there is one
+(Telnyx, "Messaging error codes").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+BLOCKED = "40300"
+"""The person has opted out at Telnyx."""
+
+_NEVER = frozenset(
+    {"40001", "40003", "40012", BLOCKED, "40301", "40302", "40309", "40310"}
+    | {"40312", "40314", "40316", "40317", "40322"}
+)
+_HOLD = frozenset(
+    {"10009", "10010", "40010", "40013", "40015", "40019", "40020"}
+    | {"40305", "40315", "40320", "40329", "40333"}
+)
+_LATER = frozenset({"10007", "10011", "10037", "40006", "40008", "40318"})
+_HOLD_STATUSES = frozenset({401, 403, 404})
+_LATER_STATUSES = frozenset({408, 409, 429})
+_UNPROCESSABLE = 422
+_SERVER_ERROR = 500
+_FAULT_LONGEST = 32
+_LONGEST_RETRY_AFTER = 300.0
+
+_ADVICE = {
+    "10009": "check TELNYX_API_KEY",
+    "10010": "check the permissions of TELNYX_API_KEY",
+    "40010": "register the number for 10DLC",
+    "40013": "check FROM_NUMBER",
+    "40305": "check FROM_NUMBER and its messaging profile",
+    "40333": "raise the profile's spend limit",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Telnyx has the text under this id; None where an earlier attempt was the accepted one."""
+
+    carrier_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Try again; not before `retry_after` seconds where Telnyx asked for that."""
+
+    fault: str
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Never:
+    """This text will not reach this person."""
+
+    fault: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A fault of the account: no text will leave until the operator has mended it."""
+
+    fault: str
+
+    @property
+    def advice(self) -> str:
+        """Say what the operator is to do."""
+        return _ADVICE.get(self.fault, "see the Telnyx portal and its error codes")
+
+
+Outcome = Accepted | Later | Never | Hold
+
+
+def classify(status: int, body: object, headers: Mapping[str, str], *, retried: bool) -> Outcome:
+    """Read an answer that is not a success; `retried` where the text may have left before."""
+    code = _error_code(body)
+    fault = code or f"HTTP {status}"
+    if code in _NEVER:
+        return Never(fault)
+    if code in _HOLD:
+        return Hold(fault)
+    if code in _LATER or status in _LATER_STATUSES or status >= _SERVER_ERROR:
+        return Later(fault, _retry_after(headers))
+    if status in _HOLD_STATUSES:
+        return Hold(fault)
+    if status == _UNPROCESSABLE and retried:
+        # A key that was used before: only a success is remembered, so an earlier attempt was one
+        # (Telnyx, "Idempotency").
+        return Accepted(None)
+    return Never(fault)
+
+
+def _error_code(body: object) -> str | None:
+    errors = body.get("errors") if isinstance(body, dict) else None
+    first = errors[0] if isinstance(errors, list) and errors else None
+    code = first.get("code") if isinstance(first, dict) else None
+    return str(code)[:_FAULT_LONGEST] if isinstance(code, (str, int)) else None
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Read Retry-After in seconds (RFC 9110 §10.2.3); a date there is not used by Telnyx."""
+    try:
+        seconds = float(headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return min(seconds, _LONGEST_RETRY_AFTER) if seconds > 0 else None

@@ -1,0 +1,227 @@
+"""Telnyx's webhooks: bytes and headers in, one typed event out, or one of two errors.
+
+Nothing is believed before its signature is checked. Telnyx's documentation of the events
+differs from what really arrives (unknown line types, missing fields), so only what is needed is
+read, and what is unusable is ignored instead of refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from nacl.exceptions import BadSignatureError
+from nacl.signing import VerifyKey
+
+from bot.conversation.decision import Answered, Said, Shape
+from bot.conversation.numbers import is_e164
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from datetime import datetime
+
+SIGNATURE_HEADER = "telnyx-signature-ed25519"
+TIMESTAMP_HEADER = "telnyx-timestamp"
+TOLERANCE = 300
+"""Seconds a signed timestamp may differ from our clock, either way."""
+
+_SIGNATURE_LENGTH = 64
+_TIMESTAMP = re.compile(r"\d{1,12}", re.ASCII)
+_ID = re.compile(r"[!-~]{1,128}", re.ASCII)
+_TEXT_LONGEST = 1600
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+class SignatureError(Exception):
+    """The request is not from Telnyx, or too old; the message says which, and no more."""
+
+
+class BodyError(Exception):
+    """The request is signed, but its body is not an event."""
+
+
+class Delivery(StrEnum):
+    """What became of a text that Telnyx had accepted."""
+
+    SENT = "sent"
+    UNCONFIRMED = "unconfirmed"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class InboundText:
+    """A person's text to one of the bot's numbers, both E.164; `key` names the text."""
+
+    key: str
+    phone: str
+    bot_number: str
+    said: Said
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryReport:
+    """News of a text of ours; `key` names the event, `fault` is Telnyx's error code."""
+
+    key: str
+    carrier_id: str
+    delivery: Delivery
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A genuine event that does not concern us."""
+
+    why: str
+
+
+Event = InboundText | DeliveryReport | Ignored
+
+# Telnyx adds statuses without notice; those not named here say nothing final.
+_DELIVERIES = {
+    "sent": Delivery.SENT,
+    "delivered": Delivery.DELIVERED,
+    "delivery_unconfirmed": Delivery.UNCONFIRMED,
+    "dlr_timeout": Delivery.UNCONFIRMED,
+    "sending_failed": Delivery.FAILED,
+    "delivery_failed": Delivery.FAILED,
+    "expired": Delivery.FAILED,
+    "gw_timeout": Delivery.FAILED,
+}
+
+
+_ANSWERS = {"STOP": Answered.STOP, "START": Answered.START}
+
+
+class Verifier:
+    """Telnyx's public keys: several while one replaces another."""
+
+    def __init__(self, public_keys: Sequence[bytes]) -> None:
+        self._keys = [VerifyKey(key) for key in public_keys]
+
+    def verify(
+        self, body: bytes, signatures: Sequence[str], timestamps: Sequence[str], now: datetime
+    ) -> None:
+        """Check the values of both headers, all that came, against the raw body.
+
+        Raises SignatureError. The signature is Ed25519 over `timestamp|body` (Telnyx, "Webhook
+        signing").
+        """
+        if len(signatures) != 1 or len(timestamps) != 1:
+            raise SignatureError("signature headers missing or repeated")
+        signature, timestamp = _signature(signatures[0]), timestamps[0]
+        if not _TIMESTAMP.fullmatch(timestamp):
+            raise SignatureError("timestamp is not in Unix seconds")
+        if abs(now.timestamp() - int(timestamp)) > TOLERANCE:
+            raise SignatureError("timestamp is more than 300 s from this machine's clock")
+        signed = timestamp.encode() + b"|" + body
+        if not any(_verifies(key, signed, signature) for key in self._keys):
+            raise SignatureError("signature is by none of the keys")
+
+
+def parse(body: bytes, bot_numbers: Collection[str]) -> Event:
+    """Read a genuine event, for a bot with these numbers (E.164).
+
+    Raises BodyError where the body is not a JSON object with an object `data`.
+    """
+    try:
+        envelope = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BodyError("the body is not JSON") from error
+    data = envelope.get("data") if isinstance(envelope, dict) else None
+    if not isinstance(data, dict):
+        raise BodyError("the body is not an object with an object `data`")
+    payload = _dict(data.get("payload"))
+    match data.get("event_type"):
+        case "message.received":
+            return _inbound_text(payload, bot_numbers)
+        case "message.sent" | "message.finalized":
+            return _delivery_report(data.get("id"), payload)
+        case _:
+            return Ignored("event type")
+
+
+def _inbound_text(payload: Mapping[str, Any], bot_numbers: Collection[str]) -> Event:
+    message_id = _id(payload.get("id"))
+    phone = _number(payload.get("from"))
+    recipients = [_number(recipient) for recipient in _list(payload.get("to"))]
+    others = [_number(other) for other in _list(payload.get("cc"))]
+    bot_number = next((number for number in recipients if number in bot_numbers), None)
+    media = _list(payload.get("media"))
+    text = payload.get("text")
+    if message_id is None:
+        return Ignored("message id")
+    if phone is None or phone in bot_numbers:
+        return Ignored("sender")
+    if bot_number is None:
+        return Ignored("recipient")
+    if not isinstance(text, str) and not media:
+        return Ignored("text")
+    in_group = len(recipients) + len(others) > 1
+    shape = Shape.GROUP if in_group else Shape.MEDIA if media else Shape.PLAIN
+    said = Said(_storable(text), shape, _answered(payload.get("autoresponse_type")))
+    return InboundText(f"message:{message_id}", phone, bot_number, said)
+
+
+def _delivery_report(event_id: object, payload: Mapping[str, Any]) -> Event:
+    name, carrier_id = _id(event_id), _id(payload.get("id"))
+    statuses = [_dict(recipient).get("status") for recipient in _list(payload.get("to"))]
+    delivery = next(
+        (_DELIVERIES[s] for s in statuses if isinstance(s, str) and s in _DELIVERIES), None
+    )
+    if name is None or carrier_id is None or delivery is None:
+        return Ignored("report")
+    codes = [_id(_dict(error).get("code")) for error in _list(payload.get("errors"))]
+    fault = next((code for code in codes if code), None)
+    return DeliveryReport(f"event:{name}", carrier_id, delivery, fault and fault[:64])
+
+
+def _signature(header: str) -> bytes:
+    try:
+        signature = base64.b64decode(header, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise SignatureError("signature is not base64") from error
+    if len(signature) != _SIGNATURE_LENGTH:
+        raise SignatureError("signature is not 64 bytes long")
+    return signature
+
+
+def _verifies(key: VerifyKey, signed: bytes, signature: bytes) -> bool:
+    try:
+        key.verify(signed, signature)
+    except BadSignatureError:
+        return False
+    return True
+
+
+def _answered(keyword: object) -> Answered | None:
+    if not isinstance(keyword, str) or not keyword:
+        return None
+    return _ANSWERS.get(keyword, Answered.OTHER)
+
+
+def _number(party: object) -> str | None:
+    number = _dict(party).get("phone_number")
+    return number if isinstance(number, str) and is_e164(number) else None
+
+
+def _id(value: object) -> str | None:
+    return value if isinstance(value, str) and _ID.fullmatch(value) else None
+
+
+def _storable(text: object) -> str:
+    return _UNSTORABLE.sub("", text)[:_TEXT_LONGEST] if isinstance(text, str) else ""
+
+
+def _dict(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> Sequence[Any]:
+    return value if isinstance(value, list) else []

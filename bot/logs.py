@@ -1,0 +1,83 @@
+"""What is logged, and what never is: no message of an exception, since it may quote data."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from structlog.typing import EventDict, Processor
+
+
+def configure(level: str, style: str) -> None:
+    """Log to standard error: our own at `level`, libraries at WARNING; `style` console or json.
+
+    Libraries are capped because aiosqlite and the SDK print parameters and texts at DEBUG.
+    """
+    shared: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _without_messages,
+    ]
+    renderer: Processor = (
+        structlog.processors.JSONRenderer(default=str)
+        if style == "json"
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("bot").setLevel(level.upper())
+    logging.captureWarnings(capture=True)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+
+
+def _without_messages(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Show where an exception came from and of what kind it is, but not what it says."""
+    raised = event.pop("exc_info", None)
+    if raised:
+        event["exception"] = "\n".join(_frames(_exception_of(raised)))
+    return event
+
+
+def _exception_of(raised: Any) -> BaseException | None:
+    if isinstance(raised, BaseException):
+        return raised
+    return raised[1] if isinstance(raised, tuple) else sys.exc_info()[1]
+
+
+def _frames(error: BaseException | None) -> list[str]:
+    lines: list[str] = []
+    while error is not None:
+        lines += [type(error).__qualname__, *_stack(error.__traceback__)]
+        error = error.__cause__ or error.__context__
+    return lines
+
+
+def _stack(trace: TracebackType | None) -> list[str]:
+    return [
+        f"  {frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(trace)
+    ]

@@ -1,0 +1,43 @@
+"""Time, as the process lives it and as the world has it."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where `now` comes from, always in UTC."""
+
+    def now(self) -> datetime:
+        """Return the time to decide by; it never runs backwards within a process."""
+
+    def wall(self) -> datetime:
+        """Return the world's time, to judge the timestamps of others by."""
+
+
+class SystemClock:
+    """The time since the process began, whatever the wall clock is set to meanwhile.
+
+    A wall clock that jumps would otherwise stretch a code's life or a lock.
+    """
+
+    def __init__(self) -> None:
+        self._began = datetime.now(UTC)
+        self._elapsed_then = _elapsed()
+
+    def now(self) -> datetime:
+        """Return the time to decide by."""
+        return self._began + timedelta(seconds=_elapsed() - self._elapsed_then)
+
+    def wall(self) -> datetime:
+        """Return the world's time."""
+        return datetime.now(UTC)
+
+
+def _elapsed() -> float:
+    """Count seconds that nobody can set; where the system can tell, its sleep included."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()

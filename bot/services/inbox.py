@@ -1,0 +1,170 @@
+"""Many waiting webhooks, one transaction: load, decide, save, queue the replies.
+
+A webhook is answered only after the commit that holds its event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from bot.carrier.errors import BLOCKED
+from bot.carrier.webhooks import DeliveryReport, InboundText
+from bot.conversation.decision import Blocked
+from bot.services.turns import take_turns
+from bot.store import conversations, outbox, received
+from bot.store.conversations import Key
+from bot.store.database import UnavailableError, UncertainCommitError
+from bot.store.models import OutboxState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+    from bot.services.clock import Clock
+    from bot.services.turns import Rules
+    from bot.store.database import Database
+
+ANSWER_WITHIN = 1.8
+"""Seconds from a webhook's arrival to the latest commit: Telnyx waits two."""
+_SECOND_COMMIT_WITHIN = 1.0
+_WAITING_MOST = 5000
+_BATCH_LARGEST = 200
+
+_log = structlog.get_logger(__name__)
+
+Event = InboundText | DeliveryReport
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    event: Event
+    deadline: float
+    done: asyncio.Future[None]
+
+    def accept(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+    def refuse(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+class Inbox:
+    """The one writer of what people text; `after_commit` is told of each commit."""
+
+    def __init__(
+        self, database: Database, rules: Rules, clock: Clock, after_commit: Callable[[], None]
+    ) -> None:
+        self._database = database
+        self._rules = rules
+        self._clock = clock
+        self._after_commit = after_commit
+        self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue(_WAITING_MOST)
+        self.alive = False
+
+    async def accept(self, event: Event) -> None:
+        """Return once the event is committed, or was before.
+
+        Raises UnavailableError where it is not, and then it never will be.
+        """
+        if not self.alive:
+            raise UnavailableError("the writer is not running")
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(event, loop.time() + ANSWER_WITHIN, loop.create_future())
+        try:
+            self._waiting.put_nowait(waiting)
+        except asyncio.QueueFull:
+            raise UnavailableError("too many webhooks wait") from None
+        await waiting.done
+
+    async def run(self) -> None:
+        """Serve batches until cancelled."""
+        self.alive = True
+        try:
+            while True:
+                await self._serve([await self._waiting.get(), *self._take(_BATCH_LARGEST - 1)])
+        finally:
+            self.alive = False
+            self._refuse(self._take(_WAITING_MOST), UnavailableError("the writer has stopped"))
+
+    def _take(self, most: int) -> list[_Waiting]:
+        """Take those that wait already, without waiting for more."""
+        count = min(most, self._waiting.qsize())
+        return [self._waiting.get_nowait() for _ in range(count)]
+
+    async def _serve(self, batch: Sequence[_Waiting]) -> None:
+        try:
+            await self._commit([waiting.event for waiting in batch], batch[0].deadline)
+        except UnavailableError as error:
+            # Those that wait would meet the same outage, each after a wait of its own.
+            refused = [*batch, *self._take(_WAITING_MOST)]
+            _log.warning("webhooks refused", count=len(refused), reason=str(error))
+            self._refuse(refused, error)
+        except asyncio.CancelledError:
+            self._refuse(batch, UnavailableError("the writer has stopped"))
+            raise
+        except Exception as error:  # noqa: BLE001 - one bad event must not end the writer
+            if len(batch) > 1:
+                for waiting in batch:
+                    await self._serve([waiting])
+                return
+            _log.exception("event failed", event_type=type(batch[0].event).__name__)
+            batch[0].refuse(UnavailableError(type(error).__name__))
+        else:
+            for waiting in batch:
+                waiting.accept()
+            self._after_commit()
+
+    async def _commit(self, events: Sequence[Event], deadline: float) -> None:
+        write = self._database.write
+        try:
+            await write(apply, events, self._clock.now(), self._rules, deadline=deadline)
+        except UncertainCommitError:
+            # Applied a second time an event changes nothing, so the answer is known afterwards.
+            again = asyncio.get_running_loop().time() + _SECOND_COMMIT_WITHIN
+            await write(apply, events, self._clock.now(), self._rules, deadline=again)
+
+    def _refuse(self, batch: Sequence[_Waiting], error: Exception) -> None:
+        for waiting in batch:
+            waiting.refuse(error)
+
+
+def apply(connection: Connection, events: Sequence[Event], now: datetime, rules: Rules) -> None:
+    """Apply events in the order given, each once however often it comes."""
+    fresh = received.first_seen(connection, {event.key for event in events}, now)
+    texts: list[InboundText] = []
+    reports: list[DeliveryReport] = []
+    for event in events:
+        if event.key in fresh:
+            fresh.remove(event.key)
+            texts.append(event) if isinstance(event, InboundText) else reports.append(event)
+    take_turns(
+        connection,
+        [(Key(text.phone, text.bot_number), text.said) for text in texts],
+        now,
+        rules,
+    )
+    take_turns(connection, _refusals(connection, reports, now), now, rules)
+
+
+def _refusals(
+    connection: Connection, reports: Sequence[DeliveryReport], now: datetime
+) -> list[tuple[Key, Blocked]]:
+    """Note the reports, and return whose phone they say is blocked.
+
+    They are noted in the order of their key, so that two transactions do not deadlock.
+    """
+    refusals = []
+    for report in sorted(reports, key=lambda report: report.carrier_id):
+        news = outbox.Report(report.carrier_id, OutboxState(report.delivery), report.fault)
+        conversation_id = outbox.report(connection, news, now)
+        if report.fault == BLOCKED and conversation_id is not None:
+            refusals.append((conversations.key_of(connection, conversation_id), Blocked(BLOCKED)))
+    return refusals

@@ -1,0 +1,252 @@
+"""From the outbox to the carrier: claim, send, settle; retry or give up; keep the pace.
+
+A text leaves at least once and, since Telnyx honours idempotency keys, at most once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol, TypeVarTuple
+
+import structlog
+
+from bot.carrier.errors import BLOCKED, Accepted, Hold, Later, Never, Outcome
+from bot.conversation.decision import Blocked
+from bot.conversation.numbers import masked
+from bot.conversation.replies import CODE_PLACEHOLDER
+from bot.services.turns import take_turns
+from bot.store import outbox
+from bot.store.conversations import Key
+from bot.store.database import UnavailableError
+from bot.store.models import OutboxState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+    from bot.services.clock import Clock
+    from bot.services.turns import Rules
+    from bot.store.database import Database
+    from bot.store.outbox import Claimed
+
+Ts = TypeVarTuple("Ts")
+
+POLL = 1.0
+"""Seconds between looks into the outbox when nobody has told of a commit."""
+HOLD = timedelta(seconds=60)
+"""How long all sending pauses after a fault of the account, until the next probe."""
+DRAIN_WITHIN = 6.0
+"""Seconds that texts on their way get to arrive when the process is to end."""
+_SLOTS = 20
+_BACKOFF = (1, 3, 9, 30)
+_JITTER = 0.2
+_SETTLE_RETRIES = (0.2, 1.0, 3.0, 9.0)
+
+_log = structlog.get_logger(__name__)
+
+
+class Transport(Protocol):
+    """What can send one text."""
+
+    async def send(
+        self, *, key: str, bot_number: str, phone: str, text: str, retried: bool
+    ) -> Outcome:
+        """Send a text and say what came of it."""
+
+
+class Pacer:
+    """Spreads turns evenly, `rate` a second; 0 lets every turn come at once."""
+
+    def __init__(self, rate: float) -> None:
+        self._interval = 1 / rate if rate else 0.0
+        self._next = 0.0
+
+    async def turn(self) -> None:
+        """Wait for the next turn."""
+        now = asyncio.get_running_loop().time()
+        at = max(now, self._next)
+        self._next = at + self._interval
+        if at > now:
+            await asyncio.sleep(at - now)
+
+
+class Sender:
+    """Sends what is queued, until `stop`; `wake` tells it that something was."""
+
+    def __init__(
+        self,
+        database: Database,
+        open_transport: Callable[[], AbstractAsyncContextManager[Transport]],
+        rules: Rules,
+        clock: Clock,
+        rate: float,
+    ) -> None:
+        self._database = database
+        self._open_transport = open_transport
+        self._rules = rules
+        self._clock = clock
+        self._pacer = Pacer(rate)
+        self._woken = asyncio.Event()
+        self._stopping = False
+        self._claiming = False
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._held_until: datetime | None = None
+        self.alive = False
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether no text is being claimed or on its way at this moment."""
+        return not self._in_flight and not self._claiming
+
+    def wake(self) -> None:
+        """Look into the outbox now."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """Claim nothing more; `run` ends when what is on its way has arrived."""
+        self._stopping = True
+        self.wake()
+
+    async def run(self) -> None:
+        """Send until stopped, from when the transport is open."""
+        async with self._open_transport() as transport:
+            self.alive = True
+            try:
+                while not self._stopping:
+                    self._woken.clear()
+                    full = await self._claim_and_send(transport)
+                    if not full and not await self._told_within(POLL):
+                        await self._wait_until_due()
+            finally:
+                self.alive = False
+                await self._drain()
+
+    async def _claim_and_send(self, transport: Transport) -> bool:
+        """Fill the free slots; tell whether there may be more to claim at once."""
+        slots = self._free_slots()
+        if not slots:
+            return False
+        self._claiming = True
+        try:
+            claims = await self._database.write(outbox.claim, slots, self._clock.now())
+        except UnavailableError as error:
+            _log.warning("outbox out of reach", reason=str(error))
+            return False
+        finally:
+            self._claiming = False
+        for claimed in claims:
+            task = asyncio.create_task(self._deliver(transport, claimed))
+            self._in_flight.add(task)
+            task.add_done_callback(self._landed)
+        return len(claims) == slots and not self._held_until
+
+    def _free_slots(self) -> int:
+        """Tell how many texts may be claimed; after a fault of the account one, as a probe."""
+        if self._held_until is None:
+            return _SLOTS - len(self._in_flight)
+        return int(not self._in_flight and self._clock.now() >= self._held_until)
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        self._in_flight.discard(task)
+        self.wake()
+        if not task.cancelled() and task.exception() is not None:
+            # Its lease will end, and it is tried again.
+            _log.error("sending failed", exc_info=task.exception())
+
+    async def _told_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._woken.wait(), seconds)
+        return self._woken.is_set()
+
+    async def _wait_until_due(self) -> None:
+        """Look, without the write lock, until something is due or somebody tells of it."""
+        while not self._woken.is_set():
+            with contextlib.suppress(UnavailableError):
+                if await self._database.read(outbox.any_due, self._clock.now()):
+                    return
+            await self._told_within(POLL)
+
+    async def _deliver(self, transport: Transport, claimed: Claimed) -> None:
+        await self._pacer.turn()
+        text = self._text(claimed)
+        if text is None or self._clock.now() >= claimed.send_by:
+            fault = "code gone" if text is None else "too late"
+            await self._settle(outbox.settle_never, claimed, fault, OutboxState.DROPPED)
+            return
+        outcome = await transport.send(
+            key=claimed.key,
+            bot_number=claimed.bot_number,
+            phone=claimed.phone,
+            text=text,
+            retried=claimed.attempts > 1,
+        )
+        await self._conclude(claimed, outcome)
+
+    def _text(self, claimed: Claimed) -> str | None:
+        """Put the code in its place; None where it cannot be derived any more."""
+        if CODE_PLACEHOLDER not in claimed.body:
+            return claimed.body
+        keyring, token = self._rules.keyring, claimed.token
+        if token is None or token.key_id not in keyring:
+            return None
+        code = keyring.code(token, claimed.bot_number, claimed.phone)
+        return claimed.body.replace(CODE_PLACEHOLDER, code)
+
+    async def _conclude(self, claimed: Claimed, outcome: Outcome) -> None:
+        now = self._clock.now()
+        log = _log.bind(phone=masked(claimed.phone), outbox_id=claimed.id)
+        match outcome:
+            case Accepted(carrier_id):
+                self._held_until = None
+                log.info("text accepted", carrier_id=carrier_id)
+                await self._settle(outbox.settle_accepted, claimed.id, carrier_id, now)
+            case Later(fault):
+                due_at = now + self._backoff(claimed.attempts, outcome.retry_after)
+                log.warning("text will be tried again", fault=fault, due_at=due_at.isoformat())
+                await self._settle(outbox.settle_later, claimed, due_at, fault)
+            case Never(fault):
+                self._held_until = None
+                log.warning("text given up", fault=fault)
+                await self._settle(_settle_refused, claimed, fault, now, self._rules)
+            case Hold(fault):
+                self._held_until = now + HOLD
+                log.error("sending paused", fault=fault, advice=outcome.advice, probe_in=HOLD)
+                await self._settle(outbox.settle_later, claimed, now, fault)
+
+    async def _settle(self, work: Callable[[Connection, *Ts], None], *args: *Ts) -> None:
+        """Write down what came of a text; where the database cannot, its lease will end."""
+        for wait in _SETTLE_RETRIES:
+            try:
+                await self._database.write(work, *args)
+            except UnavailableError as error:
+                _log.warning("outbox out of reach", reason=str(error))
+                await asyncio.sleep(wait)
+            else:
+                return
+
+    def _backoff(self, attempts: int, retry_after: float | None) -> timedelta:
+        wait = _BACKOFF[min(attempts, len(_BACKOFF)) - 1]
+        jittered = wait * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
+        return timedelta(seconds=max(jittered, retry_after or 0))
+
+    async def _drain(self) -> None:
+        if self._in_flight:
+            _, late = await asyncio.wait(self._in_flight, timeout=DRAIN_WITHIN)
+            for task in late:
+                task.cancel()
+
+
+def _settle_refused(
+    connection: Connection, claimed: Claimed, fault: str, now: datetime, rules: Rules
+) -> None:
+    """Give a text up; where the carrier says the person has opted out, so they have."""
+    if fault == BLOCKED:
+        person = Key(claimed.phone, claimed.bot_number)
+        take_turns(connection, [(person, Blocked(fault))], now, rules)
+    outbox.settle_never(connection, claimed, fault)

@@ -1,0 +1,229 @@
+"""The environment (and `.env`), read once; every mistake reported together.
+
+Each field's description says what is expected, and is what a mistake is answered with.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import phonenumbers
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from bot.conversation.numbers import is_e164
+from bot.conversation.replies import APP_NAME_LONGEST, GSM7_BASIC, SUPPORT_CONTACT_LONGEST
+from bot.conversation.state import Alphabet
+
+if TYPE_CHECKING:
+    from typing import Self
+
+_PUBLIC_KEY_LENGTH = 32
+_SECRET_SHORTEST = 32
+_DIGITS_LONGEST = 10
+
+
+class SettingsError(Exception):
+    """Some settings are missing or wrong; the message has a line for each, and no secret."""
+
+
+def _split(value: object) -> object:
+    """Take a comma-separated list apart."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _public_key(value: object) -> object:
+    if isinstance(value, bytes):
+        return value
+    try:
+        key = base64.b64decode(str(value), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("not base64") from None
+    if len(key) != _PUBLIC_KEY_LENGTH:
+        raise ValueError("not 32 bytes")
+    return key
+
+
+def _secret(value: SecretStr) -> SecretStr:
+    if len(value.get_secret_value()) < _SECRET_SHORTEST:
+        raise ValueError("too short")
+    return value
+
+
+def _number(value: str) -> str:
+    if not is_e164(value):
+        raise ValueError("not E.164")
+    return value
+
+
+def _country_code(value: str) -> str:
+    code = value.removeprefix("+")
+    known = (
+        code.isascii()
+        and code.isdecimal()
+        and int(code) in phonenumbers.COUNTRY_CODE_TO_REGION_CODE
+    )
+    if not known:
+        raise ValueError("unknown")
+    return f"+{int(code)}"
+
+
+def _one_segment(value: str) -> str:
+    if not GSM7_BASIC.issuperset(value) or "\n" in value or "\r" in value:
+        raise ValueError("characters")
+    return value
+
+
+def _web_address(value: str) -> str:
+    if not value.startswith(("https://", "http://")):
+        raise ValueError("not a web address")
+    return value.rstrip("/")
+
+
+def _database_url(value: object) -> URL:
+    if isinstance(value, URL):
+        return value
+    try:
+        url = make_url(str(value))
+    except ArgumentError:
+        raise ValueError("not a URL") from None
+    if url.drivername in ("postgres", "postgresql", "postgresql+asyncpg"):
+        return _for_asyncpg(url)
+    if url.drivername == "sqlite+aiosqlite" and url.database not in (None, "", ":memory:"):
+        return url
+    raise ValueError("unknown database")
+
+
+def _for_asyncpg(url: URL) -> URL:
+    """Name the driver; what libpq calls `sslmode` asyncpg calls `ssl`."""
+    query = {("ssl" if name == "sslmode" else name): value for name, value in url.query.items()}
+    return url.set(drivername="postgresql+asyncpg", query=query)
+
+
+Listed = (NoDecode, BeforeValidator(_split), Field(min_length=1))
+PublicKey = Annotated[bytes, BeforeValidator(_public_key)]
+Secret = Annotated[SecretStr, AfterValidator(_secret)]
+Number = Annotated[str, AfterValidator(_number)]
+CountryCode = Annotated[str, AfterValidator(_country_code)]
+
+
+class _Environment(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+        arbitrary_types_allowed=True,
+        frozen=True,
+    )
+
+    @classmethod
+    def read(cls) -> Self:
+        """Read the environment; raises SettingsError, which names every mistake."""
+        try:
+            return cls()
+        except ValidationError as error:
+            raise SettingsError(cls._explain(error)) from None
+
+    @classmethod
+    def _explain(cls, error: ValidationError) -> str:
+        """Say for each variable what is expected, never what was found."""
+        problems: dict[str, str] = {}
+        for mistake in error.errors(include_input=False, include_context=False, include_url=False):
+            name = str(mistake["loc"][0])
+            what = "is missing; expected" if mistake["type"] == "missing" else "is wrong; expected"
+            field = next(field for key, field in cls.model_fields.items() if name.lower() == key)
+            problems[name.upper()] = f"{name.upper()} {what} {field.description}"
+        return "\n".join(problems.values())
+
+
+class DatabaseSettings(_Environment):
+    """What every command needs: the database, how numbers are read, how to log."""
+
+    database_url: Annotated[URL, NoDecode, BeforeValidator(_database_url)] = Field(
+        default="sqlite+aiosqlite:///bot.db",
+        validate_default=True,
+        description="sqlite+aiosqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME",
+    )
+    country_code: CountryCode = Field(
+        default="+1",
+        description="a country's calling code, like +1: how a number typed without one is read",
+    )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], BeforeValidator(lambda v: str(v).lower())
+    ] = Field(default="info", description="debug, info, warning or error")
+    log_format: Literal["console", "json"] = Field(default="console", description="console or json")
+
+
+class Settings(DatabaseSettings):
+    """All that `bot serve` and `bot work` need."""
+
+    telnyx_api_key: SecretStr = Field(min_length=1, description="an API key from the Telnyx portal")
+    telnyx_public_key: Annotated[tuple[PublicKey, ...], *Listed] = Field(
+        description="the public key from the Telnyx portal (base64 of 32 bytes);"
+        " several, comma-separated, while one replaces another",
+    )
+    telnyx_base_url: Annotated[str, AfterValidator(_web_address)] = Field(
+        default="https://api.telnyx.com/v2", description="the web address of Telnyx's API"
+    )
+    from_number: Annotated[tuple[Number, ...], *Listed] = Field(
+        description="the bot's numbers in E.164, like +13125550100, comma-separated;"
+        " the first is the default",
+    )
+    secret_key: Annotated[tuple[Secret, ...], *Listed] = Field(
+        description="a random text of at least 32 characters that only the bot knows;"
+        " several, comma-separated, while one replaces another: the first signs",
+    )
+    host: str = Field(default="0.0.0.0", description="the address to listen on")  # noqa: S104
+    port: int = Field(default=8080, ge=0, le=65535, description="a port from 0 to 65535")
+    token_alphabet: Alphabet = Field(default=Alphabet.DIGITS, description="digits or hex")
+    token_length: int = Field(
+        default=6,
+        ge=4,
+        le=64,
+        description="4 to 10 characters, with TOKEN_ALPHABET=hex up to 64",
+    )
+    token_ttl: int = Field(default=600, ge=1, le=3600, description="1 to 3600 seconds")
+    token_attempts: int = Field(default=5, ge=1, le=10, description="1 to 10 wrong guesses")
+    resend_cooldown: int = Field(
+        default=30, ge=0, le=3600, description="0 to 3600 seconds; 0 turns it off"
+    )
+    codes_per_hour: int = Field(default=5, ge=1, le=100, description="1 to 100 codes")
+    codes_per_day: int = Field(default=10, ge=1, le=100, description="1 to 100 codes")
+    app_name: Annotated[str, AfterValidator(_one_segment)] = Field(
+        default="Textproof",
+        min_length=1,
+        max_length=APP_NAME_LONGEST,
+        description=f"at most {APP_NAME_LONGEST} characters that every phone can show"
+        " (letters, digits, simple punctuation), so that a text costs one segment",
+    )
+    support_contact: Annotated[str, AfterValidator(_one_segment)] = Field(
+        default="",
+        max_length=SUPPORT_CONTACT_LONGEST,
+        description=f"at most {SUPPORT_CONTACT_LONGEST} characters that every phone can show:"
+        " an address, a number or a site, named in HELP",
+    )
+    send_rate_account: float = Field(
+        default=50, ge=0, le=10000, description="texts a second, Telnyx's limit being 50; 0 = off"
+    )
+
+    @field_validator("token_length")
+    @classmethod
+    def _fits_the_alphabet(cls, value: int, info: ValidationInfo[Any]) -> int:
+        if info.data.get("token_alphabet") is Alphabet.DIGITS and value > _DIGITS_LONGEST:
+            raise ValueError("too long for digits")
+        return value

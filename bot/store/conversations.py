@@ -1,0 +1,127 @@
+"""Conversations and, with each, the latest token."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import bindparam, exists, func, select, tuple_, update
+
+from bot.conversation.state import Conversation, State
+from bot.store import tokens
+from bot.store.database import insert_missing
+from bot.store.models import ConversationRow, OutboxRow, OutboxState, TokenRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from sqlalchemy import Connection, Row
+
+_CONVERSATIONS = ConversationRow.__table__
+_TOKENS = TokenRow.__table__
+_OUTBOX = OutboxRow.__table__
+_FACTS = (
+    "state",
+    "verified_at",
+    "opted_out_at",
+    "opt_out_wording",
+    "hints",
+    "answers",
+    "courtesy_at",
+)
+_LEFT_US = (
+    OutboxState.ACCEPTED,
+    OutboxState.SENT,
+    OutboxState.UNCONFIRMED,
+    OutboxState.DELIVERED,
+)
+
+
+class Key(NamedTuple):
+    """What names a conversation: the person's number and the bot's, both E.164."""
+
+    phone: str
+    bot_number: str
+
+
+class Known(NamedTuple):
+    """A conversation and the id of its row."""
+
+    id: int
+    conversation: Conversation
+
+
+def open_all(connection: Connection, keys: Iterable[Key]) -> dict[Key, Known]:
+    """Read conversations, making those that are missing; hold their phones' ledgers before."""
+    ordered = sorted(set(keys))
+    insert_missing(
+        connection,
+        _CONVERSATIONS,
+        [key._asdict() | {"state": State.IDLE, "hints": 0, "answers": 0} for key in ordered],
+    )
+    wanted = tuple_(_CONVERSATIONS.c.phone, _CONVERSATIONS.c.bot_number).in_(ordered)
+    rows = connection.execute(_SELECT.where(wanted))
+    return {Key(row.phone, row.bot_number): _known(row) for row in rows}
+
+
+def find(connection: Connection, phone: str) -> list[Known]:
+    """Read every conversation of a phone (E.164), the most lately opened last."""
+    rows = connection.execute(
+        _SELECT.where(_CONVERSATIONS.c.phone == phone).order_by(_CONVERSATIONS.c.id)
+    )
+    return [_known(row) for row in rows]
+
+
+def counts(connection: Connection) -> tuple[int, dict[State, int]]:
+    """Count the conversations that were verified at some time, and all by state."""
+    verified = select(func.count()).where(_CONVERSATIONS.c.verified_at.is_not(None))
+    by_state = select(_CONVERSATIONS.c.state, func.count()).group_by(_CONVERSATIONS.c.state)
+    states = {row[0]: row[1] for row in connection.execute(by_state)}
+    return connection.scalar(verified) or 0, states
+
+
+def key_of(connection: Connection, conversation_id: int) -> Key:
+    """Name the conversation of a row."""
+    row = connection.execute(
+        select(_CONVERSATIONS.c.phone, _CONVERSATIONS.c.bot_number).where(
+            _CONVERSATIONS.c.id == conversation_id
+        )
+    ).one()
+    return Key(row.phone, row.bot_number)
+
+
+def save(connection: Connection, conversations: Mapping[int, Conversation]) -> None:
+    """Write changed conversations back, all in one statement."""
+    if conversations:
+        connection.execute(
+            update(_CONVERSATIONS).where(_CONVERSATIONS.c.id == bindparam("of")),
+            [
+                {"of": row_id, "token_id": conversation.token.id if conversation.token else None}
+                | {fact: getattr(conversation, fact) for fact in _FACTS}
+                for row_id, conversation in conversations.items()
+            ],
+        )
+
+
+_WAS_SENT = (
+    exists()
+    .where(_OUTBOX.c.token_id == _TOKENS.c.id, _OUTBOX.c.state.in_(_LEFT_US))
+    .label("token_sent")
+)
+_SELECT = select(
+    _CONVERSATIONS,
+    *tokens.COLUMNS,
+    _WAS_SENT,
+).outerjoin(_TOKENS, _TOKENS.c.id == _CONVERSATIONS.c.token_id)
+
+
+def _known(row: Row[Any]) -> Known:
+    known = row.key_id is not None
+    token = tokens.from_row(row, row.token_id, sent=bool(row.token_sent)) if known else None
+    conversation = Conversation(
+        bot_number=row.bot_number,
+        phone=row.phone,
+        token=token,
+        **{fact: getattr(row, fact) for fact in _FACTS},
+    )
+    return Known(row.id, conversation)

@@ -1,0 +1,58 @@
+"""The ledger of each phone. Its row is the lock: who holds it decides for the phone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import bindparam, select, update
+
+from bot.conversation.state import Ledger
+from bot.store.database import insert_missing
+from bot.store.models import LedgerRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from sqlalchemy import Connection
+
+_LEDGERS = LedgerRow.__table__
+_FACTS = (
+    "wrong_guesses",
+    "locks",
+    "locked_until",
+    "refused_until",
+    "told_until",
+    "code_times",
+)
+
+
+def lock(connection: Connection, phones: Iterable[str]) -> dict[str, Ledger]:
+    """Take and read the ledgers of `phones` (E.164), making those that are missing.
+
+    Rows are made and locked in the order of their key, so that two transactions that want the
+    same phones wait for each other and do not deadlock.
+    """
+    ordered = sorted(set(phones))
+    missing = [
+        {"phone": phone, "wrong_guesses": 0, "locks": 0, "code_times": ()} for phone in ordered
+    ]
+    insert_missing(connection, _LEDGERS, missing)
+    rows = connection.execute(
+        select(_LEDGERS)
+        .where(_LEDGERS.c.phone.in_(ordered))
+        .order_by(_LEDGERS.c.phone)
+        .with_for_update()
+    )
+    return {row.phone: Ledger(**{fact: getattr(row, fact) for fact in _FACTS}) for row in rows}
+
+
+def save(connection: Connection, ledgers: Mapping[str, Ledger]) -> None:
+    """Write changed ledgers back, all in one statement."""
+    if ledgers:
+        connection.execute(
+            update(_LEDGERS).where(_LEDGERS.c.phone == bindparam("of")),
+            [
+                {"of": phone} | {fact: getattr(ledger, fact) for fact in _FACTS}
+                for phone, ledger in ledgers.items()
+            ],
+        )

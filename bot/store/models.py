@@ -1,0 +1,243 @@
+"""The tables. Times are timezone-aware UTC, numbers E.164, states short strings."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Enum,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from bot.conversation.replies import Reply
+from bot.conversation.state import Alphabet, State
+
+if TYPE_CHECKING:
+    from sqlalchemy import Dialect
+
+ID_LONGEST = 128
+"""The longest id of the carrier's that is kept."""
+
+
+class OutboxState(StrEnum):
+    """How far a text to a person has come. All but `queued` are settled by us."""
+
+    QUEUED = "queued"
+    ACCEPTED = "accepted"
+    SENT = "sent"
+    UNCONFIRMED = "unconfirmed"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    DROPPED = "dropped"
+    CANCELLED = "cancelled"
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC. SQLite keeps no zone, so it is put back on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a naive time (ValueError): it would be somebody's local one."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a naive datetime was to be stored; give it a timezone")
+        moment = value.astimezone(UTC)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        """Return an aware time in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Times(TypeDecorator[tuple[datetime, ...]]):
+    """A few moments in UTC, as a JSON list of ISO 8601 strings."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(
+        self, value: tuple[datetime, ...] | None, _dialect: Dialect
+    ) -> list[str]:
+        """Write the moments as text."""
+        return [moment.isoformat() for moment in value or ()]
+
+    def process_result_value(self, value: Any, _dialect: Dialect) -> tuple[datetime, ...]:
+        """Read the moments back."""
+        return tuple(datetime.fromisoformat(moment) for moment in value or ())
+
+
+def _named(kind: type[StrEnum]) -> Enum:
+    """Store an enum as its value, typed here and without a CHECK, which Alembic cannot compare."""
+    return Enum(
+        kind,
+        native_enum=False,
+        create_constraint=False,
+        length=20,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+RowId = Annotated[
+    int,
+    mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    ),
+]
+E164 = Annotated[str, mapped_column(String(16))]
+CarrierId = Annotated[str, mapped_column(String(ID_LONGEST))]
+TokenId = Annotated[str, mapped_column(String(32))]
+Moment = Annotated[datetime, mapped_column(UtcDateTime)]
+_QUEUED = text(f"state = '{OutboxState.QUEUED}'")
+
+
+class Base(DeclarativeBase):
+    """What all tables share: a convention that names every constraint, for migrations."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    __table__: ClassVar[Table]
+
+
+class LedgerRow(Base):
+    """What a phone has spent; locking this row locks all conversations of the phone."""
+
+    __tablename__ = "ledgers"
+
+    phone: Mapped[E164] = mapped_column(primary_key=True)
+    wrong_guesses: Mapped[int] = mapped_column(default=0)
+    locks: Mapped[int] = mapped_column(default=0)
+    locked_until: Mapped[Moment | None]
+    refused_until: Mapped[Moment | None]
+    told_until: Mapped[Moment | None]
+    code_times: Mapped[Any] = mapped_column(Times, default=())
+
+
+class ConversationRow(Base):
+    """One person's number and one of the bot's."""
+
+    __tablename__ = "conversations"
+    __table_args__ = (
+        UniqueConstraint("phone", "bot_number"),
+        Index("ix_conversations_state", "state"),
+    )
+
+    id: Mapped[RowId]
+    phone: Mapped[E164]
+    bot_number: Mapped[E164]
+    state: Mapped[State] = mapped_column(_named(State))
+    verified_at: Mapped[Moment | None]
+    # The latest token. No foreign key: tokens point here already, and a circle helps nobody.
+    token_id: Mapped[TokenId | None]
+    opted_out_at: Mapped[Moment | None]
+    opt_out_wording: Mapped[str | None] = mapped_column(String(64))
+    hints: Mapped[int] = mapped_column(default=0)
+    answers: Mapped[int] = mapped_column(default=0)
+    courtesy_at: Mapped[Moment | None]
+
+
+class TokenRow(Base):
+    """One issued code, without the code."""
+
+    __tablename__ = "tokens"
+    __table_args__ = (Index("ix_tokens_expires_at", "expires_at"),)
+
+    id: Mapped[TokenId] = mapped_column(primary_key=True)
+    conversation_id: Mapped[int] = mapped_column(
+        ForeignKey("conversations.id", ondelete="CASCADE"), index=True
+    )
+    key_id: Mapped[str] = mapped_column(String(16))
+    length: Mapped[int]
+    alphabet: Mapped[Alphabet] = mapped_column(_named(Alphabet))
+    issued_at: Mapped[Moment]
+    expires_at: Mapped[Moment]
+    resend_after: Mapped[Moment]
+    guesses: Mapped[int] = mapped_column(default=0)
+    used_at: Mapped[Moment | None]
+    ended_at: Mapped[Moment | None]
+
+
+class OutboxRow(Base):
+    """A text to a person, kept until long after it has left.
+
+    `key` is the idempotency key for the carrier: random, since a counter would repeat itself
+    when a database is made anew. `due_at` is when the row may be claimed next; a claim moves it
+    ahead by the lease. `fault` says why it has not been accepted.
+    """
+
+    __tablename__ = "outbox"
+    __table_args__ = (
+        Index(
+            "ix_outbox_queued",
+            "conversation_id",
+            "id",
+            sqlite_where=_QUEUED,
+            postgresql_where=_QUEUED,
+        ),
+        Index("ix_outbox_due", "due_at", sqlite_where=_QUEUED, postgresql_where=_QUEUED),
+        Index("ix_outbox_created_at", "created_at"),
+    )
+
+    id: Mapped[RowId]
+    key: Mapped[str] = mapped_column(String(32), unique=True)
+    conversation_id: Mapped[int] = mapped_column(
+        ForeignKey("conversations.id", ondelete="CASCADE"), index=True
+    )
+    token_id: Mapped[TokenId | None] = mapped_column(
+        ForeignKey("tokens.id", ondelete="SET NULL"), index=True
+    )
+    reply: Mapped[Reply] = mapped_column(_named(Reply))
+    body: Mapped[str] = mapped_column(Text)
+    state: Mapped[OutboxState] = mapped_column(_named(OutboxState))
+    created_at: Mapped[Moment]
+    send_by: Mapped[Moment]
+    due_at: Mapped[Moment]
+    attempts: Mapped[int] = mapped_column(default=0)
+    carrier_id: Mapped[CarrierId | None] = mapped_column(index=True)
+    fault: Mapped[str | None] = mapped_column(String(64))
+
+
+class ReceivedRow(Base):
+    """The key of a webhook that has been applied: the unique key answers whether it is new."""
+
+    __tablename__ = "received"
+
+    key: Mapped[str] = mapped_column(String(ID_LONGEST + 8), primary_key=True)
+    received_at: Mapped[Moment] = mapped_column(index=True)
+
+
+class ReportRow(Base):
+    """A delivery report that came before the API's answer: kept until the text is settled."""
+
+    __tablename__ = "reports"
+
+    carrier_id: Mapped[CarrierId] = mapped_column(primary_key=True)
+    state: Mapped[OutboxState] = mapped_column(_named(OutboxState))
+    fault: Mapped[str | None] = mapped_column(String(64))
+    received_at: Mapped[Moment] = mapped_column(index=True)

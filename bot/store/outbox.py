@@ -1,0 +1,299 @@
+"""The outbox: texts to people, from the decision to their delivery.
+
+A row is claimed by moving its `due_at` ahead by a lease, so a sender that dies loses its claims
+by itself, and `attempts` tells a claim from the one before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import delete, exists, func, insert, select, update
+
+from bot.store import tokens
+from bot.store.database import insert_missing
+from bot.store.models import ConversationRow, OutboxRow, OutboxState, ReportRow
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection, Row
+
+    from bot.conversation.decision import Message
+    from bot.conversation.replies import Reply
+    from bot.conversation.state import Token
+
+LEASE = timedelta(seconds=30)
+"""How long a claim lasts: well over one API request with its timeout."""
+
+_OUTBOX = OutboxRow.__table__
+_CONVERSATIONS = ConversationRow.__table__
+_REPORTS = ReportRow.__table__
+_ON_ITS_WAY = (OutboxState.QUEUED, OutboxState.CANCELLED)
+_QUEUED = _OUTBOX.c.state == OutboxState.QUEUED
+_ORDER = {
+    OutboxState.QUEUED: 0,
+    OutboxState.CANCELLED: 0,
+    OutboxState.DROPPED: 0,
+    OutboxState.ACCEPTED: 1,
+    OutboxState.SENT: 2,
+    OutboxState.UNCONFIRMED: 3,
+    OutboxState.DELIVERED: 4,
+    OutboxState.FAILED: 4,
+}
+"""Delivery reports arrive in any order and move a row forward only. A text that was cancelled or
+dropped while on its way has left all the same, and its row says so."""
+
+
+@dataclass(slots=True)
+class Draft:
+    """A text about to be stored; `key` is to be unguessable and never used again."""
+
+    key: str
+    conversation_id: int
+    message: Message
+    state: OutboxState = OutboxState.QUEUED
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A text that is this sender's to send until its lease ends. Numbers are E.164."""
+
+    id: int
+    key: str
+    attempts: int
+    body: str
+    send_by: datetime
+    bot_number: str
+    phone: str
+    token: Token | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the carrier reports of a text it had accepted."""
+
+    carrier_id: str
+    state: OutboxState
+    fault: str | None = None
+
+
+class Text(NamedTuple):
+    """What an operator is told of a text: what it was about and how far it has come."""
+
+    reply: Reply
+    state: OutboxState
+    fault: str | None
+    created_at: datetime
+
+
+def add(connection: Connection, drafts: Sequence[Draft], now: datetime) -> None:
+    """Store texts to be sent, in the order given."""
+    if drafts:
+        connection.execute(
+            insert(_OUTBOX),
+            [
+                {
+                    "key": draft.key,
+                    "conversation_id": draft.conversation_id,
+                    "token_id": draft.message.token.id if draft.message.token else None,
+                    "reply": draft.message.reply,
+                    "body": draft.message.body,
+                    "state": draft.state,
+                    "created_at": now,
+                    "send_by": draft.message.send_by,
+                    "due_at": now,
+                    "attempts": 0,
+                }
+                for draft in drafts
+            ],
+        )
+
+
+def cancel(
+    connection: Connection, conversation_ids: Collection[int], *, codes_only: bool = False
+) -> None:
+    """Keep what is still queued for these conversations from leaving."""
+    if conversation_ids:
+        queued = update(_OUTBOX).where(_OUTBOX.c.conversation_id.in_(conversation_ids), _QUEUED)
+        if codes_only:
+            queued = queued.where(_OUTBOX.c.token_id.is_not(None))
+        connection.execute(queued.values(state=OutboxState.CANCELLED))
+
+
+def any_due(connection: Connection, now: datetime) -> bool:
+    """Tell whether there is anything to claim; cheap, and needs no write lock."""
+    return bool(connection.scalar(select(exists().where(_QUEUED, _OUTBOX.c.due_at <= now))))
+
+
+def claim(connection: Connection, limit: int, now: datetime) -> list[Claimed]:
+    """Claim up to `limit` texts that are due, drop those past their time.
+
+    Of each conversation only the oldest unsettled one is taken, so that texts to a person keep
+    their order.
+    """
+    connection.execute(
+        update(_OUTBOX)
+        .where(_QUEUED, _OUTBOX.c.due_at <= now, _OUTBOX.c.send_by <= now)
+        .values(state=OutboxState.DROPPED)
+    )
+    earlier = _OUTBOX.alias()
+    first_in_line = ~exists().where(
+        earlier.c.conversation_id == _OUTBOX.c.conversation_id,
+        earlier.c.id < _OUTBOX.c.id,
+        earlier.c.state == OutboxState.QUEUED,
+    )
+    rows = connection.execute(
+        select(_OUTBOX, _CONVERSATIONS.c.bot_number, _CONVERSATIONS.c.phone)
+        .join(_CONVERSATIONS)
+        .where(_QUEUED, _OUTBOX.c.due_at <= now, first_in_line)
+        .order_by(_OUTBOX.c.due_at, _OUTBOX.c.id)
+        .limit(limit)
+        .with_for_update(of=_OUTBOX, skip_locked=True)
+    ).all()
+    if not rows:
+        return []
+    connection.execute(
+        update(_OUTBOX)
+        .where(_OUTBOX.c.id.in_([row.id for row in rows]))
+        .values(due_at=now + LEASE, attempts=_OUTBOX.c.attempts + 1)
+    )
+    issued = tokens.load(connection, [row.token_id for row in rows if row.token_id])
+    return [_claimed(row, issued.get(row.token_id)) for row in rows]
+
+
+def settle_accepted(
+    connection: Connection, row_id: int, carrier_id: str | None, now: datetime
+) -> None:
+    """Record that the carrier has the text, and what it has reported of it already.
+
+    Where it does not say under which id, no report will find the text.
+    """
+    if carrier_id is not None:
+        # Making the row that an early report would make has both transactions wait for each other.
+        accepted = Report(carrier_id, OutboxState.ACCEPTED)
+        insert_missing(connection, _REPORTS, [_report_row(accepted, now)])
+    connection.execute(
+        update(_OUTBOX)
+        .where(_OUTBOX.c.id == row_id, _OUTBOX.c.state.in_(_states_before(OutboxState.ACCEPTED)))
+        .values(state=OutboxState.ACCEPTED, carrier_id=carrier_id, fault=None)
+    )
+    early = connection.execute(
+        delete(_REPORTS)
+        .where(_REPORTS.c.carrier_id == carrier_id)
+        .returning(_REPORTS.c.carrier_id, _REPORTS.c.state, _REPORTS.c.fault)
+    ).all()
+    for row in early:
+        _advance(connection, Report(row.carrier_id, row.state, row.fault))
+
+
+def settle_later(connection: Connection, claimed: Claimed, due_at: datetime, fault: str) -> None:
+    """Try a text again at `due_at`, unless it has been cancelled or claimed again."""
+    connection.execute(
+        update(_OUTBOX)
+        .where(_OUTBOX.c.id == claimed.id, _OUTBOX.c.attempts == claimed.attempts, _QUEUED)
+        .values(due_at=due_at, fault=fault)
+    )
+
+
+def settle_never(
+    connection: Connection,
+    claimed: Claimed,
+    fault: str,
+    state: OutboxState = OutboxState.FAILED,
+) -> None:
+    """Give a text up, visibly."""
+    connection.execute(
+        update(_OUTBOX).where(_OUTBOX.c.id == claimed.id, _QUEUED).values(state=state, fault=fault)
+    )
+
+
+def report(connection: Connection, news: Report, now: datetime) -> int | None:
+    """Move a text forward by what the carrier reports of it.
+
+    Returns the row id of its conversation, or None where the text is not known as accepted yet:
+    then the report is kept until it is.
+    """
+    conversation_id = _advance(connection, news)
+    if conversation_id is not None:
+        return conversation_id
+    insert_missing(connection, _REPORTS, [_report_row(news, now)])
+    connection.execute(
+        update(_REPORTS)
+        .where(
+            _REPORTS.c.carrier_id == news.carrier_id,
+            _REPORTS.c.state.in_(_states_before(news.state)),
+        )
+        .values(state=news.state, fault=news.fault)
+    )
+    # The text may have been settled while the insert waited for that transaction.
+    conversation_id = _advance(connection, news)
+    if conversation_id is not None:
+        connection.execute(delete(_REPORTS).where(_REPORTS.c.carrier_id == news.carrier_id))
+    return conversation_id
+
+
+def counts(connection: Connection) -> dict[OutboxState, int]:
+    """Count texts by state."""
+    rows = connection.execute(select(_OUTBOX.c.state, func.count()).group_by(_OUTBOX.c.state))
+    return {row[0]: row[1] for row in rows}
+
+
+def queued_faults(connection: Connection) -> dict[str, int]:
+    """Count the texts that wait after a fault, by fault."""
+    rows = connection.execute(
+        select(_OUTBOX.c.fault, func.count())
+        .where(_QUEUED, _OUTBOX.c.fault.is_not(None))
+        .group_by(_OUTBOX.c.fault)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def last_text(connection: Connection, conversation_id: int) -> Text | None:
+    """Read what was last to be sent in a conversation."""
+    row = connection.execute(
+        select(_OUTBOX.c.reply, _OUTBOX.c.state, _OUTBOX.c.fault, _OUTBOX.c.created_at)
+        .where(_OUTBOX.c.conversation_id == conversation_id)
+        .order_by(_OUTBOX.c.id.desc())
+        .limit(1)
+    ).first()
+    return Text(*row) if row else None
+
+
+def _advance(connection: Connection, news: Report) -> int | None:
+    this = _OUTBOX.c.carrier_id == news.carrier_id
+    connection.execute(
+        update(_OUTBOX)
+        .where(this, _OUTBOX.c.state.in_(_states_before(news.state)))
+        .values(state=news.state, fault=news.fault)
+    )
+    return connection.scalar(select(_OUTBOX.c.conversation_id).where(this))
+
+
+def _states_before(state: OutboxState) -> list[OutboxState]:
+    return [earlier for earlier, order in _ORDER.items() if order < _ORDER[state]]
+
+
+def _report_row(news: Report, now: datetime) -> dict[str, Any]:
+    return {
+        "carrier_id": news.carrier_id,
+        "state": news.state,
+        "fault": news.fault,
+        "received_at": now,
+    }
+
+
+def _claimed(row: Row[Any], token: Token | None) -> Claimed:
+    return Claimed(
+        id=row.id,
+        key=row.key,
+        attempts=row.attempts + 1,
+        body=row.body,
+        send_by=row.send_by,
+        bot_number=row.bot_number,
+        phone=row.phone,
+        token=token,
+    )

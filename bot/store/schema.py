@@ -1,0 +1,74 @@
+"""The schema's version, and how it is brought to the newest: Alembic's migrations.
+
+The folder `migrations/` stands beside the package in a checkout and inside it in a wheel, and
+the configuration is made here, since a wheel has no pyproject.toml.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import URL, Connection
+
+_ADVISORY_LOCK = 0x7465787470726F66
+"""Any number will do, as long as every process of ours takes the same."""
+_PACKAGE = Path(__file__).parents[1]
+
+
+async def migrate(url: URL) -> None:
+    """Bring the database to the newest schema.
+
+    Processes that migrate at the same time wait for each other. Raises what the database does.
+    """
+    await on_connection(url, lambda connection: command.upgrade(config(connection), "head"))
+
+
+def is_current(connection: Connection) -> bool:
+    """Tell whether the schema is the newest that this version of the bot knows."""
+    at = MigrationContext.configure(connection).get_current_heads()
+    return set(at) == set(ScriptDirectory.from_config(config()).get_heads())
+
+
+async def on_connection(url: URL, work: Callable[[Connection], None]) -> None:
+    """Run `work` in a transaction that only one process has at a time, and commit it."""
+    on_sqlite = url.get_backend_name() == "sqlite"
+    # No time limits here, and none of the other engines' listeners: a migration may be long.
+    engine = create_async_engine(
+        url,
+        poolclass=NullPool,
+        hide_parameters=True,
+        connect_args={"isolation_level": None, "timeout": 60} if on_sqlite else {},
+    )
+    try:
+        async with engine.connect() as connection:
+            if on_sqlite:
+                # Foreign keys off, before the transaction: a table made anew is dropped first,
+                # which would delete its children.
+                await connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+                await connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+            await connection.run_sync(work)
+            await connection.commit()
+    finally:
+        await engine.dispose()
+
+
+def config(connection: Connection | None = None) -> Config:
+    """Make Alembic's configuration, wherever the migrations are, for work on a connection."""
+    inside, beside = _PACKAGE / "migrations", _PACKAGE.parent / "migrations"
+    made = Config()
+    made.set_main_option("script_location", str(inside if inside.is_dir() else beside))
+    made.attributes["connection"] = connection
+    return made

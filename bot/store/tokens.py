@@ -1,0 +1,69 @@
+"""Tokens: issued codes, without the codes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import bindparam, insert, select, update
+
+from bot.conversation.state import CodeFormat, Token
+from bot.store.models import TokenRow
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from sqlalchemy import Connection, Row
+
+_TOKENS = TokenRow.__table__
+_CHANGING = ("resend_after", "guesses", "used_at", "ended_at")
+_FACTS = ("key_id", "issued_at", "expires_at", *_CHANGING)
+COLUMNS = tuple(_TOKENS.c[name] for name in ("length", "alphabet", *_FACTS))
+"""What `from_row` wants of a token, its id aside."""
+
+
+def load(connection: Connection, ids: Collection[str]) -> dict[str, Token]:
+    """Read tokens by id; whether they were sent is not looked up."""
+    if not ids:
+        return {}
+    rows = connection.execute(select(_TOKENS.c.id, *COLUMNS).where(_TOKENS.c.id.in_(ids)))
+    return {row.id: from_row(row, row.id) for row in rows}
+
+
+def from_row(row: Row[Any], token_id: str, *, sent: bool = False) -> Token:
+    """Make a token of a row that has `COLUMNS`."""
+    return Token(
+        id=token_id,
+        format=CodeFormat(row.length, row.alphabet),
+        sent=sent,
+        **{fact: getattr(row, fact) for fact in _FACTS},
+    )
+
+
+def add(connection: Connection, issued: Sequence[tuple[int, Token]]) -> None:
+    """Store new tokens, each with the row id of its conversation."""
+    if issued:
+        connection.execute(
+            insert(_TOKENS),
+            [
+                {
+                    "id": token.id,
+                    "conversation_id": conversation_id,
+                    "length": token.format.length,
+                    "alphabet": token.format.alphabet,
+                }
+                | {fact: getattr(token, fact) for fact in _FACTS}
+                for conversation_id, token in issued
+            ],
+        )
+
+
+def save(connection: Connection, tokens: Sequence[Token]) -> None:
+    """Write back what changes in a token: its guesses, and how it ended."""
+    if tokens:
+        connection.execute(
+            update(_TOKENS).where(_TOKENS.c.id == bindparam("of")),
+            [
+                {"of": token.id} | {fact: getattr(token, fact) for fact in _CHANGING}
+                for token in tokens
+            ],
+        )

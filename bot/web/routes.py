@@ -1,0 +1,45 @@
+"""Which door leads where."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+from aiohttp import web
+
+from bot.web.health import healthz
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Handler
+
+    from bot.web.health import Readiness
+    from bot.web.webhook import Webhook
+
+WEBHOOK_PATH = "/webhooks/telnyx"
+
+_log = structlog.get_logger(__name__)
+
+
+def build(webhook: Webhook, readiness: Readiness) -> web.Application:
+    """Make the web application."""
+    application = web.Application(middlewares=[never_500])
+    application.add_routes(
+        [
+            web.post(WEBHOOK_PATH, webhook.handle),
+            web.get("/healthz", healthz),
+            web.get("/readyz", readiness.handle),
+        ]
+    )
+    return application
+
+
+@web.middleware
+async def never_500(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer 503 for a fault of our own: Telnyx then sends the webhook again."""
+    try:
+        return await handler(request)
+    except (web.HTTPException, ConnectionError):
+        raise
+    except Exception:  # noqa: BLE001 - whatever it is, the webhook must come again
+        _log.exception("request failed", path=request.path)
+        return web.Response(status=503, headers={"Retry-After": "5"})

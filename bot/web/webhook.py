@@ -1,0 +1,113 @@
+"""`POST /webhooks/telnyx`: read a bounded body, check the signature, hand the event over."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+from aiohttp import web
+
+from bot.carrier.webhooks import (
+    SIGNATURE_HEADER,
+    TIMESTAMP_HEADER,
+    BodyError,
+    Ignored,
+    SignatureError,
+    parse,
+)
+from bot.store.database import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from bot.carrier.webhooks import Verifier
+    from bot.services.clock import Clock
+    from bot.services.inbox import Inbox
+
+BODY_LARGEST = 64 * 1024
+BODY_WITHIN = 5.0
+"""Seconds a body may take to arrive: Telnyx sends two kilobytes at once."""
+_RETRY_AFTER = "5"
+_COMPLAIN_EVERY = 60.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Webhook:
+    """Telnyx's door."""
+
+    def __init__(
+        self, verifier: Verifier, inbox: Inbox, bot_numbers: Collection[str], clock: Clock
+    ) -> None:
+        self._verifier = verifier
+        self._inbox = inbox
+        self._bot_numbers = frozenset(bot_numbers)
+        self._clock = clock
+        self._complaint_due = 0.0
+        self._uncomplained = 0
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Answer 200 once the event is committed or does not concern us; else 4xx or 503."""
+        try:
+            body = await _read(request)
+            self._verifier.verify(
+                body,
+                request.headers.getall(SIGNATURE_HEADER, []),
+                request.headers.getall(TIMESTAMP_HEADER, []),
+                self._clock.wall(),
+            )
+            event = parse(body, self._bot_numbers)
+            if isinstance(event, Ignored):
+                _log.debug("webhook ignored", because_of=event.why)
+            else:
+                await self._inbox.accept(event)
+        except SignatureError as error:
+            self._complain(error)
+            return _answer(401, "the signature does not verify")
+        except BodyError as error:
+            return _answer(400, str(error))
+        except UnavailableError:
+            return _answer(503, "not stored: please send it again", {"Retry-After": _RETRY_AFTER})
+        return web.Response()
+
+    def _complain(self, error: SignatureError) -> None:
+        """Log a refused signature, at most once a minute: a stranger must not fill the log."""
+        self._uncomplained += 1
+        now = time.monotonic()
+        if now >= self._complaint_due:
+            _log.warning(
+                "webhook refused",
+                reason=str(error),
+                advice="check TELNYX_PUBLIC_KEY and this machine's clock",
+                count=self._uncomplained,
+            )
+            self._complaint_due = now + _COMPLAIN_EVERY
+            self._uncomplained = 0
+
+
+async def _read(request: web.Request) -> bytes:
+    """Read the raw body, refusing one that is too long or too slow; raises HTTPException."""
+    if (request.content_length or 0) > BODY_LARGEST:
+        raise _hung_up(web.HTTPRequestEntityTooLarge(BODY_LARGEST, request.content_length or 0))
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_WITHIN):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > BODY_LARGEST:
+                    raise _hung_up(web.HTTPRequestEntityTooLarge(BODY_LARGEST, len(body)))
+    except TimeoutError:
+        raise _hung_up(web.HTTPRequestTimeout()) from None
+    return bytes(body)
+
+
+def _hung_up(answer: web.HTTPException) -> web.HTTPException:
+    """Close the connection after the answer: the rest of the body is not waited for."""
+    answer.force_close()
+    return answer
+
+
+def _answer(status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(status=status, text=text + "\n", headers=headers)

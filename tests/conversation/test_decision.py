@@ -1,0 +1,1450 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bot.conversation.codes import Keyring
+from bot.conversation.decision import (
+    _ACTIONS,
+    TEXT_LIFETIME,
+    Answered,
+    Blocked,
+    Cancel,
+    Decision,
+    Message,
+    Said,
+    Shape,
+    _Turn,
+    decide,
+)
+from bot.conversation.intents import STOP_WORDS
+from bot.conversation.machine import Action, Event
+from bot.conversation.policy import Policy
+from bot.conversation.replies import CODE_PLACEHOLDER, GSM7_BASIC, SEGMENT, Reply
+from bot.conversation.state import Alphabet, CodeFormat, Conversation, Ledger, State, Token
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BOT, OTHER_BOT = "+13125550100", "+13125550101"
+PHONE = "+13125550199"
+SECRET, OTHER_SECRET = "s" * 32, "t" * 32
+MORNING = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
+INSTANT, SECOND, MINUTE, HOUR, DAY = (
+    timedelta(microseconds=1),
+    timedelta(seconds=1),
+    timedelta(minutes=1),
+    timedelta(hours=1),
+    timedelta(days=1),
+)
+RIGHT, WRONG = "<the right code>", "<a wrong code>"
+"""Stand for a code in a script, where the code is not known before the script runs."""
+HINTS = {Reply.HINT, Reply.HINT_CODE, Reply.NO_CODE, Reply.MISTYPED}
+
+Step = str | timedelta | Said | Blocked
+"""What a script is made of: something said, something that happened, or time that passes."""
+
+
+def fresh_conversations() -> dict[str, Conversation]:
+    return {number: Conversation(number, PHONE) for number in (BOT, OTHER_BOT)}
+
+
+@dataclass
+class Person:
+    """A person with one phone and a clock, texting the bot."""
+
+    policy: Policy = field(default_factory=Policy)
+    keyring: Keyring = field(default_factory=lambda: Keyring([SECRET]))
+    now: datetime = MORNING
+    ledger: Ledger = field(default_factory=Ledger)
+    conversations: dict[str, Conversation] = field(default_factory=fresh_conversations)
+    decided: list[Decision] = field(default_factory=list)
+
+    def texts(
+        self,
+        text: str,
+        *,
+        to: str = BOT,
+        shape: Shape = Shape.PLAIN,
+        answered: Answered | None = None,
+    ) -> Reply | None:
+        return self.meets(Said(text, shape, answered), at=to)
+
+    def meets(self, happened: Said | Blocked, *, at: str = BOT) -> Reply | None:
+        decision = decide(
+            self.conversations[at],
+            self.ledger,
+            happened,
+            now=self.now,
+            policy=self.policy,
+            keyring=self.keyring,
+            fresh_id=f"{len(self.decided):032x}",
+        )
+        self.conversations[at], self.ledger = decision.conversation, decision.ledger
+        self.decided.append(decision)
+        return decision.message.reply if decision.message else None
+
+    def plays(self, *script: Step, at: str = BOT) -> Reply | None:
+        """Go through a script and give the reply to its last step."""
+        reply = None
+        for step in script:
+            match step:
+                case timedelta():
+                    self.now += step
+                case str():
+                    reply = self.texts(self.spelled(step, at=at), to=at)
+                case _:
+                    reply = self.meets(step, at=at)
+        return reply
+
+    def spelled(self, text: str, *, at: str = BOT) -> str:
+        if text not in {RIGHT, WRONG}:
+            return text
+        if self.conversations[at].token is None:
+            return "123456"
+        return self.code(at=at) if text == RIGHT else self.wrong_code(at=at)
+
+    def state(self, at: str = BOT) -> State:
+        return self.conversations[at].state
+
+    def token(self, at: str = BOT) -> Token:
+        token = self.conversations[at].token
+        assert token is not None
+        return token
+
+    def code(self, *, at: str = BOT) -> str:
+        return self.keyring.code(self.token(at), at, PHONE)
+
+    def wrong_code(self, *, at: str = BOT) -> str:
+        code = self.code(at=at)
+        return ("1" if code[0] == "0" else "0") + code[1:]
+
+    def verified_at(self, at: str = BOT) -> datetime | None:
+        return self.conversations[at].verified_at
+
+    def last(self) -> Decision:
+        return self.decided[-1]
+
+    def message(self) -> Message:
+        message = self.last().message
+        assert message is not None
+        return message
+
+    def changes_token(self, **facts: object) -> None:
+        token = replace(self.token(), **facts)  # type: ignore[arg-type]
+        self.conversations[BOT] = replace(self.conversations[BOT], token=token)
+
+
+@pytest.fixture
+def person() -> Person:
+    return Person()
+
+
+@pytest.fixture
+def awaiting() -> Person:
+    someone = Person()
+    assert someone.texts("VERIFY") is Reply.CODE
+    return someone
+
+
+@pytest.fixture
+def verified() -> Person:
+    someone = Person()
+    assert someone.plays("VERIFY", RIGHT) is Reply.SUCCESS
+    return someone
+
+
+@pytest.fixture
+def locked() -> Person:
+    someone = Person()
+    assert someone.plays("VERIFY", *[WRONG] * 5) is Reply.LOCKED
+    return someone
+
+
+@pytest.fixture
+def opted_out() -> Person:
+    someone = Person()
+    assert someone.plays("VERIFY", "STOP") is Reply.STOPPED
+    return someone
+
+
+IN_STATE: dict[State, tuple[Step, ...]] = {
+    State.IDLE: (),
+    State.AWAITING_CODE: ("VERIFY",),
+    State.VERIFIED: ("VERIFY", RIGHT),
+    State.LOCKED: ("VERIFY", *[WRONG] * 5),
+    State.OPTED_OUT: ("VERIFY", "STOP"),
+}
+REACHABLE = [state for state in State if state is not State.OPTED_OUT]
+
+
+def someone_in(state: State) -> Person:
+    someone = Person()
+    someone.plays(*IN_STATE[state])
+    assert someone.state() is state
+    return someone
+
+
+# The main way
+
+
+def test_a_person_who_texts_verify_and_replies_with_the_code_is_verified(person: Person) -> None:
+    assert person.texts("VERIFY") is Reply.CODE
+    assert person.state() is State.AWAITING_CODE
+
+    person.now += MINUTE
+
+    assert person.texts(person.code()) is Reply.SUCCESS
+    assert person.state() is State.VERIFIED
+    assert person.verified_at() == person.now == MORNING + MINUTE
+    assert person.token().used_at == person.now
+
+
+def test_a_new_token_is_as_the_policy_says(person: Person) -> None:
+    person.policy = Policy(
+        code_format=CodeFormat(8, Alphabet.HEX),
+        code_lifetime=timedelta(minutes=7),
+        resend_cooldown=timedelta(seconds=45),
+    )
+    person.plays("hello", "VERIFY")
+
+    assert person.token() == Token(
+        id=f"{1:032x}",
+        key_id=person.keyring.signing_key_id,
+        format=CodeFormat(8, Alphabet.HEX),
+        issued_at=MORNING,
+        expires_at=MORNING + timedelta(minutes=7),
+        resend_after=MORNING + timedelta(seconds=45),
+    )
+
+
+def test_the_code_text_carries_its_token_and_never_the_code(awaiting: Person) -> None:
+    message = awaiting.message()
+
+    assert message.token == awaiting.token()
+    assert CODE_PLACEHOLDER in message.body
+    assert awaiting.code() not in message.body
+    assert awaiting.code() not in repr(awaiting.last())
+
+
+def test_a_code_text_is_not_to_be_sent_after_the_code_has_expired(awaiting: Person) -> None:
+    assert awaiting.message().send_by == MORNING + timedelta(minutes=10)
+    assert awaiting.plays(MINUTE, "RESEND") is Reply.CODE
+    assert awaiting.message().send_by == MORNING + timedelta(minutes=10)
+
+
+@pytest.mark.parametrize("text", ["hello", "HELP", "STATUS", "STOP", "NOT ME", "123456"])
+def test_a_text_without_a_code_is_worth_sending_for_a_quarter_of_an_hour(
+    person: Person, text: str
+) -> None:
+    person.texts(text)
+
+    assert person.message().token is None
+    assert person.message().send_by == MORNING + TEXT_LIFETIME == MORNING + timedelta(minutes=15)
+
+
+def test_replies_name_the_app_and_whom_to_ask() -> None:
+    someone = Person(Policy(app_name="Harbor", support_contact="help@example.com"))
+
+    someone.texts("HELP")
+
+    assert "Harbor" in someone.message().body
+    assert "help@example.com" in someone.message().body
+
+
+def test_success_cancels_the_code_texts_still_queued(verified: Person) -> None:
+    assert verified.last().cancel is Cancel.CODES
+
+
+def test_texts_that_end_no_code_cancel_nothing(awaiting: Person) -> None:
+    for text in ("HELP", "STATUS", "hello", awaiting.wrong_code(), "12345"):
+        awaiting.texts(text)
+        assert awaiting.last().cancel is Cancel.NOTHING
+
+
+# Asking again
+
+
+@pytest.mark.parametrize("text", ["VERIFY", "RESEND", "verify me", "send it again"])
+def test_asking_again_while_a_code_lives_sends_the_same_code(awaiting: Person, text: str) -> None:
+    before, code = awaiting.token(), awaiting.code()
+
+    assert awaiting.plays(4 * MINUTE, text) is Reply.CODE
+    assert awaiting.message().token == awaiting.token()
+    assert awaiting.code() == code
+    assert awaiting.token() == replace(before, resend_after=awaiting.now + 30 * SECOND)
+    assert "within 6 minutes" in awaiting.message().body
+
+
+@pytest.mark.parametrize("text", ["VERIFY", "RESEND"])
+def test_asking_again_within_the_cooldown_is_met_with_silence(awaiting: Person, text: str) -> None:
+    before = awaiting.last()
+
+    assert awaiting.plays(30 * SECOND - INSTANT, text) is None
+    assert awaiting.last() == Decision(before.conversation, before.ledger)
+    assert awaiting.plays(INSTANT, text) is Reply.CODE
+
+
+def test_every_code_text_starts_the_cooldown_anew(awaiting: Person) -> None:
+    assert awaiting.plays(30 * SECOND, "RESEND") is Reply.CODE
+    assert awaiting.plays(29 * SECOND, "RESEND") is None
+    assert awaiting.plays(SECOND, "RESEND") is Reply.CODE
+
+
+def test_without_a_cooldown_every_asking_is_answered_at_once() -> None:
+    someone = Person(Policy(resend_cooldown=timedelta()))
+
+    assert [someone.texts("VERIFY"), someone.texts("RESEND")] == [Reply.CODE, Reply.CODE]
+
+
+@pytest.mark.parametrize("text", ["RESEND", "send it again"])
+@pytest.mark.parametrize("state", [State.IDLE, State.VERIFIED])
+def test_resend_without_a_code_says_that_none_is_waiting(state: State, text: str) -> None:
+    someone = someone_in(state)
+
+    assert someone.texts(text) is Reply.NO_CODE
+    assert someone.state() is state
+
+
+@pytest.mark.parametrize("text", ["VERIFY", "RESEND"])
+def test_asking_after_the_code_has_expired_brings_a_new_one_at_once(
+    awaiting: Person, text: str
+) -> None:
+    old = awaiting.token()
+
+    assert awaiting.plays(10 * MINUTE, text) is Reply.CODE
+    assert awaiting.token().id != old.id
+    assert awaiting.token().issued_at == awaiting.now
+    assert awaiting.message().token == awaiting.token()
+    assert awaiting.last().cancel is Cancel.CODES
+
+
+def test_an_earlier_code_no_longer_works_once_a_new_one_is_out(awaiting: Person) -> None:
+    old_code = awaiting.code()
+    awaiting.plays(10 * MINUTE, "VERIFY")
+
+    assert awaiting.texts(old_code) is Reply.WRONG
+    assert awaiting.texts(awaiting.code()) is Reply.SUCCESS
+
+
+def test_asking_anew_never_erases_that_a_person_was_verified(verified: Person) -> None:
+    assert verified.plays(DAY, "VERIFY") is Reply.CODE
+    assert verified.state() is State.AWAITING_CODE
+    assert verified.verified_at() == MORNING
+
+    verified.plays(10 * MINUTE, "hello")
+    assert verified.state() is State.IDLE
+    assert verified.verified_at() == MORNING
+
+
+def test_a_further_success_is_the_time_that_counts(verified: Person) -> None:
+    assert verified.plays(DAY, "VERIFY", RIGHT) is Reply.SUCCESS
+    assert verified.verified_at() == MORNING + DAY
+
+
+def test_a_person_just_verified_may_ask_anew_without_a_cooldown(verified: Person) -> None:
+    used = verified.token()
+
+    assert verified.texts("VERIFY") is Reply.CODE
+    assert verified.token().id != used.id
+
+
+# Guesses
+
+
+def test_each_wrong_guess_says_how_many_tries_are_left(awaiting: Person) -> None:
+    said = []
+    for _ in range(4):
+        assert awaiting.plays(WRONG) is Reply.WRONG
+        said.append(awaiting.message().body.partition(", ")[2].partition(".")[0])
+
+    assert said == ["4 tries left", "3 tries left", "2 tries left", "1 try left"]
+
+
+def test_the_last_wrong_guess_locks_ends_the_code_and_says_how_long(awaiting: Person) -> None:
+    code = awaiting.code()
+
+    assert awaiting.plays(*[WRONG] * 5) is Reply.LOCKED
+    assert awaiting.state() is State.LOCKED
+    assert awaiting.token().ended_at == MORNING
+    assert awaiting.last().cancel is Cancel.CODES
+    assert awaiting.ledger.locked_until == MORNING + 15 * MINUTE
+    assert "15 minutes" in awaiting.message().body
+    assert awaiting.plays(15 * MINUTE, code) is Reply.NO_CODE
+    assert awaiting.verified_at() is None
+
+
+def test_the_right_code_on_the_last_try_verifies(awaiting: Person) -> None:
+    assert awaiting.plays(*[WRONG] * 4, RIGHT) is Reply.SUCCESS
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 7])
+def test_a_code_takes_as_many_wrong_guesses_as_the_operator_says(attempts: int) -> None:
+    someone = Person(Policy(attempts=attempts))
+    someone.texts("VERIFY")
+
+    replies = [someone.plays(WRONG) for _ in range(attempts)]
+
+    assert replies == [Reply.WRONG] * (attempts - 1) + [Reply.LOCKED]
+
+
+def test_a_guess_is_counted_whether_it_is_wrong_or_right(awaiting: Person) -> None:
+    awaiting.plays(WRONG, WRONG)
+    assert (awaiting.token().guesses, awaiting.ledger.wrong_guesses) == (2, 2)
+
+    awaiting.plays(RIGHT)
+    assert (awaiting.token().guesses, awaiting.ledger.wrong_guesses) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        (30 * SECOND, "RESEND"),
+        (30 * SECOND, "VERIFY"),
+        (10 * MINUTE, "VERIFY"),
+        (DAY, "VERIFY"),
+        ("STOP", "START", "VERIFY"),
+        ("NOT ME", HOUR, "VERIFY"),
+        (Said("STOP", answered=Answered.STOP), Said("START", answered=Answered.START), "VERIFY"),
+        (Blocked("40300"), "START", "VERIFY"),
+    ],
+    ids=["resend", "verify", "expiry", "a day", "stop", "not me", "carrier", "blocked"],
+)
+def test_a_new_code_gives_no_new_tries(awaiting: Person, between: tuple[Step, ...]) -> None:
+    awaiting.plays(WRONG, WRONG, WRONG)
+
+    assert awaiting.plays(*between) is Reply.CODE
+    assert awaiting.plays(WRONG) is Reply.WRONG
+    assert "1 try left" in awaiting.message().body
+    assert awaiting.plays(WRONG) is Reply.LOCKED
+
+
+def test_wrong_guesses_count_whichever_number_of_the_bot_they_are_texted_to(
+    awaiting: Person,
+) -> None:
+    awaiting.plays(WRONG, WRONG, WRONG)
+    awaiting.plays("VERIFY", WRONG, at=OTHER_BOT)
+
+    assert awaiting.plays(WRONG, at=OTHER_BOT) is Reply.LOCKED
+
+
+def test_success_gives_all_tries_back(awaiting: Person) -> None:
+    assert awaiting.plays(*[WRONG] * 4, RIGHT, "VERIFY") is Reply.CODE
+    assert awaiting.plays(*[WRONG] * 4) is Reply.WRONG
+    assert awaiting.plays(WRONG) is Reply.LOCKED
+
+
+def test_no_code_takes_more_guesses_than_its_own_tries_even_after_a_success_elsewhere(
+    awaiting: Person,
+) -> None:
+    awaiting.plays(*[WRONG] * 3)
+    assert awaiting.plays("VERIFY", RIGHT, at=OTHER_BOT) is Reply.SUCCESS
+
+    assert awaiting.plays(WRONG) is Reply.WRONG
+    assert "1 try left" in awaiting.message().body
+    assert awaiting.plays(WRONG) is Reply.LOCKED
+
+
+@pytest.mark.parametrize("typed", ["12345", "1234567", "1234 5", "12345 1234567"])
+def test_a_code_of_a_wrong_length_costs_no_try(awaiting: Person, typed: str) -> None:
+    before = awaiting.last()
+
+    assert awaiting.texts(typed) is Reply.MISTYPED
+    assert "6 digits" in awaiting.message().body
+    assert awaiting.token() == before.conversation.token
+    assert awaiting.ledger == before.ledger
+
+
+def test_digits_of_a_wrong_number_are_chatter_where_no_code_is_awaited(person: Person) -> None:
+    assert person.texts("12345") is Reply.HINT
+
+
+def test_a_guess_where_no_code_was_asked_for_says_so(person: Person) -> None:
+    assert person.texts("123456") is Reply.NO_CODE
+    assert person.state() is State.IDLE
+    assert person.ledger == Ledger()
+
+
+def test_the_code_of_one_number_of_the_bot_does_not_work_at_another(awaiting: Person) -> None:
+    awaiting.texts("VERIFY", to=OTHER_BOT)
+    code, other_code = awaiting.code(), awaiting.code(at=OTHER_BOT)
+    assert code != other_code
+
+    assert awaiting.texts(other_code) is Reply.WRONG
+    assert awaiting.texts(code) is Reply.SUCCESS
+
+
+@pytest.mark.parametrize("state", [State.IDLE, State.VERIFIED])
+def test_chatter_is_told_what_to_text(state: State) -> None:
+    assert someone_in(state).texts("hello") is Reply.HINT
+
+
+def test_chatter_while_a_code_is_awaited_is_told_to_reply_with_it_and_costs_no_try(
+    awaiting: Person,
+) -> None:
+    assert awaiting.texts("call me at 312-555-0001") is Reply.HINT_CODE
+    assert awaiting.token().guesses == awaiting.ledger.wrong_guesses == 0
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    ["{} ", "my code is {}", "“{}”", "VERIFY {}", "\u200b{}"],
+)
+def test_the_code_verifies_however_it_is_typed(awaiting: Person, spelling: str) -> None:
+    assert awaiting.texts(spelling.format(awaiting.code())) is Reply.SUCCESS
+
+
+def test_a_hex_code_is_read_in_any_case() -> None:
+    someone = Person(Policy(code_format=CodeFormat(8, Alphabet.HEX)))
+    someone.texts("VERIFY")
+
+    assert someone.texts(f"My code is {someone.code()}") is Reply.HINT_CODE
+    assert someone.texts("1234") is Reply.MISTYPED
+    assert "8 characters" in someone.message().body
+    assert someone.texts(someone.code().lower()) is Reply.SUCCESS
+
+
+def test_a_code_is_read_as_it_was_sent_when_the_operator_has_changed_the_format_since(
+    awaiting: Person,
+) -> None:
+    awaiting.policy = Policy(code_format=CodeFormat(8, Alphabet.HEX))
+
+    assert awaiting.texts("12345678") is Reply.MISTYPED
+    assert "6 digits" in awaiting.message().body
+    assert awaiting.texts(awaiting.code()) is Reply.SUCCESS
+
+
+# Locks
+
+
+def test_each_further_lock_is_twice_as_long_up_to_a_day(person: Person) -> None:
+    lengths = []
+    for _ in range(9):
+        assert person.plays("VERIFY", *[WRONG] * 5) is Reply.LOCKED
+        assert person.ledger.locked_until is not None
+        lengths.append((person.ledger.locked_until - person.now) // MINUTE)
+        person.now = person.ledger.locked_until
+
+    assert lengths == [15, 30, 60, 120, 240, 480, 960, 1440, 1440]
+
+
+def test_only_success_makes_the_next_lock_short_again(locked: Person) -> None:
+    assert locked.plays(15 * MINUTE, "VERIFY", *[WRONG] * 5) is Reply.LOCKED
+    assert "30 minutes" in locked.message().body
+
+    assert locked.plays(30 * MINUTE, "VERIFY", RIGHT) is Reply.SUCCESS
+    assert locked.plays("VERIFY", *[WRONG] * 5) is Reply.LOCKED
+    assert "15 minutes" in locked.message().body
+
+
+@pytest.mark.parametrize(
+    "between", [("STOP", "START"), (15 * DAY,), (15 * MINUTE, "NOT ME", HOUR)], ids=repr
+)
+def test_nothing_but_success_makes_the_next_lock_short_again(
+    locked: Person, between: tuple[Step, ...]
+) -> None:
+    locked.plays(*between, 15 * MINUTE)
+
+    assert locked.plays("VERIFY", *[WRONG] * 5) is Reply.LOCKED
+    assert "30 minutes" in locked.message().body
+
+
+@pytest.mark.parametrize(
+    "text", ["VERIFY", "RESEND", "hello", "START", "123456", "12345", RIGHT, WRONG]
+)
+def test_a_lock_is_told_once_and_then_there_is_silence_until_it_ends(
+    locked: Person, text: str
+) -> None:
+    before = locked.last()
+
+    assert locked.plays(15 * MINUTE - INSTANT, text) is None
+    assert locked.last() == Decision(before.conversation, before.ledger)
+
+
+def test_a_lock_ends_on_time_and_all_tries_are_back(locked: Person) -> None:
+    assert locked.plays(15 * MINUTE, "VERIFY") is Reply.CODE
+    assert locked.plays(*[WRONG] * 4) is Reply.WRONG
+    assert locked.plays(RIGHT) is Reply.SUCCESS
+
+
+def test_whatever_is_texted_after_a_lock_finds_it_ended(locked: Person) -> None:
+    assert locked.plays(15 * MINUTE, "hello") is Reply.HINT
+    assert locked.state() is State.IDLE
+
+
+def test_during_a_lock_status_says_how_long_it_lasts(locked: Person) -> None:
+    assert locked.plays(5 * MINUTE, "STATUS") is Reply.STATUS_LOCKED
+    assert "10 minutes" in locked.message().body
+
+
+def test_during_a_lock_help_is_given(locked: Person) -> None:
+    assert locked.texts("HELP") is Reply.HELP
+    assert locked.state() is State.LOCKED
+
+
+def test_a_lock_holds_at_every_number_of_the_bot_and_ends_the_codes_there(
+    awaiting: Person,
+) -> None:
+    code = awaiting.code()
+    assert awaiting.plays("VERIFY", *[WRONG] * 5, at=OTHER_BOT) is Reply.LOCKED
+
+    assert awaiting.texts(code) is None
+    assert awaiting.state() is State.LOCKED
+    assert awaiting.token().ended_at == MORNING
+    assert awaiting.last().cancel is Cancel.CODES
+    assert awaiting.plays(15 * MINUTE, code) is Reply.NO_CODE
+
+
+@pytest.mark.parametrize("state", [State.IDLE, State.VERIFIED])
+def test_a_lock_at_another_number_holds_here_where_no_code_was_asked_for(state: State) -> None:
+    someone = someone_in(state)
+    someone.plays("VERIFY", *[WRONG] * 5, at=OTHER_BOT)
+
+    assert someone.texts("VERIFY") is None
+    assert someone.state() is State.LOCKED
+
+
+def test_stop_and_start_lift_no_lock(locked: Person) -> None:
+    assert locked.plays("STOP", "START") is Reply.WELCOME
+    assert locked.texts("VERIFY") is None
+    assert locked.state() is State.LOCKED
+    assert locked.plays(15 * MINUTE, "VERIFY") is Reply.CODE
+
+
+def test_somebody_who_only_guesses_gets_few_tries_on_the_first_day_and_five_on_each_later() -> None:
+    someone = Person()
+    tries = [0, 0, 0, 0]
+    for minute in range(4 * 24 * 60):
+        someone.now = MORNING + minute * MINUTE
+        someone.texts("VERIFY")
+        while someone.plays(WRONG) in {Reply.WRONG, Reply.LOCKED}:
+            tries[minute // (24 * 60)] += 1
+
+    assert tries[0] == 7 * 5
+    assert max(tries[1:]) == 5
+
+
+# Expiry
+
+
+def test_a_code_works_until_just_before_it_expires(awaiting: Person) -> None:
+    assert awaiting.plays(10 * MINUTE - INSTANT, RIGHT) is Reply.SUCCESS
+
+
+def test_a_code_that_has_expired_verifies_nobody_and_costs_no_try(awaiting: Person) -> None:
+    code = awaiting.code()
+
+    assert awaiting.plays(10 * MINUTE, code) is Reply.EXPIRED
+    assert awaiting.state() is State.IDLE
+    assert awaiting.verified_at() is None
+    assert awaiting.token().ended_at == awaiting.now
+    assert (awaiting.token().guesses, awaiting.ledger.wrong_guesses) == (0, 0)
+    assert awaiting.last().cancel is Cancel.CODES
+    assert awaiting.texts(code) is Reply.NO_CODE
+
+
+@pytest.mark.parametrize("lifetime", [SECOND, MINUTE, HOUR])
+def test_a_code_lives_as_long_as_the_operator_says(lifetime: timedelta) -> None:
+    someone = Person(Policy(code_lifetime=lifetime))
+
+    assert someone.plays("VERIFY", lifetime, RIGHT) is Reply.EXPIRED
+    assert someone.plays("VERIFY", lifetime - INSTANT, RIGHT) is Reply.SUCCESS
+
+
+@pytest.mark.parametrize("text", ["hello", "STATUS", "HELP", "12345"])
+def test_an_expiry_is_noticed_with_whatever_is_texted(awaiting: Person, text: str) -> None:
+    expected = {"STATUS": Reply.STATUS, "HELP": Reply.HELP}.get(text, Reply.HINT)
+
+    assert awaiting.plays(10 * MINUTE, text) is expected
+    assert awaiting.state() is State.IDLE
+
+
+def test_a_token_from_the_future_counts_as_expired(awaiting: Person) -> None:
+    awaiting.now -= SECOND
+
+    assert awaiting.plays(RIGHT) is Reply.EXPIRED
+    assert awaiting.state() is State.IDLE
+
+
+def test_a_token_whose_key_is_gone_counts_as_expired(awaiting: Person) -> None:
+    code = awaiting.code()
+    awaiting.keyring = Keyring([OTHER_SECRET])
+
+    assert awaiting.texts(code) is Reply.EXPIRED
+    assert awaiting.plays("VERIFY", RIGHT) is Reply.SUCCESS
+
+
+def test_a_code_signed_with_the_key_before_still_verifies(awaiting: Person) -> None:
+    code = awaiting.code()
+    awaiting.keyring = Keyring([OTHER_SECRET, SECRET])
+
+    assert awaiting.plays(MINUTE, "RESEND") is Reply.CODE
+    assert awaiting.texts(code) is Reply.SUCCESS
+
+
+# Used codes
+
+
+@pytest.mark.parametrize("later", [timedelta(), MINUTE, DAY])
+def test_a_used_code_texted_again_is_met_with_silence(verified: Person, later: timedelta) -> None:
+    before = verified.last()
+
+    assert verified.plays(later, RIGHT) is None
+    assert verified.last() == Decision(before.conversation, before.ledger)
+
+
+def test_another_code_from_a_verified_person_finds_none_waiting(verified: Person) -> None:
+    assert verified.plays(WRONG) is Reply.NO_CODE
+    assert verified.state() is State.VERIFIED
+    assert verified.ledger.wrong_guesses == 0
+
+
+# NOT ME
+
+
+def test_not_me_ends_the_pending_code(awaiting: Person) -> None:
+    code = awaiting.code()
+
+    assert awaiting.texts("NOT ME") is Reply.NOT_ME
+    assert "60 minutes" in awaiting.message().body
+    assert awaiting.state() is State.IDLE
+    assert awaiting.token().ended_at == MORNING
+    assert awaiting.last().cancel is Cancel.CODES
+    assert awaiting.texts(code) is Reply.NO_CODE
+    assert awaiting.verified_at() is None
+
+
+@pytest.mark.parametrize("state", [State.IDLE, State.AWAITING_CODE, State.VERIFIED])
+def test_not_me_refuses_new_codes_for_an_hour_and_says_so_once(state: State) -> None:
+    someone = someone_in(state)
+
+    assert someone.texts("NOT ME") is Reply.NOT_ME
+    assert someone.plays(10 * MINUTE, "VERIFY") is Reply.WAIT
+    assert "50 minutes" in someone.message().body
+    assert someone.plays(50 * MINUTE - INSTANT, "VERIFY") is None
+    assert someone.plays(INSTANT, "VERIFY") is Reply.CODE
+
+
+def test_not_me_refuses_codes_at_every_number_of_the_bot(awaiting: Person) -> None:
+    awaiting.texts("NOT ME")
+
+    assert awaiting.texts("VERIFY", to=OTHER_BOT) is Reply.WAIT
+
+
+def test_not_me_during_a_lock_refuses_codes_beyond_it(locked: Person) -> None:
+    assert locked.texts("NOT ME") is Reply.NOT_ME
+    assert locked.state() is State.LOCKED
+    assert locked.plays(15 * MINUTE, "VERIFY") is Reply.WAIT
+    assert locked.plays(45 * MINUTE, "VERIFY") is Reply.CODE
+
+
+def test_not_me_erases_no_earlier_verification(verified: Person) -> None:
+    verified.plays("VERIFY", "NOT ME")
+
+    assert verified.verified_at() == MORNING
+
+
+def test_stop_and_start_lift_no_refusal(awaiting: Person) -> None:
+    assert awaiting.plays("NOT ME", "STOP", "START", "VERIFY") is Reply.WAIT
+
+
+# Limits on code texts
+
+
+def test_beyond_the_hours_limit_one_text_says_when_and_then_there_is_silence(
+    person: Person,
+) -> None:
+    for _ in range(5):
+        assert person.plays("VERIFY", RIGHT) is Reply.SUCCESS
+
+    assert person.plays(20 * MINUTE, "VERIFY") is Reply.WAIT
+    assert "40 minutes" in person.message().body
+    assert person.state() is State.VERIFIED
+    assert person.plays("VERIFY", "VERIFY", 40 * MINUTE - INSTANT, "VERIFY") is None
+    assert person.plays(INSTANT, "VERIFY") is Reply.CODE
+
+
+def test_code_texts_sent_again_count_towards_the_limit(awaiting: Person) -> None:
+    assert [awaiting.plays(30 * SECOND, "RESEND") for _ in range(4)] == [Reply.CODE] * 4
+    assert awaiting.plays(30 * SECOND, "RESEND") is Reply.WAIT
+    assert awaiting.plays(30 * SECOND, "RESEND") is None
+
+
+def test_beyond_the_limit_the_code_that_lives_still_works(awaiting: Person) -> None:
+    for _ in range(5):
+        awaiting.plays(30 * SECOND, "RESEND")
+
+    assert awaiting.plays(RIGHT) is Reply.SUCCESS
+
+
+def test_beyond_the_days_limit_the_wait_lasts_until_a_day_after_the_first() -> None:
+    someone = Person()
+    for _ in range(10):
+        assert someone.plays("VERIFY", RIGHT, HOUR) is Reply.SUCCESS
+
+    assert someone.texts("VERIFY") is Reply.WAIT
+    assert "14 hours" in someone.message().body
+    assert someone.plays(14 * HOUR - INSTANT, "VERIFY") is None
+    assert someone.plays(INSTANT, "VERIFY") is Reply.CODE
+
+
+def test_the_limits_count_whichever_number_of_the_bot_is_texted(person: Person) -> None:
+    for number in (BOT, OTHER_BOT, BOT, OTHER_BOT, BOT):
+        assert person.plays("VERIFY", RIGHT, at=number) is Reply.SUCCESS
+
+    assert person.texts("VERIFY", to=OTHER_BOT) is Reply.WAIT
+    assert person.texts("VERIFY") is None
+
+
+def test_a_wait_is_told_anew_when_the_limit_is_reached_anew() -> None:
+    someone = Person(Policy(codes_per_hour=1))
+
+    assert someone.plays("VERIFY", RIGHT, "VERIFY") is Reply.WAIT
+    assert someone.plays(HOUR, "VERIFY", RIGHT) is Reply.SUCCESS
+    assert someone.texts("VERIFY") is Reply.WAIT
+
+
+def test_the_cooldown_is_silent_even_at_the_limit() -> None:
+    someone = Person(Policy(codes_per_hour=1))
+
+    assert someone.plays("VERIFY", "RESEND") is None
+    assert someone.plays(30 * SECOND, "RESEND") is Reply.WAIT
+
+
+def test_silence_and_waits_count_towards_no_limit(awaiting: Person) -> None:
+    awaiting.plays(*["VERIFY"] * 20)
+
+    assert awaiting.plays(30 * SECOND, "RESEND") is Reply.CODE
+
+
+# STOP and START
+
+
+@pytest.mark.parametrize(
+    "text", [*sorted(STOP_WORDS), "Stop texting me", "don't text me", "remove me", "STOP!"]
+)
+def test_every_stop_word_is_confirmed_once_and_kept_with_its_time_and_wording(
+    awaiting: Person, text: str
+) -> None:
+    awaiting.now += MINUTE
+
+    assert awaiting.texts(text) is Reply.STOPPED
+    assert awaiting.state() is State.OPTED_OUT
+    assert awaiting.conversations[BOT].opted_out_at == MORNING + MINUTE
+    assert awaiting.conversations[BOT].opt_out_wording == text
+    assert awaiting.texts(text) is None
+
+
+@pytest.mark.parametrize("state", REACHABLE)
+@pytest.mark.parametrize(
+    ("happened", "reply", "wording"),
+    [
+        (Said("Stop"), Reply.STOPPED, "Stop"),
+        (Said("Stop", Shape.MEDIA), Reply.STOPPED, "Stop"),
+        (Said("Stop", Shape.GROUP), Reply.STOPPED, "Stop"),
+        (Said("Stop", answered=Answered.STOP), None, "Stop"),
+        (Said("arrêt", answered=Answered.STOP), None, "arrêt"),
+        (Blocked("40300"), None, "40300"),
+    ],
+    ids=["said", "media", "group", "carrier", "other language", "blocked"],
+)
+def test_stop_is_honoured_in_every_state(
+    state: State, happened: Said | Blocked, reply: Reply | None, wording: str
+) -> None:
+    someone = someone_in(state)
+
+    assert someone.meets(happened) is reply
+    assert someone.state() is State.OPTED_OUT
+    assert someone.conversations[BOT].opted_out_at == someone.now
+    assert someone.conversations[BOT].opt_out_wording == wording
+    assert someone.last().cancel is Cancel.ALL
+
+
+def test_only_the_beginning_of_a_long_wording_is_kept(person: Person) -> None:
+    person.texts("stop " + "x" * 100)
+
+    assert person.conversations[BOT].opt_out_wording == "stop " + "x" * 59
+
+
+def test_a_second_opt_out_does_not_change_what_is_known_of_the_first(opted_out: Person) -> None:
+    before = opted_out.conversations[BOT]
+
+    opted_out.plays(HOUR, Blocked("40300"), Said("END", answered=Answered.STOP), "cancel")
+
+    assert opted_out.conversations[BOT] == before
+
+
+def test_stop_ends_the_code(awaiting: Person) -> None:
+    code = awaiting.code()
+
+    awaiting.texts("STOP")
+    assert awaiting.token().ended_at == MORNING
+    assert awaiting.plays("START", code) is Reply.NO_CODE
+
+
+@pytest.mark.parametrize(
+    "happened",
+    [
+        Said("VERIFY"),
+        Said("RESEND"),
+        Said("STATUS"),
+        Said("HELP"),
+        Said("NOT ME"),
+        Said("STOP"),
+        Said("123456"),
+        Said("12345"),
+        Said("hello"),
+        Said("VERIFY", Shape.MEDIA),
+        Said("START", Shape.GROUP),
+        Said("HELP", answered=Answered.OTHER),
+        Said("STOP", answered=Answered.STOP),
+        Blocked("40300"),
+    ],
+)
+@pytest.mark.parametrize("later", [timedelta(), 11 * MINUTE, DAY])
+def test_who_has_opted_out_is_heard_only_with_start(
+    opted_out: Person, happened: Said | Blocked, later: timedelta
+) -> None:
+    before = opted_out.last()
+    opted_out.now += later
+
+    assert opted_out.meets(happened) is None
+    assert opted_out.last() == Decision(before.conversation, before.ledger)
+
+
+def test_the_code_of_who_has_opted_out_verifies_nobody(opted_out: Person) -> None:
+    assert opted_out.plays(RIGHT) is None
+    assert opted_out.verified_at() is None
+
+
+@pytest.mark.parametrize("text", ["START", "unstop", "Start please"])
+def test_start_welcomes_back_and_forgets_the_opt_out(opted_out: Person, text: str) -> None:
+    assert opted_out.texts(text) is Reply.WELCOME
+    assert opted_out.state() is State.IDLE
+    assert opted_out.conversations[BOT].opted_out_at is None
+    assert opted_out.conversations[BOT].opt_out_wording is None
+
+
+def test_start_that_the_carrier_has_answered_opts_in_without_a_text(opted_out: Person) -> None:
+    assert opted_out.texts("START", answered=Answered.START) is None
+    assert opted_out.state() is State.IDLE
+    assert opted_out.conversations[BOT].opted_out_at is None
+
+
+def test_after_start_a_new_code_comes_without_a_cooldown(opted_out: Person) -> None:
+    old = opted_out.token()
+
+    assert opted_out.plays("START", "VERIFY") is Reply.CODE
+    assert opted_out.token().id != old.id
+
+
+@pytest.mark.parametrize("happened", [Said("START"), Said("START", answered=Answered.START)])
+def test_start_while_a_code_is_awaited_clears_the_cooldown(
+    awaiting: Person, happened: Said
+) -> None:
+    before = awaiting.token()
+
+    awaiting.meets(happened)
+    assert awaiting.state() is State.AWAITING_CODE
+    assert awaiting.texts("RESEND") is Reply.CODE
+    assert awaiting.token().id == before.id
+
+
+def test_stop_and_start_erase_no_verification(verified: Person) -> None:
+    assert verified.plays("STOP", "START", "STATUS") is Reply.STATUS_VERIFIED
+    assert verified.verified_at() == MORNING
+
+
+def test_stop_and_start_give_no_code_beyond_the_limit(person: Person) -> None:
+    for _ in range(5):
+        person.plays("VERIFY", "STOP", "START")
+
+    assert person.texts("VERIFY") is Reply.WAIT
+
+
+def test_an_opt_out_is_between_one_phone_and_one_number_of_the_bot(opted_out: Person) -> None:
+    assert opted_out.texts("VERIFY", to=OTHER_BOT) is Reply.CODE
+
+
+# Answered by the carrier
+
+
+@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("text", ["HELP", "INFO", "aide", "VERIFY"])
+def test_what_the_carrier_has_answered_is_met_with_silence(state: State, text: str) -> None:
+    someone = someone_in(state)
+    before = someone.last() if someone.decided else Decision(Conversation(BOT, PHONE), Ledger())
+
+    assert someone.texts(text, answered=Answered.OTHER) is None
+    assert someone.last() == Decision(before.conversation, before.ledger)
+
+
+@pytest.mark.parametrize("state", [State.IDLE, State.VERIFIED, State.LOCKED])
+def test_start_answered_by_the_carrier_changes_nothing_where_nobody_opted_out(
+    state: State,
+) -> None:
+    someone = someone_in(state)
+    before = someone.conversations[BOT]
+
+    assert someone.texts("START", answered=Answered.START) is None
+    assert someone.conversations[BOT] == before
+
+
+# Media, groups and reactions
+
+
+def test_a_code_in_a_media_message_is_never_a_guess(awaiting: Person) -> None:
+    before = awaiting.last()
+
+    assert awaiting.texts(awaiting.code(), shape=Shape.MEDIA) is Reply.HINT_CODE
+    assert awaiting.texts(awaiting.wrong_code(), shape=Shape.MEDIA) is Reply.HINT_CODE
+    assert awaiting.state() is State.AWAITING_CODE
+    assert awaiting.token() == before.conversation.token
+    assert awaiting.ledger == before.ledger
+
+
+def test_a_picture_without_words_is_told_what_to_text(person: Person) -> None:
+    assert person.texts("", shape=Shape.MEDIA) is Reply.HINT
+
+
+@pytest.mark.parametrize(
+    ("text", "reply"),
+    [("VERIFY", Reply.CODE), ("HELP", Reply.HELP), ("STOP", Reply.STOPPED)],
+)
+def test_words_in_a_media_message_are_understood(person: Person, text: str, reply: Reply) -> None:
+    assert person.texts(text, shape=Shape.MEDIA) is reply
+
+
+@pytest.mark.parametrize(
+    "text", ["VERIFY", "RESEND", "HELP", "STATUS", "NOT ME", "START", "hello", "12345", RIGHT]
+)
+@pytest.mark.parametrize("state", list(State))
+def test_a_group_message_is_met_with_silence_and_never_a_guess(state: State, text: str) -> None:
+    someone = someone_in(state)
+    conversation, ledger = someone.conversations[BOT], someone.ledger
+
+    assert someone.texts(someone.spelled(text), shape=Shape.GROUP) is None
+    assert someone.last() == Decision(conversation, ledger)
+
+
+@pytest.mark.parametrize(
+    "reaction",
+    [
+        "Liked “Textproof code: {}. Reply with it within 10 minutes. Not you? Reply NOT ME.”",
+        "Liked “Textproof code: {}. Reply with it …”",
+        "Hat „Textproof code: {}. Reply with it within 10 minutes.“ geliked",
+        "A aimé « Textproof code: {}. Reply with it within 10 minutes. »",
+        "「Textproof code: {}. Reply with it within 10 minutes.」にいいね",
+        "👍 to “{}”",
+    ],
+)
+@pytest.mark.parametrize("state", list(State))
+def test_a_reaction_never_verifies_costs_no_try_and_is_met_with_silence(
+    state: State, reaction: str
+) -> None:
+    someone = someone_in(state)
+    conversation, ledger = someone.conversations[BOT], someone.ledger
+
+    for quoted in (RIGHT, WRONG):
+        assert someone.texts(reaction.format(someone.spelled(quoted))) is None
+        assert someone.last() == Decision(conversation, ledger)
+
+
+# Courtesy towards robots
+
+
+@pytest.mark.parametrize("state", [State.IDLE, State.AWAITING_CODE, State.VERIFIED])
+def test_after_three_hints_in_a_row_there_is_an_hour_of_silence(state: State) -> None:
+    someone = Person(Policy(code_lifetime=3 * HOUR))
+    someone.plays(*IN_STATE[state])
+
+    assert None not in [someone.texts("hello") for _ in range(3)]
+    assert someone.texts("hello") is None
+    assert someone.plays(HOUR - INSTANT, "hello") is None
+    assert someone.plays(INSTANT, "hello") in HINTS
+
+
+def test_after_the_silence_there_are_three_hints_again(person: Person) -> None:
+    person.plays(*["hello"] * 4, HOUR)
+
+    assert [person.texts("hello") for _ in range(4)] == [*[Reply.HINT] * 3, None]
+
+
+def test_what_is_texted_into_the_silence_does_not_prolong_it(person: Person) -> None:
+    person.plays(*["hello"] * 4, 30 * MINUTE, "hello")
+
+    assert person.plays(30 * MINUTE, "hello") is Reply.HINT
+
+
+def test_every_kind_of_hint_counts(awaiting: Person) -> None:
+    assert awaiting.plays("12345", "hello", "12345") is Reply.MISTYPED
+    assert awaiting.texts("12345") is None
+    assert awaiting.texts("hello") is None
+
+
+def test_codes_verify_and_stop_are_never_silenced(awaiting: Person) -> None:
+    awaiting.plays(*["hello"] * 4)
+
+    assert awaiting.plays(WRONG) is Reply.WRONG
+    assert awaiting.plays(RIGHT) is Reply.SUCCESS
+    awaiting.plays(*["hello"] * 4)
+    assert awaiting.texts("VERIFY") is Reply.CODE
+    awaiting.plays(*["hello"] * 4)
+    assert awaiting.plays(10 * MINUTE, RIGHT) is Reply.EXPIRED
+    assert awaiting.texts("STOP") is Reply.STOPPED
+    assert awaiting.texts("START") is Reply.WELCOME
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [("VERIFY",), ("VERIFY", RIGHT), ("STOP", "START")],
+    ids=["a code", "success", "opting in"],
+)
+def test_what_moves_things_forward_ends_the_silence(
+    person: Person, forward: tuple[Step, ...]
+) -> None:
+    person.plays(*["hello"] * 4, *forward)
+
+    assert None not in [person.texts("hello") for _ in range(3)]
+    assert person.texts("hello") is None
+
+
+def test_help_and_status_are_still_answered_when_hints_are_not(person: Person) -> None:
+    person.plays(*["hello"] * 4)
+
+    assert person.texts("HELP") is Reply.HELP
+    assert person.texts("STATUS") is Reply.STATUS
+
+
+def test_help_and_status_are_not_answered_for_ever(person: Person) -> None:
+    answers = [person.texts(text) for text in ("HELP", "STATUS") * 5]
+
+    assert None not in answers
+    assert person.texts("HELP") is None
+    assert person.texts("STATUS") is None
+    assert person.plays(HOUR, "HELP") is Reply.HELP
+
+
+def test_a_silenced_not_me_still_ends_the_code(awaiting: Person) -> None:
+    code = awaiting.code()
+    awaiting.plays(*["HELP"] * 10)
+
+    assert awaiting.texts("NOT ME") is None
+    assert awaiting.state() is State.IDLE
+    assert awaiting.texts(code) is Reply.NO_CODE
+
+
+# STATUS and HELP
+
+
+def test_status_before_anything_says_that_nothing_is_confirmed(person: Person) -> None:
+    assert person.texts("STATUS") is Reply.STATUS
+
+
+def test_status_says_whether_the_code_was_sent_and_what_is_left_of_it(awaiting: Person) -> None:
+    awaiting.plays(WRONG, 3 * MINUTE + 20 * SECOND)
+
+    assert awaiting.texts("STATUS") is Reply.STATUS_QUEUED
+    assert "6 minutes" in awaiting.message().body
+    assert "4 tries left" in awaiting.message().body
+
+    awaiting.changes_token(sent=True)
+    assert awaiting.texts("STATUS") is Reply.STATUS_SENT
+    assert "6 minutes" in awaiting.message().body
+    assert "4 tries left" in awaiting.message().body
+
+
+def test_status_of_a_verified_person_says_since_when(verified: Person) -> None:
+    assert verified.plays(3 * DAY, "am I verified?") is Reply.STATUS_VERIFIED
+    assert "since 01 Mar 2026, 09:00 UTC" in verified.message().body
+
+
+def test_status_while_verifying_anew_is_about_the_code(verified: Person) -> None:
+    assert verified.plays("VERIFY", "STATUS") is Reply.STATUS_QUEUED
+    assert verified.plays(10 * MINUTE, "STATUS") is Reply.STATUS_VERIFIED
+
+
+@pytest.mark.parametrize("text", ["STATUS", "HELP"])
+@pytest.mark.parametrize("state", list(State))
+def test_asking_for_status_or_help_changes_nothing_but_the_count_of_answers(
+    state: State, text: str
+) -> None:
+    someone = someone_in(state)
+    conversation, ledger = someone.conversations[BOT], someone.ledger
+
+    someone.texts(text)
+
+    assert someone.last().cancel is Cancel.NOTHING
+    assert someone.ledger == ledger
+    assert (
+        replace(
+            someone.conversations[BOT],
+            answers=conversation.answers,
+            courtesy_at=conversation.courtesy_at,
+            hints=conversation.hints,
+        )
+        == conversation
+    )
+
+
+# The whole of it
+
+
+def test_every_action_of_the_table_can_be_carried_out() -> None:
+    assert set(_ACTIONS) == set(Action)
+
+
+SCRIPT_OF: dict[Event, tuple[Step, ...]] = {
+    Event.CODE_ASKED: ("VERIFY",),
+    Event.CODE_ASKED_AGAIN: ("VERIFY", MINUTE, "RESEND"),
+    Event.ASKED_TOO_SOON: ("VERIFY", "VERIFY"),
+    Event.ASKED_TOO_OFTEN: ("NOT ME", "VERIFY"),
+    Event.ASKED_TOO_OFTEN_AGAIN: ("NOT ME", "VERIFY", "VERIFY"),
+    Event.RESEND_WITHOUT_CODE: ("RESEND",),
+    Event.GUESS_RIGHT: ("VERIFY", RIGHT),
+    Event.GUESS_WRONG: ("VERIFY", WRONG),
+    Event.LAST_GUESS_WRONG: ("VERIFY", *[WRONG] * 5),
+    Event.GUESS_TOO_LATE: ("VERIFY", HOUR, RIGHT),
+    Event.GUESS_WITHOUT_CODE: ("123456",),
+    Event.GUESS_USED: ("VERIFY", RIGHT, RIGHT),
+    Event.GUESS_MISTYPED: ("VERIFY", "12345"),
+    Event.STATUS: ("STATUS",),
+    Event.HELP: ("HELP",),
+    Event.NOT_ME: ("NOT ME",),
+    Event.START: ("START",),
+    Event.STOP: ("STOP",),
+    Event.CHATTER: ("hello",),
+    Event.NOT_FOR_US: ("Liked “hello”",),
+    Event.ANSWERED: (Said("HELP", answered=Answered.OTHER),),
+    Event.STARTED_AT_CARRIER: (Said("START", answered=Answered.START),),
+    Event.STOPPED_AT_CARRIER: (Blocked("40300"),),
+    Event.CODE_EXPIRED: ("VERIFY", HOUR, "hello"),
+    Event.LOCK_ENDED: ("VERIFY", *[WRONG] * 5, HOUR, "hello"),
+}
+
+
+@pytest.mark.parametrize("event", list(Event))
+def test_every_event_is_perceived_somewhere(event: Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    perceived: set[Event] = set()
+    make = _Turn.make
+
+    def make_and_tell(turn: _Turn, event: Event) -> None:
+        perceived.add(event)
+        make(turn, event)
+
+    monkeypatch.setattr(_Turn, "make", make_and_tell)
+    someone = Person()
+    if event is Event.LOCKED_ELSEWHERE:
+        someone.plays("VERIFY", *[WRONG] * 5, at=OTHER_BOT)
+        someone.texts("hello")
+    else:
+        someone.plays(*SCRIPT_OF[event])
+
+    assert event in perceived
+
+
+Happening = str | Said | Blocked
+Script = list[tuple[str, timedelta, Happening]]
+
+PASSAGES: tuple[tuple[Happening, ...], ...] = (
+    *[("VERIFY",), (RIGHT,), ("VERIFY", RIGHT), (WRONG, WRONG), ("VERIFY", *[WRONG] * 5)] * 3,
+    *[("hello",) * 4, ("NOT ME", "VERIFY"), ("RESEND", "RESEND"), ("STATUS", "HELP"), ("12345",)],
+    *[("Liked “123456”",), ("",), ("STOP",), ("STOP", "VERIFY", RIGHT, "hello", "HELP", "START")],
+    ("START", "VERIFY"),
+    (Blocked("40300"), "VERIFY", Said("START", answered=Answered.START)),
+    (Said("STOP", answered=Answered.STOP), "RESEND", "START"),
+    (Said("HELP", answered=Answered.OTHER),),
+    *[(Said(text, shape),) for text in ("123456", "START") for shape in Shape],
+)
+PAUSES = (
+    *[timedelta()] * 8,
+    *(SECOND, 29 * SECOND, 30 * SECOND, 10 * MINUTE - INSTANT, 10 * MINUTE, 15 * MINUTE, HOUR, DAY),
+)
+passages = st.builds(
+    lambda at, pause, passage: [(at, pause, passage[0]), *((at, SECOND, it) for it in passage[1:])],
+    st.sampled_from((BOT, BOT, BOT, OTHER_BOT)),
+    st.sampled_from(PAUSES),
+    st.sampled_from(PASSAGES),
+)
+scripts: st.SearchStrategy[Script] = st.lists(passages, min_size=10, max_size=40).map(
+    lambda lists: [step for steps in lists for step in steps]
+)
+policies = st.builds(
+    Policy,
+    code_format=st.sampled_from((CodeFormat(6, Alphabet.DIGITS), CodeFormat(64, Alphabet.HEX))),
+    code_lifetime=st.sampled_from((10 * MINUTE, HOUR)),
+    attempts=st.integers(1, 6),
+    resend_cooldown=st.sampled_from((timedelta(), 30 * SECOND)),
+    codes_per_hour=st.integers(1, 6),
+    codes_per_day=st.integers(1, 10),
+    app_name=st.just("W" * 24),
+)
+
+thorough = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+class Moment(NamedTuple):
+    """One step of a long script: what was, what happened, and what it led to."""
+
+    at: str
+    before: Conversation
+    said: str
+    now: datetime
+    decision: Decision
+
+    @property
+    def reply(self) -> Reply | None:
+        return self.decision.message.reply if self.decision.message else None
+
+    @property
+    def after(self) -> Conversation:
+        return self.decision.conversation
+
+
+def moments(someone: Person, script: Script) -> Iterator[Moment]:
+    for at, pause, happens in script:
+        someone.now += pause
+        happened = Said(someone.spelled(happens, at=at)) if isinstance(happens, str) else happens
+        before = someone.conversations[at]
+        someone.meets(happened, at=at)
+        said = happened.text if isinstance(happened, Said) else ""
+        yield Moment(at, before, said, someone.now, someone.last())
+
+
+@thorough
+@given(policies, scripts)
+def test_whatever_happens_state_and_facts_agree(policy: Policy, script: Script) -> None:
+    someone = Person(policy)
+    for moment in moments(someone, script):
+        after = moment.after
+        assert (after.state is State.OPTED_OUT) == (after.opted_out_at is not None)
+        assert (after.state is State.OPTED_OUT) == (after.opt_out_wording is not None)
+        match after.state:
+            case State.AWAITING_CODE:
+                assert after.token is not None
+                assert after.token.works_at(moment.now)
+            case State.LOCKED:
+                assert moment.decision.ledger.locked_at(moment.now)
+            case State.VERIFIED:
+                assert after.token is not None
+                assert after.token.used_at is not None
+                assert after.verified_at is not None
+
+
+@thorough
+@given(policies, scripts)
+def test_whatever_happens_no_token_takes_more_guesses_than_the_policy_allows(
+    policy: Policy, script: Script
+) -> None:
+    someone = Person(policy)
+    wrong_in_a_row = 0
+    guessed: Counter[str] = Counter()
+    for moment in moments(someone, script):
+        token = moment.after.token
+        if moment.reply in {Reply.WRONG, Reply.LOCKED, Reply.SUCCESS}:
+            assert token is not None
+            guessed[token.id] += 1
+            assert token.guesses == guessed[token.id] <= policy.attempts
+        wrong_in_a_row += moment.reply in {Reply.WRONG, Reply.LOCKED}
+        assert wrong_in_a_row <= policy.attempts
+        assert moment.decision.ledger.wrong_guesses < policy.attempts
+        if moment.reply in {Reply.LOCKED, Reply.SUCCESS}:
+            wrong_in_a_row = 0
+
+
+@thorough
+@given(policies, scripts)
+def test_whatever_happens_only_the_right_code_in_time_verifies(
+    policy: Policy, script: Script
+) -> None:
+    someone = Person(policy)
+    for moment in moments(someone, script):
+        before, after = moment.before, moment.after
+        token = before.token
+        right = token is not None and moment.said == someone.keyring.code(token, moment.at, PHONE)
+        if moment.reply is Reply.SUCCESS:
+            assert before.state is State.AWAITING_CODE
+            assert token is not None
+            assert right
+            assert token.works_at(moment.now)
+            assert after.verified_at == moment.now
+        else:
+            assert after.verified_at == before.verified_at
+
+
+@thorough
+@given(policies, scripts)
+def test_whatever_happens_no_text_follows_stop_until_start(policy: Policy, script: Script) -> None:
+    someone = Person(policy)
+    for moment in moments(someone, script):
+        if moment.before.state is State.OPTED_OUT:
+            assert moment.reply in {None, Reply.WELCOME}
+            assert moment.after == moment.before or moment.after.state is State.IDLE
+        if moment.after.state is State.OPTED_OUT:
+            assert moment.reply in {None, Reply.STOPPED}
+
+
+@thorough
+@given(policies, scripts)
+def test_whatever_happens_the_limits_on_code_texts_hold(policy: Policy, script: Script) -> None:
+    someone = Person(policy)
+    sent: list[datetime] = []
+    for moment in moments(someone, script):
+        if moment.reply is Reply.CODE:
+            sent.append(moment.now)
+            assert sum(time > moment.now - HOUR for time in sent) <= policy.codes_per_hour
+            assert sum(time > moment.now - DAY for time in sent) <= policy.codes_per_day
+
+
+@thorough
+@given(policies, scripts)
+def test_whatever_happens_hints_stop_after_three(policy: Policy, script: Script) -> None:
+    someone = Person(policy)
+    hinted: dict[str, list[datetime]] = {BOT: [], OTHER_BOT: []}
+    for moment in moments(someone, script):
+        if moment.reply in HINTS:
+            hinted[moment.at].append(moment.now)
+            recent = [time for time in hinted[moment.at] if time > moment.now - HOUR]
+            assert len(recent) <= 3
+        elif moment.reply in {Reply.CODE, Reply.SUCCESS, Reply.WELCOME} or (
+            moment.after.state is not State.OPTED_OUT is moment.before.state
+        ):
+            hinted[moment.at].clear()
+
+
+@thorough
+@given(policies, scripts)
+def test_whatever_happens_a_text_fits_one_segment_and_only_code_texts_carry_a_token(
+    policy: Policy, script: Script
+) -> None:
+    someone = Person(policy)
+    for moment in moments(someone, script):
+        message = moment.decision.message
+        if message is None:
+            continue
+        text = message.body.replace(CODE_PLACEHOLDER, "D" * policy.code_format.length)
+        assert len(text) <= SEGMENT
+        assert set(text) <= GSM7_BASIC
+        assert message.send_by > moment.now
+        assert (message.token is not None) == (message.reply is Reply.CODE)
+        if message.token is not None:
+            assert message.token == moment.after.token
+            assert message.token.works_at(moment.now)
+
+
+@thorough
+@given(policies, scripts)
+def test_whatever_happens_the_word_verified_is_read_only_by_who_is(
+    policy: Policy, script: Script
+) -> None:
+    someone = Person(policy)
+    for moment in moments(someone, script):
+        message = moment.decision.message
+        if message is not None and "verified" in message.body.casefold():
+            assert moment.after.verified_at is not None

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from bot.conversation.machine import IGNORED, TABLE, Action, Event
+from bot.conversation.replies import Reply
+from bot.conversation.state import State
+
+REACHABLE = [State.IDLE, State.AWAITING_CODE, State.VERIFIED, State.LOCKED]
+BY_TIME = {Event.CODE_EXPIRED, Event.LOCK_ENDED, Event.LOCKED_ELSEWHERE}
+BY_CARRIER = {Event.ANSWERED, Event.STARTED_AT_CARRIER, Event.STOPPED_AT_CARRIER}
+NEVER_MOVING = {
+    Event.ASKED_TOO_SOON,
+    Event.ASKED_TOO_OFTEN_AGAIN,
+    Event.GUESS_USED,
+    Event.NOT_FOR_US,
+    Event.ANSWERED,
+}
+
+
+@pytest.mark.parametrize(("state", "event"), list(product(State, Event)))
+def test_every_pair_stands_either_in_the_table_or_among_the_ignored(
+    state: State, event: Event
+) -> None:
+    assert ((state, event) in TABLE) != ((state, event) in IGNORED)
+
+
+def test_nothing_but_pairs_of_a_state_and_an_event_is_decided() -> None:
+    assert set(TABLE) | IGNORED == set(product(State, Event))
+
+
+def test_every_action_is_part_of_a_move() -> None:
+    assert {action for move in TABLE.values() for action in move.actions} == set(Action)
+
+
+def test_every_event_moves_something_but_those_that_are_always_met_with_silence() -> None:
+    assert {event for _, event in TABLE} == set(Event) - NEVER_MOVING
+
+
+def test_every_reply_is_given_somewhere_but_the_kinds_of_status_told_apart_later() -> None:
+    kinds_of_status = {
+        Reply.STATUS_QUEUED,
+        Reply.STATUS_SENT,
+        Reply.STATUS_VERIFIED,
+        Reply.STATUS_LOCKED,
+    }
+
+    assert {move.reply for move in TABLE.values()} - {None} == set(Reply) - kinds_of_status
+
+
+def test_no_move_does_nothing() -> None:
+    idle = [pair for pair, move in TABLE.items() if move == (type(move))(pair[0])]
+
+    assert idle == []
+
+
+def test_only_a_right_guess_of_an_awaited_code_verifies() -> None:
+    ways = {pair for pair, move in TABLE.items() if move.to is State.VERIFIED != pair[0]}
+    successes = {pair for pair, move in TABLE.items() if Action.RECORD_SUCCESS in move.actions}
+    congratulated = {pair for pair, move in TABLE.items() if move.reply is Reply.SUCCESS}
+
+    assert ways == successes == congratulated == {(State.AWAITING_CODE, Event.GUESS_RIGHT)}
+
+
+def test_a_code_is_awaited_exactly_where_one_was_issued() -> None:
+    entering = {
+        pair
+        for pair, move in TABLE.items()
+        if move.to is State.AWAITING_CODE and pair[0] is not State.AWAITING_CODE
+    }
+    issuing = {pair for pair, move in TABLE.items() if Action.ISSUE_CODE in move.actions}
+
+    assert entering == issuing == {(state, Event.CODE_ASKED) for state in ("idle", "verified")}
+
+
+def test_a_code_is_texted_exactly_where_it_is_issued_or_repeated() -> None:
+    sending = {Action.ISSUE_CODE, Action.REPEAT_CODE}
+    texted = {pair for pair, move in TABLE.items() if move.reply is Reply.CODE}
+
+    assert texted == {pair for pair, move in TABLE.items() if sending & set(move.actions)}
+
+
+def test_no_code_outlives_the_wait_for_it() -> None:
+    ending = {Action.END_CODE, Action.RECORD_SUCCESS}
+    leaving = [
+        move
+        for (state, _), move in TABLE.items()
+        if state is State.AWAITING_CODE and move.to is not State.AWAITING_CODE
+    ]
+
+    assert leaving
+    assert all(ending & set(move.actions) for move in leaving)
+
+
+def test_a_lock_begins_with_the_last_wrong_guess_or_at_another_number() -> None:
+    entering = {event for (state, event), move in TABLE.items() if move.to is State.LOCKED != state}
+
+    assert entering == {Event.LAST_GUESS_WRONG, Event.LOCKED_ELSEWHERE}
+    assert [pair for pair, move in TABLE.items() if Action.LOCK in move.actions] == [
+        (State.AWAITING_CODE, Event.LAST_GUESS_WRONG)
+    ]
+
+
+def test_a_lock_ends_by_time_or_by_opting_out_alone() -> None:
+    leaving = {
+        event
+        for (state, event), move in TABLE.items()
+        if state is State.LOCKED and move.to is not State.LOCKED
+    }
+
+    assert leaving == {Event.LOCK_ENDED, Event.STOP, Event.STOPPED_AT_CARRIER}
+
+
+def test_during_a_lock_only_status_help_not_me_and_stop_are_answered() -> None:
+    answered = {event for (state, event), move in TABLE.items() if move.reply and state == "locked"}
+
+    assert answered == {Event.STATUS, Event.HELP, Event.NOT_ME, Event.STOP}
+
+
+@pytest.mark.parametrize("event", [Event.STOP, Event.STOPPED_AT_CARRIER])
+@pytest.mark.parametrize("state", REACHABLE)
+def test_stop_is_honoured_in_every_state(state: State, event: Event) -> None:
+    move = TABLE[state, event]
+
+    assert move.to is State.OPTED_OUT
+    assert {Action.END_CODE, Action.OPT_OUT} <= set(move.actions)
+
+
+def test_a_person_opts_out_by_no_other_way_than_stop() -> None:
+    ways = {event for (_, event), move in TABLE.items() if move.to is State.OPTED_OUT}
+    acting = {event for (_, event), move in TABLE.items() if Action.OPT_OUT in move.actions}
+
+    assert ways == acting == {Event.STOP, Event.STOPPED_AT_CARRIER}
+
+
+def test_after_stop_only_start_is_heard_and_leads_back_to_the_beginning() -> None:
+    heard = {event: move for (state, event), move in TABLE.items() if state is State.OPTED_OUT}
+
+    assert set(heard) == {Event.START, Event.STARTED_AT_CARRIER}
+    assert {move.to for move in heard.values()} == {State.IDLE}
+    assert all(Action.OPT_IN in move.actions for move in heard.values())
+
+
+def test_what_time_does_and_what_the_carrier_answered_are_met_without_a_text() -> None:
+    texted = {event for (_, event), move in TABLE.items() if move.reply is not None}
+
+    assert texted.isdisjoint(BY_TIME | BY_CARRIER)
+
+
+def test_every_state_can_be_reached_from_the_beginning() -> None:
+    assert _reached_from(State.IDLE) == set(State)
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_from_every_state_there_is_a_way_to_be_verified(state: State) -> None:
+    assert State.VERIFIED in _reached_from(state)
+
+
+def test_states_are_stored_under_names_that_do_not_change() -> None:
+    assert {str(state) for state in State} == {
+        "idle",
+        "awaiting_code",
+        "verified",
+        "locked",
+        "opted_out",
+    }
+
+
+def _reached_from(start: State) -> set[State]:
+    reached = {start}
+    while new := {move.to for (state, _), move in TABLE.items() if state in reached} - reached:
+        reached |= new
+    return reached

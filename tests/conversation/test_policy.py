@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bot.conversation.policy import Policy, code_times_with, lock_length
+from bot.conversation.state import Alphabet, CodeFormat, Ledger
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+SECOND, MINUTE, HOUR, DAY = (
+    timedelta(seconds=1),
+    timedelta(minutes=1),
+    timedelta(hours=1),
+    timedelta(days=1),
+)
+
+modest = settings(max_examples=60, deadline=None)
+
+
+def ago(*lengths: timedelta) -> tuple[datetime, ...]:
+    return tuple(NOW - length for length in lengths)
+
+
+def test_the_figures_are_those_of_the_design_unless_the_operator_chooses_others() -> None:
+    assert Policy() == Policy(
+        code_format=CodeFormat(6, Alphabet.DIGITS),
+        code_lifetime=timedelta(minutes=10),
+        attempts=5,
+        resend_cooldown=timedelta(seconds=30),
+        codes_per_hour=5,
+        codes_per_day=10,
+        app_name="Textproof",
+        support_contact="",
+    )
+
+
+@pytest.mark.parametrize(
+    ("locks", "minutes"),
+    [(0, 15), (1, 30), (2, 60), (3, 120), (4, 240), (5, 480), (6, 960), (7, 1440), (8, 1440)],
+)
+def test_each_further_lock_lasts_twice_as_long_up_to_a_day(locks: int, minutes: int) -> None:
+    assert lock_length(locks) == timedelta(minutes=minutes)
+
+
+@modest
+@given(st.integers(min_value=0, max_value=10**9))
+def test_no_number_of_locks_makes_a_shorter_one_or_overflows(locks: int) -> None:
+    assert timedelta(minutes=15) <= lock_length(locks) <= lock_length(locks + 1) <= DAY
+
+
+def test_a_phone_that_has_had_no_codes_may_have_one_at_once() -> None:
+    assert Policy().next_code_at(Ledger()) is None
+
+
+def test_a_phone_below_both_limits_may_have_a_code_at_once() -> None:
+    four = Ledger(code_times=ago(4 * MINUTE, 3 * MINUTE, 2 * MINUTE, MINUTE))
+
+    assert Policy().next_code_at(four) is None
+
+
+def test_the_hour_counts_from_the_oldest_of_the_codes_that_fill_it() -> None:
+    times = ago(55 * MINUTE, 40 * MINUTE, 30 * MINUTE, 20 * MINUTE, 10 * MINUTE)
+
+    assert Policy().next_code_at(Ledger(code_times=times)) == NOW + 5 * MINUTE
+
+
+def test_codes_older_than_an_hour_do_not_fill_the_hour() -> None:
+    times = ago(5 * HOUR, 40 * MINUTE, 30 * MINUTE, 20 * MINUTE, 10 * MINUTE)
+
+    free_at = Policy().next_code_at(Ledger(code_times=times))
+
+    assert free_at is None or free_at <= NOW
+
+
+def test_the_day_counts_from_the_oldest_of_the_codes_that_fill_it() -> None:
+    times = ago(*(hours * HOUR for hours in range(20, 0, -2)))
+
+    assert Policy().next_code_at(Ledger(code_times=times)) == NOW + 4 * HOUR
+
+
+def test_the_longest_of_several_waits_counts() -> None:
+    times = ago(55 * MINUTE, 40 * MINUTE, 30 * MINUTE, 20 * MINUTE, 10 * MINUTE)
+    refused = Ledger(code_times=times, refused_until=NOW + 50 * MINUTE)
+    nearly_free = Ledger(code_times=times, refused_until=NOW + MINUTE)
+
+    assert Policy().next_code_at(refused) == NOW + 50 * MINUTE
+    assert Policy().next_code_at(nearly_free) == NOW + 5 * MINUTE
+
+
+def test_the_operator_sets_both_limits() -> None:
+    times = ago(50 * MINUTE, 10 * MINUTE)
+
+    assert Policy(codes_per_hour=2).next_code_at(Ledger(code_times=times)) == NOW + 10 * MINUTE
+    assert Policy(codes_per_day=1).next_code_at(Ledger(code_times=times)) == (
+        NOW + DAY - 10 * MINUTE
+    )
+
+
+def test_a_code_text_is_remembered_for_a_day() -> None:
+    times = ago(2 * DAY, DAY, DAY - SECOND, HOUR)
+
+    assert code_times_with(times, NOW) == (*ago(DAY - SECOND, HOUR), NOW)
+
+
+@modest
+@given(
+    st.lists(st.integers(min_value=0, max_value=200_000), max_size=40),
+    st.integers(min_value=1, max_value=6),
+    st.integers(min_value=1, max_value=12),
+)
+def test_texting_only_when_allowed_never_exceeds_a_limit(
+    pauses: list[int], per_hour: int, per_day: int
+) -> None:
+    policy = Policy(codes_per_hour=per_hour, codes_per_day=per_day)
+    ledger, now, sent = Ledger(), NOW, list[datetime]()
+    for pause in pauses:
+        now += pause * SECOND
+        free_at = policy.next_code_at(ledger)
+        if free_at is None or free_at <= now:
+            sent.append(now)
+            ledger = Ledger(code_times=code_times_with(ledger.code_times, now))
+
+    for time in sent:
+        assert sum(time - HOUR < other <= time for other in sent) <= per_hour
+        assert sum(time - DAY < other <= time for other in sent) <= per_day

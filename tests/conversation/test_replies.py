@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from string import Formatter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bot.conversation.replies import (
+    APP_NAME_LONGEST,
+    CODE_PLACEHOLDER,
+    GSM7_BASIC,
+    SEGMENT,
+    SUPPORT_CONTACT_LONGEST,
+    Reply,
+    compose,
+    duration,
+)
+
+SINCE = datetime(2026, 9, 30, 23, 59, tzinfo=UTC)
+DAY = timedelta(hours=24)
+CODE_LIFE_LONGEST = timedelta(hours=1)
+ABOUT_A_CODES_LIFE = {Reply.CODE, Reply.STATUS_QUEUED, Reply.STATUS_SENT}
+ANSWERS_TO_A_CODE = {
+    Reply.WRONG,
+    Reply.MISTYPED,
+    Reply.EXPIRED,
+    Reply.NO_CODE,
+    Reply.LOCKED,
+    Reply.HINT_CODE,
+}
+LENGTHS = [(4, False), (6, False), (10, False), (4, True), (64, True)]
+
+modest = settings(max_examples=60, deadline=None)
+
+
+def written(  # noqa: PLR0913 - as many values as a reply may name
+    reply: Reply,
+    *,
+    app: str = "Textproof",
+    support: str = "",
+    code_length: int = 6,
+    hexadecimal: bool = False,
+    wait: timedelta = timedelta(minutes=10),
+    tries: int = 5,
+    since: datetime | None = SINCE,
+) -> str:
+    return compose(
+        reply,
+        app=app,
+        support=support,
+        code_length=code_length,
+        hexadecimal=hexadecimal,
+        wait=wait,
+        tries=tries,
+        since=since,
+    )
+
+
+def longest(reply: Reply, code_length: int, *, hexadecimal: bool, support: str) -> str:
+    """Write a reply with the longest values there are, the code put in as it is sent."""
+    body = written(
+        reply,
+        app="W" * APP_NAME_LONGEST,
+        support=support,
+        code_length=code_length,
+        hexadecimal=hexadecimal,
+        wait=CODE_LIFE_LONGEST if reply in ABOUT_A_CODES_LIFE else DAY,
+        tries=100,
+    )
+    return body.replace(CODE_PLACEHOLDER, ("D" if hexadecimal else "9") * code_length)
+
+
+def test_the_longest_names_are_as_long_as_the_design_says() -> None:
+    assert (APP_NAME_LONGEST, SUPPORT_CONTACT_LONGEST, SEGMENT) == (24, 40, 160)
+
+
+@pytest.mark.parametrize(("code_length", "hexadecimal"), LENGTHS)
+@pytest.mark.parametrize("reply", sorted(set(Reply) - {Reply.HELP}))
+def test_a_reply_fits_one_segment_with_its_longest_values(
+    reply: Reply, code_length: int, *, hexadecimal: bool
+) -> None:
+    support = "W" * SUPPORT_CONTACT_LONGEST
+
+    text = longest(reply, code_length, hexadecimal=hexadecimal, support=support)
+
+    assert len(text) <= SEGMENT
+    assert set(text) <= GSM7_BASIC
+
+
+def test_help_without_a_contact_fits_one_segment_with_the_longest_name() -> None:
+    text = longest(Reply.HELP, 6, hexadecimal=False, support="")
+
+    assert len(text) <= SEGMENT
+    assert set(text) <= GSM7_BASIC
+
+
+@pytest.mark.parametrize("minutes", [1, 2, 59, 60, 99, 100, 119, 120, 121, 599, 600, 1440])
+@pytest.mark.parametrize("reply", [Reply.LOCKED, Reply.STATUS_LOCKED, Reply.WAIT, Reply.NOT_ME])
+def test_a_reply_that_names_a_wait_fits_one_segment_whatever_the_wait(
+    reply: Reply, minutes: int
+) -> None:
+    app = "W" * APP_NAME_LONGEST
+
+    assert len(written(reply, app=app, wait=timedelta(minutes=minutes))) <= SEGMENT
+
+
+@pytest.mark.parametrize("month", range(1, 13))
+def test_a_date_of_any_month_fits_one_segment(month: int) -> None:
+    since = datetime(2026, month, 28, 23, 59, tzinfo=UTC)
+
+    text = written(Reply.STATUS_VERIFIED, app="W" * APP_NAME_LONGEST, since=since)
+
+    assert len(text) <= SEGMENT
+    assert set(text) <= GSM7_BASIC
+
+
+def test_no_character_of_a_gsm7_text_counts_double() -> None:
+    assert len(GSM7_BASIC) == 127
+    assert GSM7_BASIC.isdisjoint("^{}\\[~]|€\f")
+    assert GSM7_BASIC.isdisjoint(
+        "“”„«»…\N{EN DASH}\N{RIGHT SINGLE QUOTATION MARK}\N{NO-BREAK SPACE}\t`ç"
+    )
+
+
+def test_only_who_is_verified_reads_the_word() -> None:
+    said = {
+        reply
+        for reply in Reply
+        for hexadecimal in (False, True)
+        if "verified" in written(reply, hexadecimal=hexadecimal, support="+13125550123").casefold()
+    }
+
+    assert said == {Reply.SUCCESS, Reply.STATUS_VERIFIED}
+
+
+def test_only_the_code_text_has_a_place_for_a_code() -> None:
+    placed = {reply for reply in Reply if CODE_PLACEHOLDER in written(reply)}
+
+    assert placed == {Reply.CODE}
+
+
+@modest
+@given(st.text("0123456789", min_size=4, max_size=10) | st.text("0123456789ABCDEF", min_size=4))
+def test_the_code_stands_in_one_piece_and_apart_from_words(code: str) -> None:
+    text = written(Reply.CODE).replace(CODE_PLACEHOLDER, code)
+
+    assert re.search(rf"(?<![\w-]){code}(?![\w-])", text)
+    assert text.count(CODE_PLACEHOLDER) == 0
+
+
+def test_no_other_figure_in_a_code_text_could_be_taken_for_the_code() -> None:
+    figures = re.findall(r"\d+", written(Reply.CODE, wait=CODE_LIFE_LONGEST))
+
+    assert figures == ["60"]
+
+
+def test_the_code_text_names_the_app_the_time_and_the_way_out() -> None:
+    assert written(Reply.CODE, app="Harbor", wait=timedelta(minutes=10)) == (
+        "Harbor code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME."
+    )
+
+
+@pytest.mark.parametrize("reply", list(Reply))
+def test_no_reply_shows_a_gap_that_was_not_filled(reply: Reply) -> None:
+    text = written(reply).replace(CODE_PLACEHOLDER, "123456")
+
+    assert [name for _, name, _, _ in Formatter().parse(text) if name is not None] == []
+    assert "  " not in text
+    assert text == text.strip()
+
+
+@pytest.mark.parametrize(
+    ("reply", "next_word"),
+    [
+        (Reply.WRONG, "RESEND"),
+        (Reply.MISTYPED, "RESEND"),
+        (Reply.EXPIRED, "VERIFY"),
+        (Reply.NO_CODE, "VERIFY"),
+        (Reply.LOCKED, "VERIFY"),
+        (Reply.WAIT, "VERIFY"),
+        (Reply.STATUS, "VERIFY"),
+        (Reply.STATUS_SENT, "RESEND"),
+        (Reply.STATUS_LOCKED, "VERIFY"),
+        (Reply.HELP, "VERIFY"),
+        (Reply.HELP, "STOP"),
+        (Reply.HINT, "VERIFY"),
+        (Reply.HINT, "HELP"),
+        (Reply.HINT_CODE, "RESEND"),
+        (Reply.NOT_ME, "VERIFY"),
+        (Reply.STOPPED, "START"),
+        (Reply.WELCOME, "VERIFY"),
+    ],
+)
+def test_a_reply_says_what_to_text_next(reply: Reply, next_word: str) -> None:
+    assert re.search(rf"\b{next_word}\b", written(reply))
+
+
+@pytest.mark.parametrize("reply", [Reply.WRONG, Reply.STATUS_QUEUED, Reply.STATUS_SENT])
+def test_a_reply_about_a_code_counts_the_tries_left(reply: Reply) -> None:
+    assert "1 try left" in written(reply, tries=1)
+    assert "2 tries left" in written(reply, tries=2)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [*ABOUT_A_CODES_LIFE, Reply.LOCKED, Reply.STATUS_LOCKED, Reply.WAIT, Reply.NOT_ME],
+)
+def test_a_reply_about_a_time_says_how_long(reply: Reply) -> None:
+    assert "17 minutes" in written(reply, wait=timedelta(minutes=17))
+
+
+@pytest.mark.parametrize("reply", sorted(set(Reply) - ANSWERS_TO_A_CODE))
+def test_a_reply_that_may_come_unexpected_names_the_app(reply: Reply) -> None:
+    assert "Harbor" in written(reply, app="Harbor")
+
+
+def test_help_names_whom_to_ask_where_the_operator_has_said_so() -> None:
+    assert "Questions: help@example.com." in written(Reply.HELP, support="help@example.com")
+    assert "Questions" not in written(Reply.HELP, support="")
+
+
+def test_a_mistyped_code_is_told_what_a_code_looks_like() -> None:
+    assert "8 digits" in written(Reply.MISTYPED, code_length=8)
+    assert "8 characters, 0-9 and A-F" in written(Reply.MISTYPED, code_length=8, hexadecimal=True)
+
+
+def test_status_says_since_when_in_utc() -> None:
+    assert "since 30 Sep 2026, 23:59 UTC" in written(Reply.STATUS_VERIFIED, since=SINCE)
+
+
+@modest
+@given(st.text("{}code:apsu!0.", max_size=24), st.text("{}code:apsu!0.", max_size=40))
+def test_braces_in_a_name_are_printed_as_they_are(app: str, support: str) -> None:
+    assert app in written(Reply.CODE, app=app)
+    assert support in written(Reply.HELP, support=support)
+
+
+@pytest.mark.parametrize(
+    ("length", "words"),
+    [
+        (timedelta(), "1 minute"),
+        (timedelta(seconds=1), "1 minute"),
+        (timedelta(seconds=60), "1 minute"),
+        (timedelta(seconds=61), "2 minutes"),
+        (timedelta(minutes=15), "15 minutes"),
+        (timedelta(minutes=90), "90 minutes"),
+        (timedelta(minutes=120), "120 minutes"),
+        (timedelta(minutes=121), "3 hours"),
+        (timedelta(minutes=240), "4 hours"),
+        (timedelta(minutes=241), "5 hours"),
+        (timedelta(hours=24), "24 hours"),
+    ],
+)
+def test_a_duration_is_told_in_minutes_up_to_two_hours_and_then_in_hours(
+    length: timedelta, words: str
+) -> None:
+    assert duration(length) == words
+
+
+@modest
+@given(st.integers(min_value=1, max_value=86_400))
+def test_a_wait_is_never_told_shorter_than_it_is(seconds: int) -> None:
+    figure, unit = duration(timedelta(seconds=seconds)).split()
+    told = int(figure) * (3600 if unit.startswith("hour") else 60)
+
+    assert seconds <= told < seconds + 3600
