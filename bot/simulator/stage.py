@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
+    from sqlalchemy import URL
+
     from bot.app import Running
     from bot.simulator.clock import TravelClock
     from bot.simulator.telnyx import PhoneText
@@ -91,7 +93,9 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(database_url: str, clock: TravelClock, **changes: Any) -> AsyncIterator[Stage]:
+async def staged(
+    database_url: URL | str, clock: TravelClock, **changes: Any
+) -> AsyncIterator[Stage]:
     """Set the stage on a database; `changes` are settings other than the usual."""
     async with SimulatedTelnyx(clock).running() as telnyx:
         settings = StageSettings.model_validate(

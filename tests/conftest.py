@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import asyncio
+import shutil
+from contextlib import AsyncExitStack, ExitStack
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+from harness import postgresql
+from harness.clock import StoppedClock
+from sqlalchemy.engine import URL, make_url
+
+from bot.simulator.stage import staged
+from bot.store import schema
+from bot.store.database import Database
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from bot.simulator.clock import TravelClock
+    from bot.simulator.stage import Stage
+
+
+class MakeDatabase(Protocol):
+    def __call__(self, *, migrated: bool = True) -> URL: ...
+
+
+class SetStage(Protocol):
+    async def __call__(self, *, clock: TravelClock | None = None, **changes: Any) -> Stage: ...
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[postgresql.Server]:
+    with postgresql.server() as server:
+        if server is None:
+            pytest.skip(postgresql.HOW_TO_GET_ONE)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("sqlite") / "migrated.db"
+    asyncio.run(schema.migrate(_sqlite_url(file)))
+    return file
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def make_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeDatabase]:
+    """Make databases of both kinds, one kind a test run."""
+    with ExitStack() as stack:
+
+        def make(*, migrated: bool = True) -> URL:
+            if request.param == "postgresql":
+                server: postgresql.Server = request.getfixturevalue("postgresql_server")
+                return stack.enter_context(server.database(migrated=migrated))
+            file = tmp_path / f"{len(list(tmp_path.iterdir()))}.db"
+            if migrated:
+                shutil.copy(request.getfixturevalue("migrated_sqlite"), file)
+            return _sqlite_url(file)
+
+        yield make
+
+
+@pytest.fixture
+def database_url(make_database: MakeDatabase) -> URL:
+    return make_database()
+
+
+@pytest.fixture
+async def database(database_url: URL) -> AsyncIterator[Database]:
+    database = Database(database_url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def set_stage(database_url: URL) -> AsyncIterator[SetStage]:
+    """Run the bot and the simulated Telnyx on a database, by a clock that stands still."""
+    async with AsyncExitStack() as stack:
+
+        async def setting(*, clock: TravelClock | None = None, **changes: Any) -> Stage:
+            by = clock or StoppedClock()
+            return await stack.enter_async_context(staged(database_url, by, **changes))
+
+        yield setting
+
+
+@pytest.fixture
+async def stage(set_stage: SetStage) -> Stage:
+    return await set_stage()
+
+
+def _sqlite_url(file: Path) -> URL:
+    return make_url(f"sqlite+aiosqlite:///{file}")
