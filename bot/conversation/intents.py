@@ -46,30 +46,31 @@ STOP_WORDS = frozenset(
     {"stop", "stopall", "stop all", "unsubscribe", "cancel", "end", "quit"}
     | {"revoke", "opt out", "optout"}
 )
-_STOP_WORDINGS = frozenset(
-    {
-        "dont contact me",
-        "dont text me",
-        "dont text me again",
-        "do not contact me",
-        "do not text me",
-        "do not text me again",
-        "leave me alone",
-        "no more messages",
-        "no more texts",
-        "opt me out",
-        "remove me",
-        "remove me from your list",
-        "remove me from this list",
-        "remove my number",
-        "take me off",
-        "take me off this list",
-        "take me off your list",
-    }
+_STOP_WORDINGS = (
+    "do not contact",
+    "do not message",
+    "do not text",
+    "dont contact",
+    "dont message",
+    "dont text",
+    "leave me alone",
+    "no more messages",
+    "no more texts",
+    "opt me out",
+    "opt out",
+    "optout",
+    "remove me",
+    "remove my number",
+    "stop contacting",
+    "stop messaging",
+    "stop sending",
+    "stop texting",
+    "take me off",
+    "unsubscribe",
 )
-_STOP_OPENINGS = frozenset({"stop", "stopall", "unsubscribe", "revoke", "quit"})
-_STOP_ANYWHERE = frozenset({"unsubscribe", "optout"})
-_STOP_LONGEST = 8
+_STOP_OPENINGS = frozenset({"stop", "stopall", "revoke", "quit"})
+_STOP_LONGEST = 12
+"""Words of a wish to be left alone: a longer text that holds such words may be about anything."""
 
 _PHRASES: dict[Intent, frozenset[str]] = {
     Intent.START: frozenset({"start", "unstop"}),
@@ -184,14 +185,12 @@ def _is_reaction(visible: str) -> bool:
 
 def _is_stop(words: list[str]) -> bool:
     phrase = " ".join(words)
-    if phrase in STOP_WORDS or _without_courtesies(words) in STOP_WORDS | _STOP_WORDINGS:
-        return True
-    if phrase in _STOP_WORDINGS:
+    if phrase in STOP_WORDS or _without_courtesies(words) in STOP_WORDS:
         return True
     if not words or len(words) > _STOP_LONGEST:
         return False
-    asks_out = not _STOP_ANYWHERE.isdisjoint(words) or "opt out" in phrase
-    return asks_out or words[0] in _STOP_OPENINGS
+    wished = any(f" {wording} " in f" {phrase} " for wording in _STOP_WORDINGS)
+    return wished or words[0] in _STOP_OPENINGS
 
 
 def _phrase(words: list[str]) -> Understood | None:

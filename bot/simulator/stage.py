@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
-
     from sqlalchemy import URL
 
     from bot.app import Running

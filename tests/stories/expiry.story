@@ -1,0 +1,16 @@
+# A code past its time is said to be so, costs no try, and RESEND then brings a new one.
+> VERIFY
+< Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.
+/later 10m
+> {code}
+< That code has expired. Text VERIFY to get a new one.
+= idle
+> {code}
+< No code is waiting for you here. Text VERIFY to get one.
+> VERIFY
+< Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.
+/later 11m
+> resend please
+< Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.
+> {code}
+< Textproof: thank you, this number is verified. There is nothing more to do.

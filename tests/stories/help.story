@@ -1,0 +1,10 @@
+# HELP says what this is, how to go on and whom to ask; Telnyx answers the bare word by itself.
+# with SUPPORT_CONTACT=help@example.com
+> help
+* Help: ask whoever gave you this number. Reply STOP to unsubscribe.
+> help me please
+< Textproof: text VERIFY, then reply with the code to confirm your number. Questions: help@example.com. Text STOP to opt out.
+> ?
+< Textproof: text VERIFY, then reply with the code to confirm your number. Questions: help@example.com. Text STOP to opt out.
+> START
+* You are subscribed again. Reply STOP to unsubscribe.

@@ -1,0 +1,14 @@
+# Wordings that Telnyx does not handle are honoured by the bot, and confirmed once.
+> VERIFY
+< Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.
+> REVOKE
+< Textproof: you are opted out and get no more texts from here. Text START to come back.
+= opted_out
+> opt out
+> stop texting me
+> {code}
+= opted_out
+/phone +13125550002
+> please don't text me again!
+< Textproof: you are opted out and get no more texts from here. Text START to come back.
+= opted_out
