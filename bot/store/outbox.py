@@ -32,7 +32,7 @@ LEASE = timedelta(seconds=30)
 _OUTBOX = OutboxRow.__table__
 _CONVERSATIONS = ConversationRow.__table__
 _REPORTS = ReportRow.__table__
-_ON_ITS_WAY = (OutboxState.QUEUED, OutboxState.CANCELLED)
+_NOT_SETTLED = (OutboxState.QUEUED, OutboxState.CANCELLED)
 _QUEUED = _OUTBOX.c.state == OutboxState.QUEUED
 _ORDER = {
     OutboxState.QUEUED: 0,
@@ -205,9 +205,11 @@ def settle_never(
     fault: str,
     state: OutboxState = OutboxState.FAILED,
 ) -> None:
-    """Give a text up, visibly."""
+    """Give a text up, visibly; one that was cancelled on its way tells how it ended too."""
     connection.execute(
-        update(_OUTBOX).where(_OUTBOX.c.id == claimed.id, _QUEUED).values(state=state, fault=fault)
+        update(_OUTBOX)
+        .where(_OUTBOX.c.id == claimed.id, _OUTBOX.c.state.in_(_NOT_SETTLED))
+        .values(state=state, fault=fault)
     )
 
 

@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from harness.clock import StoppedClock
+from harness.people import RULES, conversation, report, text
+from harness.reading import (
+    code_of,
+    conversation_of,
+    other_than,
+    outbox_rows,
+    row_count,
+)
+from sqlalchemy import Connection, update
+
+from bot.carrier.errors import BLOCKED
+from bot.carrier.webhooks import Delivery
+from bot.conversation.replies import Reply
+from bot.conversation.state import State
+from bot.services import inbox as inbox_module
+from bot.services.inbox import Inbox, apply
+from bot.store import outbox
+from bot.store.database import Database, UnavailableError, UncertainCommitError
+from bot.store.models import LedgerRow, OutboxState, ReceivedRow, ReportRow, TokenRow
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from sqlalchemy import URL
+
+    from bot.services.inbox import Event
+
+PHONES = [f"+1312555{number:04}" for number in range(200, 260)]
+
+
+@asynccontextmanager
+async def open_inbox(
+    database: Database, after_commit: Callable[[], None] = lambda: None
+) -> AsyncIterator[Inbox]:
+    inbox = Inbox(database, RULES, StoppedClock(), after_commit)
+    task = asyncio.create_task(inbox.run())
+    await asyncio.sleep(0)
+    try:
+        yield inbox
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@pytest.fixture
+async def inbox(database: Database) -> AsyncIterator[Inbox]:
+    async with open_inbox(database) as opened:
+        yield opened
+
+
+async def replies(database: Database) -> list[Reply]:
+    return [row.reply for row in await outbox_rows(database)]
+
+
+async def test_an_event_is_applied_once_however_often_it_comes(
+    inbox: Inbox, database: Database
+) -> None:
+    event = text("VERIFY", key="message:same")
+    await asyncio.gather(*(inbox.accept(event) for _ in range(20)))
+    await inbox.accept(event)
+    assert await replies(database) == [Reply.CODE]
+
+
+async def test_many_phones_share_a_transaction_and_each_gets_its_code(
+    database: Database,
+) -> None:
+    commits = 0
+
+    def count_commit() -> None:
+        nonlocal commits
+        commits += 1
+
+    async with open_inbox(database, count_commit) as inbox:
+        await asyncio.gather(*(inbox.accept(text("VERIFY", phone=phone)) for phone in PHONES))
+    rows = await outbox_rows(database)
+    assert len(rows) == len(PHONES)
+    assert {row.reply for row in rows} == {Reply.CODE}
+    assert commits <= 2
+
+
+async def test_one_phones_texts_of_a_batch_are_decided_in_their_order(
+    inbox: Inbox, database: Database
+) -> None:
+    said = ["VERIFY", "STOP", "START", "VERIFY", "NOT ME"]
+    await asyncio.gather(*(inbox.accept(text(one)) for one in said))
+    rows = await outbox_rows(database)
+    assert [(row.reply, row.state) for row in rows] == [
+        (Reply.CODE, OutboxState.CANCELLED),
+        (Reply.STOPPED, OutboxState.QUEUED),
+        (Reply.WELCOME, OutboxState.QUEUED),
+        (Reply.CODE, OutboxState.CANCELLED),
+        (Reply.NOT_ME, OutboxState.QUEUED),
+    ]
+    assert await row_count(database, TokenRow) == 2
+
+
+async def test_parallel_guesses_through_two_writers_never_exceed_the_tries(
+    database_url: URL,
+) -> None:
+    first, second = Database(database_url), Database(database_url)
+    async with open_inbox(first) as one, open_inbox(second) as other:
+        await one.accept(text("VERIFY"))
+        wrong = other_than(await code_of(first))
+        await asyncio.gather(*(inbox.accept(text(wrong)) for inbox in [one, other] * 50))
+    found = await conversation_of(first)
+    assert found.state is State.LOCKED
+    assert found.token is not None
+    assert found.token.guesses == RULES.policy.attempts
+    said = await replies(first)
+    assert said.count(Reply.WRONG) == RULES.policy.attempts - 1
+    assert said.count(Reply.LOCKED) == 1
+    await first.close()
+    await second.close()
+
+
+async def test_parallel_right_codes_through_two_writers_succeed_once(database_url: URL) -> None:
+    first, second = Database(database_url), Database(database_url)
+    async with open_inbox(first) as one, open_inbox(second) as other:
+        await one.accept(text("VERIFY"))
+        code = await code_of(first)
+        await asyncio.gather(*(inbox.accept(text(code)) for inbox in [one, other] * 20))
+    assert (await replies(first)).count(Reply.SUCCESS) == 1
+    assert (await conversation_of(first)).state is State.VERIFIED
+    await first.close()
+    await second.close()
+
+
+async def test_an_event_that_fails_hurts_no_neighbour(
+    inbox: Inbox, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = text("VERIFY", phone=PHONES[3])
+
+    def apply_but_for_one(connection: Connection, events: Sequence[Event], *rest: Any) -> None:
+        if bad in events:
+            raise ValueError("this one cannot be stored")
+        apply(connection, events, *rest)
+
+    monkeypatch.setattr(inbox_module, "apply", apply_but_for_one)
+    good = [text("VERIFY", phone=phone) for phone in PHONES[:3]]
+    outcomes = await asyncio.gather(
+        *(inbox.accept(event) for event in [*good, bad]), return_exceptions=True
+    )
+    assert outcomes[:3] == [None, None, None]
+    assert isinstance(outcomes[3], UnavailableError)
+    assert len(await outbox_rows(database)) == 3
+
+
+async def test_an_outage_refuses_all_that_wait_and_nothing_of_them_is_stored_later(
+    inbox: Inbox, database: Database, database_url: URL
+) -> None:
+    blocker = Database(database_url)
+    locked, release = asyncio.Event(), asyncio.Event()
+    holding = asyncio.create_task(_hold_lock(blocker, locked, release))
+    await locked.wait()
+    waiting = [asyncio.create_task(inbox.accept(text("VERIFY", phone=p))) for p in PHONES[:3]]
+    await asyncio.wait(waiting)
+    assert all(isinstance(task.exception(), UnavailableError) for task in waiting)
+    release.set()
+    await holding
+    assert await row_count(database, ReceivedRow) == 0
+    await inbox.accept(text("VERIFY", phone=PHONES[4]))
+    assert len(await outbox_rows(database)) == 1
+    await blocker.close()
+
+
+async def _hold_lock(blocker: Database, locked: asyncio.Event, release: asyncio.Event) -> None:
+    async with blocker._writer.connect() as connection:
+        await connection.begin()
+        if blocker.url.get_backend_name() == "postgresql":
+            await connection.exec_driver_sql("LOCK TABLE ledgers IN EXCLUSIVE MODE")
+        locked.set()
+        await release.wait()
+        await connection.rollback()
+
+
+async def test_where_the_outcome_of_a_commit_is_unknown_the_event_counts_once(
+    inbox: Inbox, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = database.write
+    lost: list[bool] = []
+
+    async def write_and_lose_the_answer(*args: Any, **kwargs: Any) -> Any:
+        result = await write(*args, **kwargs)
+        if not lost:
+            lost.append(True)
+            raise UncertainCommitError("connection lost")
+        return result
+
+    monkeypatch.setattr(database, "write", write_and_lose_the_answer)
+    await inbox.accept(text("VERIFY"))
+    assert lost
+    assert await replies(database) == [Reply.CODE]
+
+
+async def test_a_client_that_hangs_up_cancels_nothing(inbox: Inbox, database: Database) -> None:
+    leaving = asyncio.create_task(inbox.accept(text("VERIFY")))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await inbox.accept(text("STATUS"))
+    assert await replies(database) == [Reply.CODE, Reply.STATUS_QUEUED]
+
+
+async def test_a_writer_that_has_ended_refuses(database: Database) -> None:
+    async with open_inbox(database) as inbox:
+        alive = inbox.alive
+    assert (alive, inbox.alive) == (True, False)
+    with pytest.raises(UnavailableError):
+        await inbox.accept(text("VERIFY"))
+
+
+async def _accepted_text(database: Database, inbox: Inbox, carrier_id: str) -> None:
+    now = StoppedClock.noon
+    await inbox.accept(text("VERIFY"))
+    (claimed,) = await database.write(outbox.claim, 1, now)
+    await database.write(outbox.settle_accepted, claimed.id, carrier_id, now)
+
+
+async def test_reports_move_a_text_forward_only(inbox: Inbox, database: Database) -> None:
+    await _accepted_text(database, inbox, "id-1")
+    for delivery in (Delivery.DELIVERED, Delivery.SENT, Delivery.FAILED):
+        await inbox.accept(report("id-1", delivery))
+    (row,) = await outbox_rows(database)
+    assert row.state is OutboxState.DELIVERED
+
+
+async def test_a_report_that_comes_before_the_answer_is_kept_until_then(
+    inbox: Inbox, database: Database
+) -> None:
+    now = StoppedClock.noon
+    await inbox.accept(text("VERIFY"))
+    (claimed,) = await database.write(outbox.claim, 1, now)
+    await inbox.accept(report("early", Delivery.DELIVERED))
+    await inbox.accept(report("early", Delivery.SENT))
+    assert await row_count(database, ReportRow) == 1
+    await database.write(outbox.settle_accepted, claimed.id, "early", now)
+    (row,) = await outbox_rows(database)
+    assert row.state is OutboxState.DELIVERED
+    assert await row_count(database, ReportRow) == 0
+
+
+async def test_a_report_that_the_person_has_opted_out_is_believed(
+    inbox: Inbox, database: Database
+) -> None:
+    await _accepted_text(database, inbox, "id-1")
+    await inbox.accept(text("STATUS"))
+    await inbox.accept(report("id-1", Delivery.FAILED, BLOCKED))
+    found = await conversation_of(database)
+    assert (found.state, found.opt_out_wording) == (State.OPTED_OUT, BLOCKED)
+    states = [row.state for row in await outbox_rows(database)]
+    assert states == [OutboxState.FAILED, OutboxState.CANCELLED]
+
+
+async def test_stop_keeps_back_what_is_queued_and_confirms_once(
+    inbox: Inbox, database: Database
+) -> None:
+    await inbox.accept(text("VERIFY"))
+    await inbox.accept(text("opt out"))
+    await inbox.accept(text("opt out"))
+    claimed = await database.write(outbox.claim, 10, StoppedClock.noon)
+    assert [row.reply for row in await outbox_rows(database)] == [Reply.CODE, Reply.STOPPED]
+    assert ["opted out" in one.body for one in claimed] == [True]
+
+
+async def test_a_ledger_is_one_phones_for_all_numbers_of_the_bot(
+    inbox: Inbox, database: Database
+) -> None:
+    event = text("VERIFY")
+    await inbox.accept(event)
+    key = conversation()
+    ledgers = LedgerRow.__table__
+    used_up = update(ledgers).where(ledgers.c.phone == key.phone).values(wrong_guesses=4)
+    await database.write(Connection.execute, used_up)
+    await inbox.accept(text(other_than(await code_of(database))))
+    assert (await conversation_of(database)).state is State.LOCKED
+    elsewhere = type(event)("message:elsewhere", key.phone, "+13125550101", event.said)
+    await inbox.accept(elsewhere)
+    assert await replies(database) == [Reply.CODE, Reply.LOCKED]

@@ -1,0 +1,353 @@
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from harness.clock import StoppedClock
+from harness.people import PHONE, RULES, SECRET, text
+from harness.reading import code_of, conversation_of, outbox_rows
+
+from bot.carrier.errors import BLOCKED, Accepted, Hold, Later, Never, Outcome
+from bot.conversation.codes import Keyring
+from bot.conversation.state import State
+from bot.services import sender as sender_module
+from bot.services.inbox import apply
+from bot.services.sender import HOLD, Pacer, Sender
+from bot.services.turns import Rules
+from bot.store import outbox
+from bot.store.database import Database, UnavailableError
+from bot.store.models import OutboxState
+from bot.store.outbox import LEASE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from typing import Any
+
+    from sqlalchemy import URL, Row
+
+OTHERS = [f"+1312555{number:04}" for number in range(200, 230)]
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    key: str
+    phone: str
+    text: str
+    retried: bool
+
+
+@dataclass(slots=True)
+class FakeTransport:
+    """Notes what is sent, and answers as told, in the end with success."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    sent: list[Sent] = field(default_factory=list)
+    gate: asyncio.Event | None = None
+
+    async def send(
+        self, *, key: str, bot_number: str, phone: str, text: str, retried: bool
+    ) -> Outcome:
+        del bot_number
+        self.sent.append(Sent(key, phone, text, retried))
+        if self.gate:
+            await self.gate.wait()
+        return self.outcomes.pop(0) if self.outcomes else Accepted(f"id-{len(self.sent)}")
+
+
+@dataclass(slots=True)
+class Post:
+    """A sender at work on a database, with what it may be steered and seen by."""
+
+    database: Database
+    clock: StoppedClock
+    transport: FakeTransport
+    sender: Sender
+
+    async def text(self, said: str, phone: str = PHONE) -> None:
+        events = [text(said, phone=phone)]
+        await self.database.write(apply, events, self.clock.now(), RULES)
+        self.sender.wake()
+
+    async def later(self, length: timedelta) -> None:
+        self.clock.travel(length)
+        self.sender.wake()
+
+    async def rows(self) -> list[Row[Any]]:
+        return await outbox_rows(self.database)
+
+    async def until(self, reached: Callable[[list[Row[Any]]], bool]) -> list[Row[Any]]:
+        async with asyncio.timeout(10):
+            while not (reached(rows := await self.rows()) and self.sender.idle):  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        return rows
+
+    async def until_sending(self, count: int) -> None:
+        async with asyncio.timeout(10):
+            while len(self.transport.sent) < count:  # noqa: ASYNC110 - the fake tells nobody
+                await asyncio.sleep(0.005)
+
+    async def until_state(self, *states: OutboxState) -> list[Row[Any]]:
+        return await self.until(lambda rows: [row.state for row in rows] == list(states))
+
+    async def until_sent(self, count: int) -> None:
+        await self.until(lambda _: len(self.transport.sent) >= count)
+
+
+@asynccontextmanager
+async def open_post(
+    database: Database,
+    clock: StoppedClock,
+    *outcomes: Outcome,
+    rules: Rules = RULES,
+    gate: asyncio.Event | None = None,
+) -> AsyncIterator[Post]:
+    transport = FakeTransport(list(outcomes), gate=gate)
+
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[FakeTransport]:
+        yield transport
+
+    sender = Sender(database, opening, rules, clock, rate=0)
+    task = asyncio.create_task(sender.run())
+    try:
+        yield Post(database, clock, transport, sender)
+    finally:
+        sender.stop()
+        await task
+
+
+@pytest.fixture
+def clock() -> StoppedClock:
+    return StoppedClock()
+
+
+async def test_a_code_leaves_in_the_place_of_its_placeholder(
+    database: Database, clock: StoppedClock
+) -> None:
+    async with open_post(database, clock) as post:
+        await post.text("VERIFY")
+        (row,) = await post.until_state(OutboxState.ACCEPTED)
+        code = await code_of(database)
+    (sent,) = post.transport.sent
+    assert sent.text == row.body.replace("{code}", code)
+    assert code not in row.body
+    assert (row.carrier_id, sent.key, sent.retried) == ("id-1", row.key, False)
+
+
+async def test_a_text_is_tried_again_under_the_same_key_with_the_same_bytes(
+    database: Database, clock: StoppedClock
+) -> None:
+    faults = [Later("HTTP 500"), Later("timeout"), Later("HTTP 503")]
+    async with open_post(database, clock, *faults) as post:
+        await post.text("VERIFY")
+        for wait in (1.5, 4, 12):
+            await post.until(lambda rows: rows[0].fault is not None)
+            await post.later(timedelta(seconds=wait))
+            await post.until_sent((1.5, 4, 12).index(wait) + 2)
+        await post.until_state(OutboxState.ACCEPTED)
+    assert len({(one.key, one.text) for one in post.transport.sent}) == 1
+    assert [one.retried for one in post.transport.sent] == [False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("attempts", "around"), [(1, 1), (2, 3), (3, 9), (4, 30), (5, 30), (50, 30)]
+)
+async def test_the_wait_between_tries_grows(
+    database: Database, clock: StoppedClock, attempts: int, around: float
+) -> None:
+    async with open_post(database, clock) as post:
+        waits = {post.sender._backoff(attempts, None).total_seconds() for _ in range(50)}
+        asked = post.sender._backoff(attempts, 120)
+    assert around * 0.8 <= min(waits) < max(waits) <= around * 1.2
+    assert asked == timedelta(seconds=120)
+
+
+async def test_a_text_that_cannot_arrive_is_given_up_visibly(
+    database: Database, clock: StoppedClock
+) -> None:
+    async with open_post(database, clock, Never("40310")) as post:
+        await post.text("VERIFY")
+        (row,) = await post.until_state(OutboxState.FAILED)
+    assert row.fault == "40310"
+    assert len(post.transport.sent) == 1
+
+
+async def test_a_refusal_for_an_opt_out_ends_the_conversation(
+    database: Database, clock: StoppedClock
+) -> None:
+    async with open_post(database, clock, Never(BLOCKED)) as post:
+        await post.text("VERIFY")
+        await post.until_state(OutboxState.FAILED)
+        found = await conversation_of(database)
+    assert (found.state, found.opt_out_wording) == (State.OPTED_OUT, BLOCKED)
+    assert found.token is not None
+    assert found.token.ended_at is not None
+
+
+async def test_a_fault_of_the_account_pauses_everything_but_a_probe(
+    database: Database, clock: StoppedClock
+) -> None:
+    async with open_post(database, clock, Hold("10009"), Hold("10009")) as post:
+        await post.text("VERIFY")
+        await post.until(lambda rows: rows[0].fault == "10009")
+        for phone in OTHERS[:5]:
+            await post.text("VERIFY", phone)
+        await post.later(HOLD)
+        await post.until_sent(2)
+        assert len(post.transport.sent) == 2
+        await post.later(HOLD)
+        await post.until(lambda rows: {row.state for row in rows} == {OutboxState.ACCEPTED})
+    assert len(post.transport.sent) == 8
+
+
+async def test_texts_to_one_person_keep_their_order(
+    database: Database, clock: StoppedClock
+) -> None:
+    async with open_post(database, clock, Later("HTTP 500")) as post:
+        await post.text("VERIFY")
+        await post.until(lambda rows: rows[0].fault is not None)
+        await post.text("STATUS")
+        await post.text("VERIFY", OTHERS[0])
+        await post.until_sent(2)
+        assert [one.phone for one in post.transport.sent] == [PHONE, OTHERS[0]]
+        await post.later(timedelta(seconds=2))
+        await post.until_state(*[OutboxState.ACCEPTED] * 3)
+    assert [one.phone for one in post.transport.sent[2:]] == [PHONE, PHONE]
+    assert "code:" in post.transport.sent[2].text
+
+
+async def test_a_code_past_its_expiry_is_dropped_and_never_sent(
+    database: Database, clock: StoppedClock
+) -> None:
+    async with open_post(database, clock, Later("HTTP 500")) as post:
+        await post.text("VERIFY")
+        await post.until(lambda rows: rows[0].fault is not None)
+        await post.later(timedelta(minutes=11))
+        await post.until_state(OutboxState.DROPPED)
+    assert len(post.transport.sent) == 1
+
+
+async def test_nothing_is_tried_again_after_stop_but_its_confirmation_leaves(
+    database: Database, clock: StoppedClock
+) -> None:
+    async with open_post(database, clock, Later("HTTP 500")) as post:
+        await post.text("VERIFY")
+        await post.until(lambda rows: rows[0].fault is not None)
+        await post.text("revoke")
+        await post.until_state(OutboxState.CANCELLED, OutboxState.ACCEPTED)
+        await post.later(timedelta(minutes=1))
+        await post.until_state(OutboxState.CANCELLED, OutboxState.ACCEPTED)
+    assert ["opted out" in one.text for one in post.transport.sent] == [False, True]
+
+
+async def test_a_text_that_was_on_its_way_when_stop_came_is_told_as_it_went(
+    database: Database, clock: StoppedClock
+) -> None:
+    gate = asyncio.Event()
+    async with open_post(database, clock, gate=gate) as post:
+        await post.text("VERIFY")
+        await post.until_sending(1)
+        await post.text("revoke")
+        gate.set()
+        await post.until_state(OutboxState.ACCEPTED, OutboxState.ACCEPTED)
+    assert "code:" in post.transport.sent[0].text
+
+
+async def test_a_code_whose_key_is_gone_is_dropped(database: Database, clock: StoppedClock) -> None:
+    rotated = Rules(RULES.policy, Keyring(["another secret, and the old one is forgotten"]))
+    async with open_post(database, clock, rules=rotated) as post:
+        await post.text("VERIFY")
+        (row,) = await post.until_state(OutboxState.DROPPED)
+    assert row.fault == "code gone"
+    assert post.transport.sent == []
+
+
+async def test_a_code_of_an_older_key_still_leaves(database: Database, clock: StoppedClock) -> None:
+    both = Rules(RULES.policy, Keyring(["a newer secret that signs from now on", SECRET]))
+    async with open_post(database, clock, rules=both) as post:
+        await post.text("VERIFY")
+        await post.until_state(OutboxState.ACCEPTED)
+        assert await code_of(database) in post.transport.sent[0].text
+
+
+async def test_two_senders_on_one_database_send_each_text_once(
+    database_url: URL, clock: StoppedClock
+) -> None:
+    first, second = Database(database_url), Database(database_url)
+    async with open_post(first, clock) as one, open_post(second, clock) as other:
+        await asyncio.gather(*(one.text("VERIFY", phone) for phone in OTHERS))
+        other.sender.wake()
+        await one.until(lambda rows: {row.state for row in rows} == {OutboxState.ACCEPTED})
+        sent = one.transport.sent + other.transport.sent
+    assert sorted(one.phone for one in sent) == OTHERS
+    await first.close()
+    await second.close()
+
+
+async def test_a_claim_is_free_again_after_its_lease(
+    database: Database, clock: StoppedClock
+) -> None:
+    async with open_post(database, clock) as post:
+        post.sender.stop()
+        await post.text("VERIFY")
+        now = clock.now()
+        (claimed,) = await database.write(outbox.claim, 10, now)
+        assert await database.write(outbox.claim, 10, now + LEASE - timedelta(seconds=1)) == []
+        (again,) = await database.write(outbox.claim, 10, now + LEASE)
+    assert (again.key, again.attempts) == (claimed.key, 2)
+
+
+async def test_what_came_of_a_text_is_written_down_when_the_database_is_back(
+    database: Database, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender_module, "_SETTLE_RETRIES", (0.01, 0.01, 0.01))
+    async with open_post(database, clock) as post:
+        write = database.write
+        refusals: list[object] = []
+
+        async def refuse_twice(work: Any, *args: Any, **kwargs: Any) -> Any:
+            if work is outbox.settle_accepted and len(refusals) < 2:
+                refusals.append(work)
+                raise UnavailableError("for a while")
+            return await write(work, *args, **kwargs)
+
+        monkeypatch.setattr(database, "write", refuse_twice)
+        await post.text("VERIFY")
+        await post.until_state(OutboxState.ACCEPTED)
+    assert len(refusals) == 2
+    assert len(post.transport.sent) == 1
+
+
+async def test_stopping_lets_what_is_on_its_way_arrive(
+    database: Database, clock: StoppedClock
+) -> None:
+    gate = asyncio.Event()
+    async with open_post(database, clock, gate=gate) as post:
+        for phone in OTHERS[:10]:
+            await post.text("VERIFY", phone)
+        await post.until_sending(10)
+        post.sender.stop()
+        gate.set()
+    assert {row.state for row in await outbox_rows(database)} == {OutboxState.ACCEPTED}
+
+
+async def test_the_pacer_spreads_turns_and_zero_turns_it_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+
+    async def note(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr("bot.services.sender.asyncio.sleep", note)
+    paced, free = Pacer(rate=10), Pacer(rate=0)
+    for _ in range(4):
+        await free.turn()
+    assert waits == []
+    for _ in range(4):
+        await paced.turn()
+    assert [round(wait, 1) for wait in waits] == [0.1, 0.2, 0.3]
