@@ -135,7 +135,7 @@ _HEX = re.compile(r"[0-9a-f]+")
 _QUOTE_MARKS = '"\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a\u300c\u300e'
 _QUOTE = re.compile(f"^(?P<before>[^{_QUOTE_MARKS}]*)[{_QUOTE_MARKS}](?P<quoted>.*)$", re.DOTALL)
 _REACTION_VERBS = re.compile(
-    r"(?:liked|loved|disliked|laughed at|emphasi[sz]ed|questioned|reacted\b.*|removed\b.*)\s*$"
+    r"liked|loved|disliked|laughed at|emphasi[sz]ed|questioned|(?:reacted|removed)\b.*", re.DOTALL
 )
 _REACTION_EMOJI = re.compile(r"^[^\w]+\s(?:to|a|an|auf|zu)\s*$")
 _QUOTE_OF_OURS_WORDS = 4

@@ -54,29 +54,35 @@ async def demo(*, once: bool) -> int:
 
 async def _offer_phone(player: Player) -> None:
     click.echo("Now you: text the bot, or /help.")
+    if sys.stdin.isatty():
+        player.watch = _print_answers  # what was typed stands there already
     async for line in _lines():
-        command, _, rest = line.strip().partition(" ")
+        if line.strip() == "/quit":
+            return
         try:
-            match command:
-                case "":
-                    continue
-                case "/quit":
-                    return
-                case "/help":
-                    click.echo(_HELP)
-                case "/phone":
-                    player.phone = to_e164(rest, _COUNTRY_CODE)
-                    click.echo(f"This is {player.phone} now.")
-                case "/later":
-                    came = await player.later(rest)
-                    click.echo(f"{rest} later." if not came else "")
-                case _ if command.startswith("/"):
-                    click.echo(f"There is no {command}; /help says what there is.")
-                case _:
-                    if not await player.text(line.strip()):
-                        click.secho("        (the bot stays silent)", dim=True)
+            await _obey(player, line.strip())
         except ValueError as error:
             click.echo(f"{error}.")
+
+
+async def _obey(player: Player, line: str) -> None:
+    command, _, rest = line.partition(" ")
+    match command:
+        case "":
+            return
+        case "/help":
+            click.echo(_HELP)
+        case "/phone":
+            player.phone = to_e164(rest, _COUNTRY_CODE)
+            click.echo(f"This is {player.phone} now.")
+        case "/later":
+            await player.later(rest)
+            click.echo(f"It is {rest} later now.")
+        case _ if command.startswith("/"):
+            click.echo(f"There is no {command}; /help says what there is.")
+        case _:
+            if not await player.text(line):
+                click.secho("        (the bot stays silent)", dim=True)
 
 
 async def _lines() -> AsyncIterator[str]:
@@ -103,6 +109,11 @@ async def _lines() -> AsyncIterator[str]:
             yield line.decode(errors="replace")
     finally:
         loop.remove_reader(stdin)
+
+
+def _print_answers(who: str, text: str) -> None:
+    if who != "person":
+        _print(who, text)
 
 
 def _print(who: str, text: str) -> None:

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from harness.clock import StoppedClock
+from harness.people import RULES, text
+from harness.reading import row_count
+from sqlalchemy import Connection, insert, select
+from sqlalchemy.exc import DBAPIError, StatementError
+
+from bot.services.inbox import apply
+from bot.store import database as database_module
+from bot.store.database import Database, UnavailableError, UncertainCommitError
+from bot.store.models import LedgerRow, ReceivedRow
+
+LEDGERS, RECEIVED = LedgerRow.__table__, ReceivedRow.__table__
+NOON = StoppedClock.noon
+NOON_IN_TOKYO = NOON.astimezone(timezone(timedelta(hours=9)))
+
+
+def remember(connection: Connection, key: str, moment: datetime = NOON) -> None:
+    connection.execute(insert(RECEIVED).values(key=key, received_at=moment))
+
+
+async def test_a_transaction_stands_whole_or_not_at_all(database: Database) -> None:
+    def fail_half_way(connection: Connection) -> None:
+        remember(connection, "message:half")
+        raise ValueError("half way")
+
+    with pytest.raises(ValueError, match="half way"):
+        await database.write(fail_half_way)
+    assert await row_count(database, ReceivedRow) == 0
+
+
+async def test_an_error_in_the_data_is_told_from_an_outage(database: Database) -> None:
+    await database.write(remember, "message:1")
+    with pytest.raises(DBAPIError) as raised:
+        await database.write(remember, "message:1")
+    assert "message:1" not in str(raised.value.statement)
+    assert raised.value.hide_parameters
+
+
+async def test_what_comes_too_late_is_not_committed(database: Database) -> None:
+    past = asyncio.get_running_loop().time() - 1
+    with pytest.raises(UnavailableError):
+        await database.write(remember, "message:late", deadline=past)
+    assert await row_count(database, ReceivedRow) == 0
+
+
+async def test_a_transaction_that_takes_too_long_is_not_committed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "WRITE_WITHIN", 0.3)
+    begin = database_module._begin
+
+    async def begin_slowly(connection: Any) -> None:
+        await begin(connection)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(database_module, "_begin", begin_slowly)
+    with pytest.raises(UnavailableError):
+        await database.write(remember, "message:slow")
+    monkeypatch.setattr(database_module, "_begin", begin)
+    assert await row_count(database, ReceivedRow) == 0
+    await database.write(remember, "message:after")
+
+
+async def test_a_commit_whose_answer_is_lost_is_said_to_be_uncertain(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lose(_connection: Any) -> None:
+        raise ConnectionResetError
+
+    monkeypatch.setattr("sqlalchemy.ext.asyncio.AsyncConnection.commit", lose)
+    with pytest.raises(UncertainCommitError):
+        await database.write(remember, "message:lost")
+
+
+@pytest.mark.parametrize("make_database", ["postgresql"], indirect=True)
+async def test_of_two_that_deadlock_one_is_run_again(database: Database) -> None:
+    one, other = "+13125550001", "+13125550002"
+    asking = [text("VERIFY", phone=phone) for phone in (one, other)]
+    await database.write(apply, asking, NOON, RULES)
+    runs: list[str] = []
+
+    def lock_both(connection: Connection, first: str, second: str) -> None:
+        runs.append(first)
+        for phone in (first, second):
+            connection.execute(select(LEDGERS).where(LEDGERS.c.phone == phone).with_for_update())
+            connection.exec_driver_sql("SELECT pg_sleep(0.05)")
+
+    await asyncio.gather(
+        database.write(lock_both, one, other), database.write(lock_both, other, one)
+    )
+    assert len(runs) == 3
+
+
+async def test_a_moment_is_stored_in_utc_and_comes_back_so(database: Database) -> None:
+    await database.write(remember, "message:1", NOON_IN_TOKYO)
+    (stored,) = await database.read(lambda c: c.scalars(select(RECEIVED.c.received_at)).all())
+    assert stored == NOON
+    assert stored.tzinfo is UTC
+
+
+async def test_a_naive_moment_is_refused(database: Database) -> None:
+    with pytest.raises(StatementError, match="naive"):
+        await database.write(remember, "message:1", NOON.replace(tzinfo=None))
+
+
+async def test_reads_do_not_wait_for_the_write_lock(database: Database) -> None:
+    async with database._writer.connect() as connection:
+        await connection.begin()
+        await connection.run_sync(remember, "message:1")
+        assert await row_count(database, ReceivedRow) == 0
+        await connection.rollback()
+
+
+async def test_a_database_that_is_not_there_is_an_outage() -> None:
+    nowhere = Database("postgresql+asyncpg://nobody@127.0.0.1:1/nothing")
+    with pytest.raises(UnavailableError) as raised:
+        await nowhere.write(remember, "message:1")
+    assert "nobody" not in str(raised.value)
+    await nowhere.close()
+
+
+@pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("pragma", "value"), [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)]
+)
+async def test_sqlite_is_set_up_to_lose_nothing(
+    database: Database, pragma: str, value: object
+) -> None:
+    found = await database.write(lambda c: c.exec_driver_sql(f"PRAGMA {pragma}").scalar())
+    assert found == value
