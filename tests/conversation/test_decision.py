@@ -1088,31 +1088,43 @@ def test_every_kind_of_hint_counts(awaiting: Person) -> None:
     assert awaiting.texts("hello") is None
 
 
-def test_codes_verify_and_stop_are_never_silenced(awaiting: Person) -> None:
-    awaiting.plays(*["hello"] * 4)
+@pytest.mark.parametrize("chatter", ["hello", "HELP"])
+def test_codes_verify_and_stop_are_never_silenced(awaiting: Person, chatter: str) -> None:
+    until_silence = [chatter] * 11
+    awaiting.plays(*until_silence)
 
     assert awaiting.plays(WRONG) is Reply.WRONG
     assert awaiting.plays(RIGHT) is Reply.SUCCESS
-    awaiting.plays(*["hello"] * 4)
+    awaiting.plays(*until_silence)
     assert awaiting.texts("VERIFY") is Reply.CODE
-    awaiting.plays(*["hello"] * 4)
+    awaiting.plays(*until_silence)
     assert awaiting.plays(10 * MINUTE, RIGHT) is Reply.EXPIRED
     assert awaiting.texts("STOP") is Reply.STOPPED
     assert awaiting.texts("START") is Reply.WELCOME
 
 
 @pytest.mark.parametrize(
-    "forward",
-    [("VERIFY",), ("VERIFY", RIGHT), ("STOP", "START")],
-    ids=["a code", "success", "opting in"],
+    ("before", "forward"),
+    [
+        ((), ("VERIFY",)),
+        (("VERIFY",), (MINUTE, "RESEND")),
+        (("VERIFY",), (RIGHT,)),
+        ((), ("STOP", "START")),
+        (("VERIFY",), ("STOP", Said("START", answered=Answered.START))),
+    ],
+    ids=["a code", "a code again", "success", "opting in", "opting in at the carrier"],
 )
+@pytest.mark.parametrize(("text", "times"), [("hello", 3), ("HELP", 10)])
 def test_what_moves_things_forward_ends_the_silence(
-    person: Person, forward: tuple[Step, ...]
+    before: tuple[Step, ...], forward: tuple[Step, ...], text: str, times: int
 ) -> None:
-    person.plays(*["hello"] * 4, *forward)
+    someone = Person()
+    someone.plays(*before, *[text] * times)
+    assert someone.texts(text) is None
+    someone.plays(*forward)
 
-    assert None not in [person.texts("hello") for _ in range(3)]
-    assert person.texts("hello") is None
+    assert None not in [someone.texts(text) for _ in range(times)]
+    assert someone.texts(text) is None
 
 
 def test_help_and_status_are_still_answered_when_hints_are_not(person: Person) -> None:
@@ -1148,15 +1160,15 @@ def test_status_before_anything_says_that_nothing_is_confirmed(person: Person) -
 
 
 def test_status_says_whether_the_code_was_sent_and_what_is_left_of_it(awaiting: Person) -> None:
-    awaiting.plays(WRONG, 3 * MINUTE + 20 * SECOND)
+    awaiting.plays(WRONG, 2 * MINUTE + 20 * SECOND)
 
     assert awaiting.texts("STATUS") is Reply.STATUS_QUEUED
-    assert "6 minutes" in awaiting.message().body
+    assert "7 minutes" in awaiting.message().body
     assert "4 tries left" in awaiting.message().body
 
     awaiting.changes_token(sent=True)
     assert awaiting.texts("STATUS") is Reply.STATUS_SENT
-    assert "6 minutes" in awaiting.message().body
+    assert "7 minutes" in awaiting.message().body
     assert "4 tries left" in awaiting.message().body
 
 

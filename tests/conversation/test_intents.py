@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bot.conversation.intents import Intent, Understood, understand
+from bot.conversation.intents import STOP_WORDS, Intent, Understood, understand
 from bot.conversation.replies import CODE_PLACEHOLDER, Reply, compose
 from bot.conversation.state import Alphabet, CodeFormat
 
@@ -105,6 +105,8 @@ def test_a_text_without_any_digit_is_never_a_guess_at_digits(text: str) -> None:
         ("VERIFY 👍", Intent.VERIFY),
         ("varify", Intent.VERIFY),
         ("verifiy", Intent.VERIFY),
+        ("verfy", Intent.VERIFY),
+        ("veryfy", Intent.VERIFY),
         ("RESEND", Intent.RESEND),
         ("resend please", Intent.RESEND),
         ("Resend the code", Intent.RESEND),
@@ -112,6 +114,13 @@ def test_a_text_without_any_digit_is_never_a_guess_at_digits(text: str) -> None:
         ("send it again", Intent.RESEND),
         ("again", Intent.RESEND),
         ("new code", Intent.RESEND),
+        ("another", Intent.RESEND),
+        ("another code please", Intent.RESEND),
+        ("resend code", Intent.RESEND),
+        ("Resend it", Intent.RESEND),
+        ("send again", Intent.RESEND),
+        ("send code again", Intent.RESEND),
+        ("send the code again", Intent.RESEND),
         ("STATUS", Intent.STATUS),
         ("status?", Intent.STATUS),
         ("Am I verified?", Intent.STATUS),
@@ -132,6 +141,16 @@ def test_a_text_without_any_digit_is_never_a_guess_at_digits(text: str) -> None:
         ("I didn't request this", Intent.NOT_ME),
         ("I did not ask for this", Intent.NOT_ME),
         ("wrong number", Intent.NOT_ME),
+        ("Wrong person.", Intent.NOT_ME),
+        ("not mine", Intent.NOT_ME),
+        ("wasn't me", Intent.NOT_ME),
+        ("It was not me", Intent.NOT_ME),
+        ("That was not me", Intent.NOT_ME),
+        ("This is not me", Intent.NOT_ME),
+        ("This was not me", Intent.NOT_ME),
+        ("This wasn't me", Intent.NOT_ME),
+        ("I did not request this", Intent.NOT_ME),
+        ("I didn't ask for this", Intent.NOT_ME),
         ("hello", Intent.CHATTER),
         ("thanks", Intent.CHATTER),
         ("thank you!", Intent.CHATTER),
@@ -237,6 +256,16 @@ def test_case_punctuation_and_what_cannot_be_seen_change_no_word(
         "remove my number",
         "take me off",
         "Take me off this list!",
+        "please stop texting me",
+        "Please don't text me",
+        "Don't text me please",
+        "pls stop sending me codes",
+        "please leave me alone",
+        "please remove my number",
+        "remove my number please",
+        "you must stop contacting me",
+        "dont message me",
+        "Stop sending me these texts, I never asked for any of them",
     ],
 )
 @pytest.mark.parametrize("code_format", [SIX_DIGITS, SIX_HEX], ids=["digits", "hex"])
@@ -245,10 +274,36 @@ def test_every_usual_wording_of_an_opt_out_is_honoured(text: str, code_format: C
 
 
 @pytest.mark.parametrize(
+    "courtesy",
+    [
+        *("hello", "hey", "hi", "it", "me", "my number", "now", "please", "pls", "plz"),
+        *("thank you", "thanks", "this phone"),
+    ],
+)
+@pytest.mark.parametrize("word", [("verify", Intent.VERIFY), ("cancel", Intent.STOP)])
+def test_a_courtesy_before_or_after_a_word_changes_nothing(
+    courtesy: str, word: tuple[str, Intent]
+) -> None:
+    assert intent_of(f"{courtesy}, {word[0]}") is word[1]
+    assert intent_of(f"{word[0]} {courtesy}!") is word[1]
+
+
+def test_the_stop_words_are_those_the_carrier_acts_on_and_those_the_law_names() -> None:
+    carrier = {"stop", "stopall", "stop all", "unsubscribe", "cancel", "end", "quit"}
+    law = {"stop", "quit", "end", "revoke", "opt out", "cancel", "unsubscribe"}
+
+    assert carrier | law | {"optout"} == STOP_WORDS
+
+
+def test_a_wish_to_be_left_alone_is_heard_in_a_short_text_alone() -> None:
+    assert intent_of("please stop texting me" + " now" * 8) is Intent.STOP
+    assert intent_of("please stop texting me" + " now" * 9) is Intent.CHATTER
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "don't stop",
-        "Don’t stop sending the code",
         "can't stop, won't stop",
         "nonstop",
         "I am at the bus stop",
@@ -261,6 +316,10 @@ def test_every_usual_wording_of_an_opt_out_is_honoured(text: str, code_format: C
         "I opted in",
         "leave a message",
         "take me home",
+        "we adopt outdoor cats",
+        "adopt out-of-town dogs",
+        "remove meat from the list",
+        "my flight was moved and I have to quit my job and stop texting while I drive",
     ],
 )
 def test_a_stop_word_that_means_something_else_opts_nobody_out(text: str) -> None:
@@ -568,6 +627,11 @@ def test_a_reaction_cut_short_by_the_phone_is_still_one() -> None:
 )
 def test_a_reaction_to_a_text_of_their_own_is_no_word_and_no_guess(text: str) -> None:
     assert understand(text, SIX_DIGITS) == Understood(Intent.REACTION)
+
+
+def test_a_quote_is_taken_for_a_text_of_ours_from_four_words_on() -> None:
+    assert intent_of("pidän “one two three four”") is Intent.REACTION
+    assert guess_of("pidän “one two three” 123456") == "123456"
 
 
 @pytest.mark.parametrize("text", ["I liked 123456", "to 123456", "👍 123456", "liked it: “123456”"])
