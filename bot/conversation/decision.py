@@ -35,9 +35,10 @@ TEXT_LIFETIME = timedelta(minutes=15)
 """After this a text that carries no code is not worth sending any more."""
 _WORDING_LONGEST = 64
 _MINUTE = timedelta(minutes=1)
+_SECOND = timedelta(seconds=1)
 
-_HINTS = frozenset({Reply.HINT, Reply.HINT_CODE, Reply.NO_CODE, Reply.MISTYPED})
-_ANSWERS = frozenset({Reply.STATUS, Reply.HELP, Reply.NOT_ME})
+_HINTS = frozenset({Reply.HINT, Reply.HINT_CODE})
+_ANSWERS = frozenset({Reply.STATUS, Reply.HELP, Reply.NOT_ME, Reply.NO_CODE, Reply.MISTYPED})
 
 
 class Shape(StrEnum):
@@ -148,8 +149,9 @@ class _Turn:
     @property
     def live_token(self) -> Token | None:
         token = self.conversation.token
-        alive = token is not None and token.key_id in self.keyring and token.works_at(self.now)
-        return token if alive else None
+        if token is None or token.key_id not in self.keyring or not token.works_at(self.now):
+            return None
+        return token if self.ledger.honours(token, self.now) else None
 
     def notice_time(self) -> None:
         """Make the moves that time alone has made due."""
@@ -212,10 +214,12 @@ class _Turn:
         if self.code_expired:
             return Event.GUESS_TOO_LATE
         token = self.conversation.token
-        if self.state is State.VERIFIED and token is not None and self._matches(guess, token):
+        if token is not None and token.used_at is not None and self._matches(guess, token):
             return Event.GUESS_USED
         if self.state is not State.AWAITING_CODE or token is None:
             return Event.GUESS_WITHOUT_CODE
+        if not self._tries_left():
+            return Event.LAST_GUESS_WRONG
         self._count_guess(token)
         if self._matches(guess, token):
             return Event.GUESS_RIGHT
@@ -321,7 +325,8 @@ class _Turn:
     def _say(self, reply: Reply) -> None:
         if not self._within_courtesy(reply):
             return
-        reply = self._status() if reply is Reply.STATUS else reply
+        if reply is Reply.STATUS or (reply is Reply.WELCOME and self.ledger.locked_at(self.now)):
+            reply = self._status()
         token = self.conversation.token if reply is Reply.CODE else None
         body = compose(
             reply,
@@ -338,24 +343,24 @@ class _Turn:
 
     def _within_courtesy(self, reply: Reply) -> bool:
         """Keep robots from talking to us for ever; what moves things forward is never held back."""
-        if reply not in _HINTS | _ANSWERS:
-            return True
-        last = self.conversation.courtesy_at
-        if last is None or self.now >= last + COURTESY_SILENCE:
-            self._keep(hints=0, answers=0)
-        hints, answers = self.conversation.hints, self.conversation.answers
+        said = self.conversation
         if reply in _HINTS:
+            hints = 0 if self._long_ago(said.hinted_at) else said.hints
             if hints >= HINTS_IN_A_ROW:
                 return False
-            self._keep(hints=hints + 1, courtesy_at=self.now)
-        else:
+            self._keep(hints=hints + 1, hinted_at=self.now)
+        elif reply in _ANSWERS:
+            answers = 0 if self._long_ago(said.answered_at) else said.answers
             if answers >= ANSWERS_IN_A_ROW:
                 return False
-            self._keep(answers=answers + 1, courtesy_at=self.now)
+            self._keep(answers=answers + 1, answered_at=self.now)
         return True
 
+    def _long_ago(self, last: datetime | None) -> bool:
+        return last is None or self.now >= last + COURTESY_SILENCE
+
     def _status(self) -> Reply:
-        if self.state is State.LOCKED:
+        if self.ledger.locked_at(self.now):
             return Reply.STATUS_LOCKED
         token = self.live_token
         if token is not None:
@@ -374,11 +379,12 @@ class _Turn:
             case Reply.WAIT:
                 return self._until(self.policy.next_code_at(self.ledger))
             case Reply.NOT_ME:
-                return REFUSAL
+                return max(REFUSAL, self._until(self.ledger.locked_until))
             case _:
                 token = self.live_token
                 left = self._until(token.expires_at if token else None)
-                return left - left % _MINUTE  # a code's life is never overstated
+                # A code's life is never overstated.
+                return left - left % (_MINUTE if left >= _MINUTE else _SECOND)
 
     def _until(self, moment: datetime | None) -> timedelta:
         return moment - self.now if moment else timedelta()

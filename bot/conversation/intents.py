@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 from bot.conversation.state import Alphabet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from bot.conversation.state import CodeFormat
 
 
@@ -41,35 +39,22 @@ class Understood:
 
 
 # Telnyx acts by itself on the first seven, as whole messages; 47 CFR 64.1200(a)(10) names the
-# rest and "any reasonable means", hence the wordings.
+# rest and "any reasonable means", hence the wishes.
 STOP_WORDS = frozenset(
     {"stop", "stopall", "stop all", "unsubscribe", "cancel", "end", "quit"}
     | {"revoke", "opt out", "optout"}
 )
-_STOP_WORDINGS = (
-    "do not contact",
-    "do not message",
-    "do not text",
-    "dont contact",
-    "dont message",
-    "dont text",
-    "leave me alone",
-    "no more messages",
-    "no more texts",
-    "opt me out",
-    "opt out",
-    "optout",
-    "remove me",
-    "remove my number",
-    "stop contacting",
-    "stop messaging",
-    "stop sending",
-    "stop texting",
-    "take me off",
-    "unsubscribe",
+_STOP_WISH = re.compile(
+    r"\b(?:(?:dont|do not|never) (?:contact|message|text) (?:me|us|this)"
+    r"|(?:quit|stop) (?:contacting|messaging|sending|texting)"
+    r"|remove (?:me|my number|this number)"
+    r"|no more (?:messages|texts)"
+    r"|leave me alone|opt me out|opt ?out|take me off|unsubscribe)\b"
 )
-_STOP_OPENINGS = frozenset({"stop", "stopall", "revoke", "quit"})
-_STOP_LONGEST = 12
+_NO_STOP_WISH = re.compile(r"\b(?:dont|do not|never|did you|why) (?:\w+ )?(?:opt|stop|unsubscribe)")
+_STOP_OPENINGS = frozenset({"stop", "stopall", "revoke"})
+_OPENING_LONGEST = 6
+_WISH_LONGEST = 12
 """Words of a wish to be left alone: a longer text that holds such words may be about anything."""
 
 _PHRASES: dict[Intent, frozenset[str]] = {
@@ -99,8 +84,6 @@ _PHRASES: dict[Intent, frozenset[str]] = {
     Intent.RESEND: frozenset(
         {
             "resend",
-            "again",
-            "another",
             "another code",
             "new code",
             "resend code",
@@ -116,28 +99,31 @@ _PHRASES: dict[Intent, frozenset[str]] = {
     Intent.STATUS: frozenset({"status", "am i verified"}),
     Intent.HELP: frozenset({"help", "info"}),
 }
-_COURTESIES = frozenset(
-    {"hello", "hey", "hi", "it", "me", "my", "now", "number", "phone", "please", "pls", "plz"}
-    | {"thank", "thanks", "this", "you"}
+_POLITE = frozenset(
+    {"hello", "hey", "hi", "ok", "okay", "please", "pls", "plz", "sorry", "thank", "thanks", "you"}
 )
+_FILLING = _POLITE | {"it", "me", "my", "now", "number", "phone", "this"}
 
 _WORD = re.compile(r"[^\W_]+")
 _INVISIBLE = frozenset({"Cf", "Me"})
-_APOSTROPHES = str.maketrans("", "", "'\u2018\u2019\u201b\u02bc\u00b4`")
+_APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u00b4`", "'"))
 _DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-"))
+_LONGEST = 480
+"""Characters of a text that are looked at: three segments, far beyond any answer to ours."""
 
-_CLOSE_DIGITS = re.compile(r"\d+(?:[-.]\d+)*")
-_SPACED_DIGITS = re.compile(r"\d+(?:\s?[-.]?\s?\d+)*")
+_DIGITS = re.compile(r"\d+(?:\s?[-.]?\s?\d+)*")
 _NOT_DIGITS = re.compile(r"\D")
 _HEX = re.compile(r"[0-9a-f]+")
 
 # iMessage and RCS tell an SMS correspondent of a reaction by quoting the text reacted to.
-_QUOTE_MARKS = '"\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a\u300c\u300e'
-_QUOTE = re.compile(f"^(?P<before>[^{_QUOTE_MARKS}]*)[{_QUOTE_MARKS}](?P<quoted>.*)$", re.DOTALL)
-_REACTION_VERBS = re.compile(
-    r"liked|loved|disliked|laughed at|emphasi[sz]ed|questioned|(?:reacted|removed)\b.*", re.DOTALL
+_QUOTE_MARKS = '["\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a\u300c\u300d\u300e\u300f]'
+_QUOTE = re.compile(_QUOTE_MARKS)
+_REACTION = re.compile(
+    r"(?:liked|loved|disliked|laughed at|emphasi[sz]ed|questioned|(?:reacted|removed)\b.*)\s"
+    rf"(?:{_QUOTE_MARKS}|'|an? \w+$)",
+    re.DOTALL,
 )
-_REACTION_EMOJI = re.compile(r"^[^\w]+\s(?:to|a|an|auf|zu)\s*$")
+_EMOJI_REACTION = re.compile(rf"[^\w]+\s(?:to|a|an|auf|zu)\s+{_QUOTE_MARKS}")
 _QUOTE_OF_OURS_WORDS = 4
 
 
@@ -146,74 +132,71 @@ def understand(text: str, code_format: CodeFormat) -> Understood:
 
     With the hex alphabet a guess must be the whole message, since words like "added" are hex.
     """
-    visible = _visible(text)
-    if _is_reaction(visible):
+    visible = _visible(text[:_LONGEST])
+    if _REACTION.match(visible) or _EMOJI_REACTION.match(visible):
         return Understood(Intent.REACTION)
-    words = _WORD.findall(visible.translate(_APOSTROPHES))
+    words = _WORD.findall(visible.replace("'", ""))
     if _is_stop(words):
         return Understood(Intent.STOP)
-    if visible.strip() == "?":
+    if _quotes_ours(visible):
+        return Understood(Intent.REACTION)
+    if visible == "?":
         return Understood(Intent.HELP)
     return _phrase(words) or _guess(visible, code_format) or Understood(Intent.CHATTER)
 
 
 def _visible(text: str) -> str:
-    """Fold case, width, dashes and every script's digits; drop what cannot be seen."""
+    """Fold case, width, dashes, apostrophes and every script's digits; drop what is not seen."""
     seen = (
         char
-        for char in unicodedata.normalize("NFKC", text)
+        for char in unicodedata.normalize("NFKC", text.translate(_APOSTROPHES))
         if unicodedata.category(char) not in _INVISIBLE and not "\ufe00" <= char <= "\ufe0f"
     )
-    return "".join(map(_ascii_digit, seen)).casefold().translate(_DASHES)
+    return "".join(map(_ascii_digit, seen)).casefold().translate(_DASHES).strip()
 
 
 def _ascii_digit(char: str) -> str:
     return str(unicodedata.decimal(char)) if char.isdecimal() else char
 
 
-def _is_reaction(visible: str) -> bool:
-    """Tell a reaction by its verb, or in any language by its quote of a whole text of ours."""
-    quote = _QUOTE.match(visible)
-    if quote is None:
-        return False
-    before = quote["before"].strip()
-    if _REACTION_VERBS.fullmatch(before) or _REACTION_EMOJI.fullmatch(before + " "):
-        return True
-    words = [word for word in _WORD.findall(quote["quoted"]) if word.isalpha()]
-    return len(words) >= _QUOTE_OF_OURS_WORDS
+def _quotes_ours(visible: str) -> bool:
+    """Tell a reaction in any language by what it quotes: a sentence, so one of ours."""
+    quoted = _QUOTE.split(visible)[1::2]
+    return any(
+        sum(word.isalpha() for word in _WORD.findall(part)) >= _QUOTE_OF_OURS_WORDS
+        for part in quoted
+    )
 
 
 def _is_stop(words: list[str]) -> bool:
     phrase = " ".join(words)
-    if phrase in STOP_WORDS or _without_courtesies(words) in STOP_WORDS:
+    if not STOP_WORDS.isdisjoint({phrase, _without(_FILLING, words)}):
         return True
-    if not words or len(words) > _STOP_LONGEST:
+    if not words or len(words) > _WISH_LONGEST or _NO_STOP_WISH.search(phrase):
         return False
-    wished = any(f" {wording} " in f" {phrase} " for wording in _STOP_WORDINGS)
-    return wished or words[0] in _STOP_OPENINGS
+    opens = words[0] in _STOP_OPENINGS and len(words) <= _OPENING_LONGEST
+    return opens or _STOP_WISH.search(phrase) is not None
 
 
 def _phrase(words: list[str]) -> Understood | None:
-    spoken = {" ".join(words), _without_courtesies(words)}
+    spoken = {" ".join(words), _without(_POLITE, words), _without(_FILLING, words)}
     for intent, phrases in _PHRASES.items():
         if not spoken.isdisjoint(phrases):
             return Understood(intent)
     return None
 
 
-def _without_courtesies(words: list[str]) -> str:
-    return " ".join(word for word in words if word not in _COURTESIES)
+def _without(fillers: frozenset[str], words: list[str]) -> str:
+    return " ".join(word for word in words if word not in fillers)
 
 
 def _guess(visible: str, code_format: CodeFormat) -> Understood | None:
     if code_format.alphabet is Alphabet.HEX:
         return _hex_guess(visible, code_format.length)
-    # First digits as one word, then as people space them: "at 5: 123456" is no seven digits.
-    for pattern in (_CLOSE_DIGITS, _SPACED_DIGITS):
-        runs = _only_digits(pattern.findall(visible))
-        codes = {run for run in runs if len(run) == code_format.length}
-        if len(codes) == 1:
-            return Understood(Intent.GUESS, codes.pop())
+    runs = [_NOT_DIGITS.sub("", run) for run in _DIGITS.findall(visible)]
+    codes = {run for run in runs if len(run) == code_format.length}
+    if len(codes) == 1:
+        return Understood(Intent.GUESS, codes.pop())
     return _mistyped(visible)
 
 
@@ -229,7 +212,3 @@ def _mistyped(visible: str) -> Understood | None:
     letters = any(char.isalpha() for char in visible)
     digits = sum(char.isdecimal() for char in visible)
     return Understood(Intent.MISTYPED) if digits and not letters else None
-
-
-def _only_digits(runs: Iterable[str]) -> list[str]:
-    return [_NOT_DIGITS.sub("", run) for run in runs]

@@ -7,6 +7,7 @@ The code stands alone between spaces or stops, so that phones can offer to fill 
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ GSM7_BASIC = frozenset(
 """The characters that cost one place each in a GSM-7 text (3GPP TS 23.038 §6.2.1)."""
 
 
+_MINUTE = 60
 _LONGEST_IN_MINUTES = 120
 
 
@@ -73,7 +75,7 @@ _TEXTS: dict[Reply, str] = {
     " Reply with it, or text RESEND.",
     Reply.STATUS_VERIFIED: "{app}: this number is verified since {since}.",
     Reply.STATUS_LOCKED: "{app}: too many wrong codes. Please wait {wait}, then text VERIFY.",
-    Reply.HELP: "{app}: text VERIFY, then reply with the code to confirm your number.{support}"
+    Reply.HELP: "{app}: to confirm your number, text VERIFY, then the code you get.{support}"
     " Text STOP to opt out.",
     Reply.HINT: "Hi, this is {app}. Text VERIFY to confirm your number, or HELP for help.",
     Reply.HINT_CODE: "Please reply with just the code we sent you,"
@@ -82,7 +84,7 @@ _TEXTS: dict[Reply, str] = {
     " If it was you after all, text VERIFY then.",
     Reply.STOPPED: "{app}: you are opted out and get no more texts from here."
     " Text START to come back.",
-    Reply.WELCOME: "{app}: welcome back. Text VERIFY to confirm your number, or HELP for help.",
+    Reply.WELCOME: "{app}: welcome. Text VERIFY to confirm your number, or HELP for help.",
 }
 
 
@@ -111,10 +113,15 @@ def compose(  # noqa: PLR0913 - each value is named at the call, and each text t
 
 
 def duration(length: timedelta) -> str:
-    """Say how long, as people do: in minutes up to two hours, then in hours; rounded up."""
-    minutes = max(1, -(-int(length.total_seconds()) // 60))
-    if minutes == 1:
-        return "1 minute"
+    """Say how long, as people do: in seconds, minutes or hours, rounded up."""
+    seconds = max(1, math.ceil(length.total_seconds()))
+    if seconds < _MINUTE:
+        return _counted(seconds, "second")
+    minutes = -(-seconds // _MINUTE)
     if minutes <= _LONGEST_IN_MINUTES:
-        return f"{minutes} minutes"
-    return f"{-(-minutes // 60)} hours"
+        return _counted(minutes, "minute")
+    return _counted(-(-minutes // 60), "hour")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

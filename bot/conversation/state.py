@@ -81,13 +81,20 @@ class Ledger:
         """Tell whether a lock runs at `now`."""
         return self.locked_until is not None and now < self.locked_until
 
+    def honours(self, token: Token, now: datetime) -> bool:
+        """Tell whether no lock or NOT ME, at whichever number of the bot, has ended the token."""
+        refused = self.refused_until is not None and now < self.refused_until
+        locked_since = self.locked_until is not None and token.issued_at < self.locked_until
+        return not refused and not locked_since
+
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
     """One person's number and one of the bot's, both E.164, and where they stand.
 
     `verified_at` is a fact beside the state: asking anew never erases it. `token` is the latest
-    one issued, live or not. `hints` and `answers` count texts of courtesy since `courtesy_at`.
+    one issued, live or not. `hints` and `answers` count texts of courtesy in a row, each with the
+    time of the last.
     """
 
     bot_number: str
@@ -98,5 +105,6 @@ class Conversation:
     opted_out_at: datetime | None = None
     opt_out_wording: str | None = None
     hints: int = 0
+    hinted_at: datetime | None = None
     answers: int = 0
-    courtesy_at: datetime | None = None
+    answered_at: datetime | None = None

@@ -26,8 +26,9 @@ _FACTS = (
     "opted_out_at",
     "opt_out_wording",
     "hints",
+    "hinted_at",
     "answers",
-    "courtesy_at",
+    "answered_at",
 )
 _LEFT_US = (
     OutboxState.ACCEPTED,

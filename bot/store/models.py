@@ -158,8 +158,9 @@ class ConversationRow(Base):
     opted_out_at: Mapped[Moment | None]
     opt_out_wording: Mapped[str | None] = mapped_column(String(64))
     hints: Mapped[int] = mapped_column(default=0)
+    hinted_at: Mapped[Moment | None]
     answers: Mapped[int] = mapped_column(default=0)
-    courtesy_at: Mapped[Moment | None]
+    answered_at: Mapped[Moment | None]
 
 
 class TokenRow(Base):

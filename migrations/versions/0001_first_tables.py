@@ -40,8 +40,9 @@ def upgrade() -> None:
         sa.Column("opted_out_at", _moment),
         sa.Column("opt_out_wording", sa.String(64)),
         sa.Column("hints", sa.Integer(), nullable=False),
+        sa.Column("hinted_at", _moment),
         sa.Column("answers", sa.Integer(), nullable=False),
-        sa.Column("courtesy_at", _moment),
+        sa.Column("answered_at", _moment),
         sa.PrimaryKeyConstraint("id", name="pk_conversations"),
         sa.UniqueConstraint("phone", "bot_number", name="uq_conversations_phone"),
     )

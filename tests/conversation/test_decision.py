@@ -45,7 +45,7 @@ INSTANT, SECOND, MINUTE, HOUR, DAY = (
 )
 RIGHT, WRONG = "<the right code>", "<a wrong code>"
 """Stand for a code in a script, where the code is not known before the script runs."""
-HINTS = {Reply.HINT, Reply.HINT_CODE, Reply.NO_CODE, Reply.MISTYPED}
+HINTS = {Reply.HINT, Reply.HINT_CODE}
 
 Step = str | timedelta | Said | Blocked
 """What a script is made of: something said, something that happened, or time that passes."""
@@ -611,7 +611,7 @@ def test_a_lock_at_another_number_holds_here_where_no_code_was_asked_for(state: 
 
 
 def test_stop_and_start_lift_no_lock(locked: Person) -> None:
-    assert locked.plays("STOP", "START") is Reply.WELCOME
+    assert locked.plays("STOP", "START") is Reply.STATUS_LOCKED
     assert locked.texts("VERIFY") is None
     assert locked.state() is State.LOCKED
     assert locked.plays(15 * MINUTE, "VERIFY") is Reply.CODE
@@ -1082,10 +1082,62 @@ def test_what_is_texted_into_the_silence_does_not_prolong_it(person: Person) -> 
     assert person.plays(30 * MINUTE, "hello") is Reply.HINT
 
 
-def test_every_kind_of_hint_counts(awaiting: Person) -> None:
-    assert awaiting.plays("12345", "hello", "12345") is Reply.MISTYPED
-    assert awaiting.texts("12345") is None
-    assert awaiting.texts("hello") is None
+def test_a_code_typed_short_is_answered_after_the_hints_have_ended(awaiting: Person) -> None:
+    assert awaiting.plays("hello", "hello", "hello", "hello") is None
+    assert awaiting.texts("12345") is Reply.MISTYPED
+
+
+def test_a_code_where_none_lives_is_answered_after_the_hints_have_ended(person: Person) -> None:
+    assert person.plays("hello", "hello", "hello", "hello") is None
+    assert person.texts("123456") is Reply.NO_CODE
+
+
+def test_start_is_answered_after_the_hints_have_ended(awaiting: Person) -> None:
+    assert awaiting.plays("hello", "hello", "hello", "hello") is None
+    assert awaiting.texts("START") is Reply.WELCOME
+
+
+def test_an_answer_does_not_make_the_silence_longer(person: Person) -> None:
+    person.plays("hello", "hello", "hello", "hello")
+    assert person.plays(59 * MINUTE, "HELP") is Reply.HELP
+    assert person.plays(2 * MINUTE, "hello") is Reply.HINT
+
+
+def test_not_me_at_one_number_ends_the_code_of_another(awaiting: Person) -> None:
+    code = awaiting.code()
+    assert awaiting.texts("NOT ME", to=OTHER_BOT) is Reply.NOT_ME
+    assert awaiting.texts(code) is Reply.EXPIRED
+
+
+def test_not_me_in_a_long_lock_says_how_long_the_lock_is() -> None:
+    someone = Person(Policy(attempts=1, codes_per_hour=100, codes_per_day=100))
+    for wait in (15, 30, 60, 120):
+        someone.plays("VERIFY", WRONG)
+        someone.plays(wait * MINUTE, "VERIFY")
+    someone.plays(WRONG, "NOT ME")
+    assert "4 hours" in someone.message().body
+
+
+def test_a_code_does_not_outlive_a_lock_at_another_number() -> None:
+    someone = Person(Policy(attempts=1, code_lifetime=HOUR))
+    someone.texts("VERIFY")
+    code = someone.code()
+    someone.texts("VERIFY", to=OTHER_BOT)
+    assert someone.texts(WRONG, to=OTHER_BOT) is Reply.LOCKED
+    assert someone.plays(16 * MINUTE, code) is Reply.EXPIRED
+
+
+def test_where_fewer_tries_are_given_than_were_spent_nothing_more_is_compared() -> None:
+    someone = Person()
+    someone.plays("VERIFY", WRONG, WRONG, WRONG, WRONG)
+    someone.policy = Policy(attempts=2)
+    assert someone.texts(someone.code()) is Reply.LOCKED
+
+
+def test_a_used_code_is_met_with_silence_in_every_state(awaiting: Person) -> None:
+    code = awaiting.code()
+    awaiting.plays(RIGHT, "STOP", "START")
+    assert awaiting.texts(code) is None
 
 
 @pytest.mark.parametrize("chatter", ["hello", "HELP"])
@@ -1149,7 +1201,7 @@ def test_a_silenced_not_me_still_ends_the_code(awaiting: Person) -> None:
 
     assert awaiting.texts("NOT ME") is None
     assert awaiting.state() is State.IDLE
-    assert awaiting.texts(code) is Reply.NO_CODE
+    assert awaiting.plays(HOUR, code) is Reply.NO_CODE
 
 
 # STATUS and HELP
@@ -1198,8 +1250,7 @@ def test_asking_for_status_or_help_changes_nothing_but_the_count_of_answers(
         replace(
             someone.conversations[BOT],
             answers=conversation.answers,
-            courtesy_at=conversation.courtesy_at,
-            hints=conversation.hints,
+            answered_at=conversation.answered_at,
         )
         == conversation
     )
@@ -1396,7 +1447,7 @@ def test_whatever_happens_no_text_follows_stop_until_start(policy: Policy, scrip
     someone = Person(policy)
     for moment in moments(someone, script):
         if moment.before.state is State.OPTED_OUT:
-            assert moment.reply in {None, Reply.WELCOME}
+            assert moment.reply in {None, Reply.WELCOME, Reply.STATUS_LOCKED}
             assert moment.after == moment.before or moment.after.state is State.IDLE
         if moment.after.state is State.OPTED_OUT:
             assert moment.reply in {None, Reply.STOPPED}

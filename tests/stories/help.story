@@ -3,8 +3,8 @@
 > help
 * Help: ask whoever gave you this number. Reply STOP to unsubscribe.
 > help me please
-< Textproof: text VERIFY, then reply with the code to confirm your number. Questions: help@example.com. Text STOP to opt out.
+< Textproof: to confirm your number, text VERIFY, then the code you get. Questions: help@example.com. Text STOP to opt out.
 > ?
-< Textproof: text VERIFY, then reply with the code to confirm your number. Questions: help@example.com. Text STOP to opt out.
+< Textproof: to confirm your number, text VERIFY, then the code you get. Questions: help@example.com. Text STOP to opt out.
 > START
 * You are subscribed again. Reply STOP to unsubscribe.

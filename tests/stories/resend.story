@@ -10,6 +10,6 @@
 < Textproof code: {code}. Reply with it within 9 minutes. Not you? Reply NOT ME.
 /later 9m
 > VERIFY
-< Textproof code: {code}. Reply with it within 1 minute. Not you? Reply NOT ME.
+< Textproof code: {code}. Reply with it within 30 seconds. Not you? Reply NOT ME.
 > {code}
 < Textproof: thank you, this number is verified. There is nothing more to do.
