@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import click
@@ -13,7 +14,7 @@ import click
 from bot import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterator
     from typing import Any
 
     from bot.settings import DatabaseSettings, Settings
@@ -22,6 +23,7 @@ T = TypeVar("T")
 S = TypeVar("S", bound="DatabaseSettings")
 
 _BAD_SETTINGS = 2
+_CHECK_URL = "check DATABASE_URL"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -49,16 +51,12 @@ def work() -> None:
 @main.command()
 def migrate() -> None:
     """Bring the database to the newest schema."""
-    from sqlalchemy.exc import DBAPIError
-
     from bot.settings import DatabaseSettings
     from bot.store import schema
 
     settings = _read(DatabaseSettings)
-    try:
+    with _database_faults_told(settings):
         _run(schema.migrate(settings.database_url))
-    except (DBAPIError, OSError) as error:
-        _fail(f"the database cannot be reached or changed ({type(error).__name__}); {_CHECK_URL}")
     click.echo("The database has the newest schema.")
 
 
@@ -67,32 +65,35 @@ def migrate() -> None:
 def status(phone: str | None) -> None:
     """Count people and texts by state, or tell where one PHONE stands."""
     from bot.conversation.numbers import to_e164
-    from bot.services import status as report
-    from bot.services.clock import SystemClock
     from bot.settings import DatabaseSettings
-    from bot.store import schema
-    from bot.store.database import Database, UnavailableError
 
     settings = _read(DatabaseSettings)
-
-    async def read() -> str:
-        database = Database(settings.database_url)
-        try:
-            if not await database.read(schema.is_current):
-                _fail("the database has not this version's schema; run: bot migrate")
-            if phone is None:
-                return await database.read(report.overview)
-            number = to_e164(phone, settings.country_code)
-            return await database.read(report.of_phone, number, SystemClock().now())
-        finally:
-            await database.close()
-
     try:
-        click.echo(_run(read()))
+        number = phone and to_e164(phone, settings.country_code)
     except ValueError as error:
         _fail(f"PHONE: {error}; write it like +13125550001")
-    except UnavailableError as error:
-        _fail(f"the database cannot be reached ({error}); {_CHECK_URL}")
+    if settings.sqlite_file and not settings.sqlite_file.exists():
+        _fail(f"there is no database {settings.sqlite_file}; {_CHECK_URL}")
+    with _database_faults_told(settings):
+        click.echo(_run(_status(settings, number)))
+
+
+async def _status(settings: DatabaseSettings, number: str | None) -> str:
+    from bot.app import SchemaError
+    from bot.services import status as told
+    from bot.services.clock import SystemClock
+    from bot.store import schema
+    from bot.store.database import Database
+
+    database, now = Database(settings.database_url), SystemClock().now()
+    try:
+        if not await database.read(schema.is_current):
+            raise SchemaError
+        if number is None:
+            return await database.read(told.overview, now)
+        return await database.read(told.of_phone, number, now)
+    finally:
+        await database.close()
 
 
 @main.command()
@@ -109,28 +110,48 @@ def demo(*, once: bool) -> None:
         click.echo()
 
 
-_CHECK_URL = "check DATABASE_URL"
-
-
 def _run_bot(*, with_web: bool, with_work: bool) -> None:
     from bot import logs
-    from bot.app import SchemaError
     from bot.settings import Settings
-    from bot.store.database import UnavailableError
 
     settings = _read(Settings)
     logs.configure(settings.log_level, settings.log_format)
+    with _database_faults_told(settings):
+        try:
+            well = _run(_until_told_to_stop(settings, with_web=with_web, with_work=with_work))
+        except OSError as error:
+            address = f"{settings.host}:{settings.port}"
+            _fail(f"cannot listen on {address} ({error.strerror}); check HOST and PORT")
+    if not well:
+        _fail("a part of the bot has died, see the log; it is to be started again")
+
+
+@contextmanager
+def _database_faults_told(settings: DatabaseSettings) -> Iterator[None]:
+    """End with one line that says what to do where the database cannot serve."""
+    from sqlalchemy.exc import DBAPIError
+
+    from bot.app import SchemaError
+    from bot.store.database import UnavailableError
+    from bot.store.schema import NewerSchemaError
+
+    file = settings.sqlite_file
+    if file and not file.parent.is_dir():
+        _fail(f"there is no folder {file.parent} for the database; {_CHECK_URL}")
     try:
-        _run(_until_told_to_stop(settings, with_web=with_web, with_work=with_work))
-    except SchemaError as error:
-        _fail(str(error))
+        yield
+    except SchemaError:
+        _fail("the database does not have this version's schema; run: bot migrate")
+    except NewerSchemaError:
+        _fail("a newer version of the bot has changed the database; deploy that version")
     except UnavailableError as error:
         _fail(f"the database cannot be reached ({error}); {_CHECK_URL}")
-    except OSError as error:
-        _fail(f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); check PORT")
+    except (DBAPIError, OSError) as error:
+        _fail(f"the database cannot be used ({type(error).__name__}); {_CHECK_URL}")
 
 
-async def _until_told_to_stop(settings: Settings, *, with_web: bool, with_work: bool) -> None:
+async def _until_told_to_stop(settings: Settings, *, with_web: bool, with_work: bool) -> bool:
+    """Run until a signal comes, or a loop ends by itself; tell whether all went well."""
     import structlog
 
     from bot import app
@@ -138,9 +159,6 @@ async def _until_told_to_stop(settings: Settings, *, with_web: bool, with_work: 
     from bot.web.routes import WEBHOOK_PATH
 
     log = structlog.get_logger("bot")
-    told = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
     if _disk_is_thrown_away(settings):
         log.warning(
             "SQLite on a disk that this host throws away at each deploy",
@@ -149,17 +167,24 @@ async def _until_told_to_stop(settings: Settings, *, with_web: bool, with_work: 
     async with app.running(
         settings, SystemClock(), with_web=with_web, with_work=with_work
     ) as running:
-        log.info("running", url=running.url, webhook=running.url and WEBHOOK_PATH)
-        await told.wait()
-        log.info("stopping", note="what is on its way is let arrive")
+        if running.url:
+            log.info("listening", url=running.url, webhook=WEBHOOK_PATH)
+        else:
+            log.info("working", note="without the web")
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, running.ended.set)
+        await running.ended.wait()
+        log.info("stopping, once what is on its way has arrived")
+        return not running.died.is_set()
 
 
 def _disk_is_thrown_away(settings: Settings) -> bool:
     """Tell whether the host is one of those whose disk lasts until the next deploy."""
-    if settings.database_url.get_backend_name() != "sqlite":
+    file = settings.sqlite_file
+    if file is None:
         return False
     volume = os.environ.get("RAILWAY_VOLUME_MOUNT_PATH")
-    if volume and os.path.realpath(settings.database_url.database or "").startswith(volume):
+    if volume and file.resolve().is_relative_to(volume):
         return False
     return "DYNO" in os.environ or any(name.startswith("RAILWAY_") for name in os.environ)
 

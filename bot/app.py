@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -41,16 +41,22 @@ _log = structlog.get_logger(__name__)
 
 
 class SchemaError(Exception):
-    """The database's schema is not this version's; the message says what to do."""
+    """The database does not have this version's schema: run `bot migrate`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A bot at work: what its front door, its simulator and its tests may touch."""
+    """A bot at work: what its front door, its simulator and its tests may touch.
+
+    `ended` is set by whoever wants it to end; so it is, with `died`, when a loop has failed, which
+    only a restart can mend.
+    """
 
     database: Database
     url: str | None
     sender: Sender | None
+    ended: asyncio.Event
+    died: asyncio.Event
 
 
 @asynccontextmanager
@@ -65,20 +71,21 @@ async def running(
     """
     rules = _rules(settings)
     async with AsyncExitStack() as stack:
+        loops = _Loops(stack)
         database = Database(settings.database_url)
         stack.push_async_callback(database.close)
         await _prepare_schema(database)
-        sender = _start_work(stack, settings, database, rules, clock) if with_work else None
+        sender = _start_work(loops, settings, database, rules, clock) if with_work else None
         url = None
         if with_web:
             inbox = Inbox(database, rules, clock, sender.wake if sender else lambda: None)
-            _start(stack, "inbox", inbox.run())
+            loops.start("inbox", inbox.run())
             webhook = Webhook(
                 Verifier(settings.telnyx_public_key), inbox, settings.from_number, clock
             )
             checks = _checks(database, inbox, sender)
             url = await _listen(stack, routes.build(webhook, Readiness(checks)), settings)
-        yield Running(database, url, sender)
+        yield Running(database, url, sender, loops.ended, loops.died)
 
 
 def _rules(settings: Settings) -> Rules:
@@ -100,21 +107,21 @@ async def _prepare_schema(database: Database) -> None:
     if database.url.get_backend_name() == "sqlite":
         await schema.migrate(database.url)
     elif not await database.read(schema.is_current):
-        raise SchemaError("the database has not this version's schema; run: bot migrate")
+        raise SchemaError
 
 
 def _start_work(
-    stack: AsyncExitStack, settings: Settings, database: Database, rules: Rules, clock: Clock
+    loops: _Loops, settings: Settings, database: Database, rules: Rules, clock: Clock
 ) -> Sender:
     sender = Sender(database, lambda: _carrier(settings), rules, clock, settings.send_rate_account)
-    _start(stack, "janitor", Janitor(database, clock).run())
-    task = _start(stack, "sender", sender.run())
+    loops.start("janitor", Janitor(database, clock).run())
+    task = loops.start("sender", sender.run())
 
     async def stop_sending() -> None:
         sender.stop()
         await asyncio.wait([task])
 
-    stack.push_async_callback(stop_sending)
+    loops.stack.push_async_callback(stop_sending)
     return sender
 
 
@@ -135,21 +142,30 @@ async def _carrier(settings: Settings) -> AsyncIterator[Carrier]:
         await carrier.close()
 
 
-def _start(stack: AsyncExitStack, name: str, loop: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """Start a loop, to be cancelled when the stack unwinds."""
-    task = asyncio.create_task(loop, name=name)
+@dataclass(frozen=True, slots=True)
+class _Loops:
+    """The loops at work, cancelled when the stack unwinds."""
 
-    def report(ended: asyncio.Task[None]) -> None:
-        if not ended.cancelled() and ended.exception() is not None:
-            _log.critical("loop died; restart the bot", loop=name, exc_info=ended.exception())
+    stack: AsyncExitStack
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    died: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def cancel() -> None:
-        task.cancel()
-        await asyncio.wait([task])
+    def start(self, name: str, loop: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(loop, name=name)
 
-    task.add_done_callback(report)
-    stack.push_async_callback(cancel)
-    return task
+        def report(ended: asyncio.Task[None]) -> None:
+            if not ended.cancelled() and ended.exception() is not None:
+                _log.critical("loop died", loop=name, exc_info=ended.exception())
+                self.died.set()
+                self.ended.set()
+
+        async def cancel() -> None:
+            task.cancel()
+            await asyncio.wait([task])
+
+        task.add_done_callback(report)
+        self.stack.push_async_callback(cancel)
+        return task
 
 
 def _checks(database: Database, inbox: Inbox, sender: Sender | None) -> Mapping[str, Check]:

@@ -33,9 +33,10 @@ def configure(level: str, style: str) -> None:
         )
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_ours_or_grave)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[_first_line, *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
@@ -43,6 +44,8 @@ def configure(level: str, style: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("bot").setLevel(level.upper())
+    # It logs every request that a stranger breaks off or garbles; our own faults we log ourselves.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     logging.captureWarnings(capture=True)
     structlog.configure(
         processors=[
@@ -53,6 +56,18 @@ def configure(level: str, style: str) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
+
+
+def _ours_or_grave(record: logging.LogRecord) -> bool:
+    """Cap the libraries here too: the SDK turns its own logger up where TELNYX_LOG says so."""
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] == "bot"
+
+
+def _first_line(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Leave out what asyncio adds to its message: a task's repr quotes its exception."""
+    if event["_record"].name == "asyncio":
+        event["event"] = str(event["event"]).partition("\n")[0]
+    return event
 
 
 def _without_messages(_logger: object, _method: str, event: EventDict) -> EventDict:
@@ -71,7 +86,9 @@ def _exception_of(raised: Any) -> BaseException | None:
 
 def _frames(error: BaseException | None) -> list[str]:
     lines: list[str] = []
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         lines += [type(error).__qualname__, *_stack(error.__traceback__)]
         error = error.__cause__ or error.__context__
     return lines

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import phonenumbers
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
 _PUBLIC_KEY_LENGTH = 32
 _SECRET_SHORTEST = 32
 _DIGITS_LONGEST = 10
+_PORT_LARGEST = 65535
+_SSL_MODES = (None, "disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_PRINTABLE = re.compile("[!-~]+")
+_WEB_ADDRESS = re.compile(r"https?://[^/\s]+(/\S*)?")
 
 
 class SettingsError(Exception):
@@ -59,7 +65,8 @@ def _public_key(value: object) -> object:
 
 
 def _secret(value: SecretStr) -> SecretStr:
-    if len(value.get_secret_value()) < _SECRET_SHORTEST:
+    secret = value.get_secret_value()
+    if len(secret) < _SECRET_SHORTEST or not secret.isprintable():
         raise ValueError("too short")
     return value
 
@@ -85,11 +92,11 @@ def _country_code(value: str) -> str:
 def _one_segment(value: str) -> str:
     if not GSM7_BASIC.issuperset(value) or "\n" in value or "\r" in value:
         raise ValueError("characters")
-    return value
+    return value.strip()
 
 
 def _web_address(value: str) -> str:
-    if not value.startswith(("https://", "http://")):
+    if not _WEB_ADDRESS.fullmatch(value):
         raise ValueError("not a web address")
     return value.rstrip("/")
 
@@ -103,15 +110,34 @@ def _database_url(value: object) -> URL:
         raise ValueError("not a URL") from None
     if url.drivername in ("postgres", "postgresql", "postgresql+asyncpg"):
         return _for_asyncpg(url)
-    if url.drivername == "sqlite+aiosqlite" and url.database not in (None, "", ":memory:"):
+    in_file = url.database not in (None, "", ":memory:") and not url.query
+    if url.drivername == "sqlite+aiosqlite" and in_file:
         return url
     raise ValueError("unknown database")
 
 
 def _for_asyncpg(url: URL) -> URL:
-    """Name the driver; what libpq calls `sslmode` asyncpg calls `ssl`."""
-    query = {("ssl" if name == "sslmode" else name): value for name, value in url.query.items()}
+    """Name the driver, and say in asyncpg's words what the address says in libpq's."""
+    query = dict(url.query)
+    if "sslmode" in query:
+        query["ssl"] = query.pop("sslmode")
+    for harmless in ("application_name", "channel_binding", "connect_timeout"):
+        query.pop(harmless, None)
+    unknown = not query.keys() <= {"ssl", "host", "port"} or query.get("ssl") not in _SSL_MODES
+    if unknown or not 0 < (url.port or 1) <= _PORT_LARGEST:
+        raise ValueError("unknown parameter")
     return url.set(drivername="postgresql+asyncpg", query=query)
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _api_key(value: SecretStr) -> SecretStr:
+    key = SecretStr(value.get_secret_value().strip())
+    if not _PRINTABLE.fullmatch(key.get_secret_value()):
+        raise ValueError("not a key")
+    return key
 
 
 Listed = (NoDecode, BeforeValidator(_split), Field(min_length=1))
@@ -138,6 +164,8 @@ class _Environment(BaseSettings):
             return cls()
         except ValidationError as error:
             raise SettingsError(cls._explain(error)) from None
+        except UnicodeDecodeError:
+            raise SettingsError(".env is wrong; expected a text file in UTF-8") from None
 
     @classmethod
     def _explain(cls, error: ValidationError) -> str:
@@ -157,16 +185,25 @@ class DatabaseSettings(_Environment):
     database_url: Annotated[URL, NoDecode, BeforeValidator(_database_url)] = Field(
         default="sqlite+aiosqlite:///bot.db",
         validate_default=True,
-        description="sqlite+aiosqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME",
+        description="sqlite+aiosqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME,"
+        " after which only ?sslmode=… is understood",
     )
     country_code: CountryCode = Field(
         default="+1",
         description="a country's calling code, like +1: how a number typed without one is read",
     )
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], BeforeValidator(lambda v: str(v).lower())
-    ] = Field(default="info", description="debug, info, warning or error")
-    log_format: Literal["console", "json"] = Field(default="console", description="console or json")
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = (
+        Field(default="info", description="debug, info, warning or error")
+    )
+    log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower)] = Field(
+        default="console", description="console or json"
+    )
+
+    @property
+    def sqlite_file(self) -> Path | None:
+        """The file of an SQLite database; None for PostgreSQL."""
+        url = self.database_url
+        return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
 
 
 class Settings(DatabaseSettings):
@@ -190,7 +227,9 @@ class Settings(DatabaseSettings):
     )
     host: str = Field(default="0.0.0.0", description="the address to listen on")  # noqa: S104
     port: int = Field(default=8080, ge=0, le=65535, description="a port from 0 to 65535")
-    token_alphabet: Alphabet = Field(default=Alphabet.DIGITS, description="digits or hex")
+    token_alphabet: Annotated[Alphabet, BeforeValidator(_lower)] = Field(
+        default=Alphabet.DIGITS, description="digits or hex"
+    )
     token_length: int = Field(
         default=6,
         ge=4,
@@ -204,9 +243,8 @@ class Settings(DatabaseSettings):
     )
     codes_per_hour: int = Field(default=5, ge=1, le=100, description="1 to 100 codes")
     codes_per_day: int = Field(default=10, ge=1, le=100, description="1 to 100 codes")
-    app_name: Annotated[str, AfterValidator(_one_segment)] = Field(
+    app_name: Annotated[str, AfterValidator(_one_segment), Field(min_length=1)] = Field(
         default="Textproof",
-        min_length=1,
         max_length=APP_NAME_LONGEST,
         description=f"at most {APP_NAME_LONGEST} characters that every phone can show"
         " (letters, digits, simple punctuation), so that a text costs one segment",

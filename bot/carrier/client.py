@@ -5,9 +5,13 @@ Importing the SDK costs a second and 60 MiB, so only what sends imports this mod
 
 from __future__ import annotations
 
+import asyncio
+from urllib.parse import urlsplit
+
 from telnyx import APIError, APIStatusError, AsyncTelnyx, DefaultAioHttpClient
 
 from bot.carrier.errors import Accepted, Later, Outcome, classify
+from bot.carrier.webhooks import storable_id
 
 REQUEST_WITHIN = 10.0
 """Seconds one API request may take: well under the lease of a claimed text."""
@@ -16,14 +20,17 @@ REQUEST_WITHIN = 10.0
 class Carrier:
     """Telnyx's messaging API, as far as a text needs it."""
 
-    def __init__(self, api_key: str, base_url: str | None = None) -> None:
+    def __init__(self, api_key: str, base_url: str) -> None:
         self._client = AsyncTelnyx(
             api_key=api_key,
             base_url=base_url,
             # The outbox retries, with the same idempotency key; two who retry can text twice.
             max_retries=0,
             timeout=REQUEST_WITHIN,
-            http_client=DefaultAioHttpClient(),
+            # A proxy of the environment leads out; what is on this machine needs none.
+            http_client=DefaultAioHttpClient(
+                trust_env=not _is_loopback(base_url), follow_redirects=False
+            ),
         )
 
     def warm(self) -> None:
@@ -39,22 +46,26 @@ class Carrier:
         earlier try may have succeeded. Raises nothing that a text may meet on its way.
         """
         try:
-            sent = await self._client.messages.send(
-                from_=bot_number, to=phone, text=text, idempotency_key=key
-            )
+            # The SDK's own timeout is for each read, and an answer may come in drops.
+            async with asyncio.timeout(REQUEST_WITHIN):
+                sent = await self._client.messages.send(
+                    from_=bot_number, to=phone, text=text, idempotency_key=key
+                )
         except APIStatusError as error:
             return classify(error.status_code, error.body, error.response.headers, retried=retried)
-        except (APIError, ValueError) as error:
+        except (APIError, RecursionError, TimeoutError, ValueError) as error:
             return Later(type(error).__name__)
         # Behind a proxy a 2xx may hold anything; the SDK then returns what it got.
         data = getattr(sent, "data", None)
         carrier_id = getattr(data, "id", None)
-        return (
-            Accepted(carrier_id)
-            if isinstance(carrier_id, str) and carrier_id
-            else Later("no message id")
-        )
+        if not isinstance(carrier_id, str) or not carrier_id:
+            return Later("no message id")
+        return Accepted(storable_id(carrier_id))
 
     async def close(self) -> None:
         """Close the connections to Telnyx."""
         await self._client.close()
+
+
+def _is_loopback(base_url: str) -> bool:
+    return urlsplit(base_url).hostname in ("127.0.0.1", "::1", "localhost")

@@ -24,7 +24,8 @@ _HOLD = frozenset(
     | {"40305", "40315", "40320", "40329", "40333"}
 )
 _LATER = frozenset({"10007", "10011", "10037", "40006", "40008", "40318"})
-_HOLD_STATUSES = frozenset({401, 403, 404})
+_REDIRECT, _BAD_REQUEST, _UNAUTHORIZED = 300, 400, 401
+_HOLD_STATUSES = frozenset({403, 404})
 _LATER_STATUSES = frozenset({408, 409, 429})
 _UNPROCESSABLE = 422
 _SERVER_ERROR = 500
@@ -34,10 +35,17 @@ _LONGEST_RETRY_AFTER = 300.0
 _ADVICE = {
     "10009": "check TELNYX_API_KEY",
     "10010": "check the permissions of TELNYX_API_KEY",
-    "40010": "register the number for 10DLC",
+    "40010": "register the number for 10DLC in the Telnyx portal",
     "40013": "check FROM_NUMBER",
     "40305": "check FROM_NUMBER and its messaging profile",
-    "40333": "raise the profile's spend limit",
+    "40310": "nothing: this phone cannot get texts",
+    BLOCKED: "nothing: this person has opted out",
+    "40333": "raise the messaging profile's spend limit",
+    "HTTP 401": "check TELNYX_API_KEY",
+    "HTTP 403": "check the permissions of TELNYX_API_KEY",
+    "HTTP 404": "check TELNYX_BASE_URL",
+    "too late": "nothing: it could not leave before it was of no use any more",
+    "code gone": "keep a replaced SECRET_KEY for an hour, as SECRET_KEY=new,old",
 }
 
 
@@ -69,27 +77,35 @@ class Hold:
 
     fault: str
 
-    @property
-    def advice(self) -> str:
-        """Say what the operator is to do."""
-        return _ADVICE.get(self.fault, "see the Telnyx portal and its error codes")
-
 
 Outcome = Accepted | Later | Never | Hold
 
 
-def classify(status: int, body: object, headers: Mapping[str, str], *, retried: bool) -> Outcome:
+def advice(fault: str) -> str:
+    """Say what the operator is to do about a fault."""
+    if fault.startswith("HTTP 3"):
+        return _ADVICE["HTTP 404"]
+    return _ADVICE.get(fault, "look the code up in Telnyx's list of messaging error codes")
+
+
+def classify(  # noqa: PLR0911 - a table of answers, read from the top
+    status: int, body: object, headers: Mapping[str, str], *, retried: bool
+) -> Outcome:
     """Read an answer that is not a success; `retried` where the text may have left before."""
     code = _error_code(body)
     fault = code or f"HTTP {status}"
+    later = Later(fault, _retry_after(headers))
     if code in _NEVER:
         return Never(fault)
     if code in _HOLD:
         return Hold(fault)
     if code in _LATER or status in _LATER_STATUSES or status >= _SERVER_ERROR:
-        return Later(fault, _retry_after(headers))
-    if status in _HOLD_STATUSES:
+        return later
+    moved = _REDIRECT <= status < _BAD_REQUEST
+    if moved or status == _UNAUTHORIZED or (code is None and status in _HOLD_STATUSES):
         return Hold(fault)
+    if status in _HOLD_STATUSES:
+        return later
     if status == _UNPROCESSABLE and retried:
         # A key that was used before: only a success is remembered, so an earlier attempt was one
         # (Telnyx, "Idempotency").

@@ -148,7 +148,7 @@ def parse(body: bytes, bot_numbers: Collection[str]) -> Event:
 
 
 def _inbound_text(payload: Mapping[str, Any], bot_numbers: Collection[str]) -> Event:
-    message_id = _id(payload.get("id"))
+    message_id = storable_id(payload.get("id"))
     phone = _number(payload.get("from"))
     recipients = [_number(recipient) for recipient in _list(payload.get("to"))]
     others = [_number(other) for other in _list(payload.get("cc"))]
@@ -170,14 +170,14 @@ def _inbound_text(payload: Mapping[str, Any], bot_numbers: Collection[str]) -> E
 
 
 def _delivery_report(event_id: object, payload: Mapping[str, Any]) -> Event:
-    name, carrier_id = _id(event_id), _id(payload.get("id"))
+    name, carrier_id = storable_id(event_id), storable_id(payload.get("id"))
     statuses = [_dict(recipient).get("status") for recipient in _list(payload.get("to"))]
     delivery = next(
         (_DELIVERIES[s] for s in statuses if isinstance(s, str) and s in _DELIVERIES), None
     )
     if name is None or carrier_id is None or delivery is None:
         return Ignored("report")
-    codes = [_id(_dict(error).get("code")) for error in _list(payload.get("errors"))]
+    codes = [_code(_dict(error).get("code")) for error in _list(payload.get("errors"))]
     fault = next((code for code in codes if code), None)
     return DeliveryReport(f"event:{name}", carrier_id, delivery, fault and fault[:64])
 
@@ -211,8 +211,13 @@ def _number(party: object) -> str | None:
     return number if isinstance(number, str) and is_e164(number) else None
 
 
-def _id(value: object) -> str | None:
+def storable_id(value: object) -> str | None:
+    """Return an id of Telnyx's where it is one that can be kept."""
     return value if isinstance(value, str) and _ID.fullmatch(value) else None
+
+
+def _code(value: object) -> str | None:
+    return storable_id(str(value)) if isinstance(value, int) else storable_id(value)
 
 
 def _storable(text: object) -> str:

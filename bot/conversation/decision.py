@@ -6,12 +6,13 @@ happens.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from bot.conversation.intents import Intent, Understood, understand
+from bot.conversation.intents import Intent, Understood, understand, visible_part
 from bot.conversation.machine import TABLE, Action, Event
 from bot.conversation.policy import (
     ANSWERS_IN_A_ROW,
@@ -20,9 +21,18 @@ from bot.conversation.policy import (
     REFUSAL,
     code_times_with,
     lock_length,
+    within_bounds,
 )
 from bot.conversation.replies import Reply, compose
-from bot.conversation.state import Alphabet, CodeFormat, Conversation, Ledger, State, Token
+from bot.conversation.state import (
+    Alphabet,
+    CodeFormat,
+    CodeText,
+    Conversation,
+    Ledger,
+    State,
+    Token,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,6 +44,7 @@ if TYPE_CHECKING:
 TEXT_LIFETIME = timedelta(minutes=15)
 """After this a text that carries no code is not worth sending any more."""
 _WORDING_LONGEST = 64
+_MAY_BE_CODE = re.compile(r"\d|[a-f]{4}|^[a-f]+$")
 _MINUTE = timedelta(minutes=1)
 _SECOND = timedelta(seconds=1)
 
@@ -55,6 +66,18 @@ class Answered(StrEnum):
     STOP = "stop"
     START = "start"
     OTHER = "other"
+
+
+_INVITING = frozenset(
+    {Reply.STATUS, Reply.STATUS_FAILED, Reply.NO_CODE, Reply.EXPIRED, Reply.HINT, Reply.WELCOME}
+    | {Reply.WAIT}
+)
+"""Texts that say: text VERIFY, or RESEND."""
+_STATUS_OF = {
+    CodeText.QUEUED: Reply.STATUS_QUEUED,
+    CodeText.SENT: Reply.STATUS_SENT,
+    CodeText.FAILED: Reply.STATUS_FAILED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +144,7 @@ def decide(  # noqa: PLR0913 - all that a pure decision rests on is handed to it
 
     `now` is UTC; `fresh_id` is an unguessable 128-bit name for a token, used where one is issued.
     """
-    turn = _Turn(conversation, ledger, now, policy, keyring, fresh_id)
+    turn = _Turn(conversation, within_bounds(ledger, now), now, policy, keyring, fresh_id)
     turn.notice_time()
     turn.make(turn.perceive(happened))
     return Decision(turn.conversation, turn.ledger, turn.cancel, turn.message)
@@ -170,7 +193,7 @@ class _Turn:
         if isinstance(happened, Blocked):
             self.wording = happened.code
             return Event.STOPPED_AT_CARRIER
-        self.wording = happened.text[:_WORDING_LONGEST]
+        self.wording = _without_codes(happened.text)[:_WORDING_LONGEST]
         match happened.answered:
             case Answered.STOP:
                 return Event.STOPPED_AT_CARRIER
@@ -264,7 +287,11 @@ class _Turn:
     def repeat_code(self) -> None:
         token = self._token()
         self._keep(
-            token=replace(token, resend_after=self.now + self.policy.resend_cooldown),
+            token=replace(
+                token,
+                resend_after=self.now + self.policy.resend_cooldown,
+                text=CodeText.QUEUED,
+            ),
             hints=0,
             answers=0,
         )
@@ -300,8 +327,7 @@ class _Turn:
         self.ledger = replace(self.ledger, refused_until=self.now + REFUSAL)
 
     def remember_wait_told(self) -> None:
-        told_until = self.policy.next_code_at(self.ledger)
-        self.ledger = replace(self.ledger, told_until=told_until)
+        self.ledger = replace(self.ledger, told_until=self._verify_works_at())
 
     def clear_cooldown(self) -> None:
         self._keep(token=replace(self._token(), resend_after=self.now))
@@ -309,9 +335,6 @@ class _Turn:
     def opt_out(self) -> None:
         self._keep(opted_out_at=self.now, opt_out_wording=self.wording)
         self.cancel = Cancel.ALL
-
-    def opt_in(self) -> None:
-        self._keep(opted_out_at=None, opt_out_wording=None, hints=0, answers=0)
 
     def _token(self) -> Token:
         token = self.conversation.token
@@ -325,8 +348,10 @@ class _Turn:
     def _say(self, reply: Reply) -> None:
         if not self._within_courtesy(reply):
             return
-        if reply is Reply.STATUS or (reply is Reply.WELCOME and self.ledger.locked_at(self.now)):
-            reply = self._status()
+        told = self._true_now(reply)
+        if told is None:
+            return
+        reply = told
         token = self.conversation.token if reply is Reply.CODE else None
         body = compose(
             reply,
@@ -334,12 +359,32 @@ class _Turn:
             support=self.policy.support_contact,
             code_length=self._code_format().length,
             hexadecimal=self._code_format().alphabet is Alphabet.HEX,
-            wait=self._wait(reply),
+            wait=self._until(self._verify_works_at()),
+            life=self._life(),
             tries=self._tries_left(),
             since=self.conversation.verified_at,
         )
         send_by = token.expires_at if token else self.now + TEXT_LIFETIME
         self.message = Message(reply, body, send_by, token)
+
+    def _true_now(self, reply: Reply) -> Reply | None:
+        """Choose the text that is true: none invites to what would be refused, or was already."""
+        asked = reply in (Reply.STATUS, Reply.WAIT, Reply.WELCOME)
+        token = self.live_token
+        failed = token is not None and token.text is CodeText.FAILED
+        if reply is Reply.STATUS:
+            reply = self._status()
+        if reply is Reply.WAIT_CODE and failed:
+            return Reply.WAIT
+        if reply not in _INVITING or self._until(self._verify_works_at()) <= timedelta():
+            return reply
+        if self.ledger.locked_at(self.now):
+            return Reply.STATUS_LOCKED
+        told_until = self.ledger.told_until
+        if not asked and told_until is not None and self.now < told_until:
+            return None
+        self.remember_wait_told()
+        return Reply.WAIT
 
     def _within_courtesy(self, reply: Reply) -> bool:
         """Keep robots from talking to us for ever; what moves things forward is never held back."""
@@ -349,45 +394,50 @@ class _Turn:
             if hints >= HINTS_IN_A_ROW:
                 return False
             self._keep(hints=hints + 1, hinted_at=self.now)
-        elif reply in _ANSWERS:
+            return True
+        if reply in _ANSWERS:
             answers = 0 if self._long_ago(said.answered_at) else said.answers
             if answers >= ANSWERS_IN_A_ROW:
                 return False
             self._keep(answers=answers + 1, answered_at=self.now)
+        if said.hints < HINTS_IN_A_ROW:
+            self._keep(hints=0)
         return True
 
     def _long_ago(self, last: datetime | None) -> bool:
-        return last is None or self.now >= last + COURTESY_SILENCE
+        return last is None or not last <= self.now < last + COURTESY_SILENCE
 
     def _status(self) -> Reply:
-        if self.ledger.locked_at(self.now):
-            return Reply.STATUS_LOCKED
         token = self.live_token
         if token is not None:
-            return Reply.STATUS_SENT if token.sent else Reply.STATUS_QUEUED
-        return Reply.STATUS_VERIFIED if self.conversation.verified_at else Reply.STATUS
+            return _STATUS_OF[token.text]
+        locked = self.ledger.locked_at(self.now)
+        verified = self.conversation.verified_at is not None and not locked
+        return Reply.STATUS_VERIFIED if verified else Reply.STATUS
 
     def _code_format(self) -> CodeFormat:
         token = self.live_token
         return token.format if token else self.policy.code_format
 
-    def _wait(self, reply: Reply) -> timedelta:
-        """Tell the time a reply names: a wait, or what is left of a code's life."""
-        match reply:
-            case Reply.LOCKED | Reply.STATUS_LOCKED:
-                return self._until(self.ledger.locked_until)
-            case Reply.WAIT:
-                return self._until(self.policy.next_code_at(self.ledger))
-            case Reply.NOT_ME:
-                return max(REFUSAL, self._until(self.ledger.locked_until))
-            case _:
-                token = self.live_token
-                left = self._until(token.expires_at if token else None)
-                # A code's life is never overstated.
-                return left - left % (_MINUTE if left >= _MINUTE else _SECOND)
+    def _verify_works_at(self) -> datetime | None:
+        """Tell when VERIFY brings a new code: after any lock, refusal and limit; None is now."""
+        ends = (self.ledger.locked_until, self.policy.next_code_at(self.ledger))
+        return max((end for end in ends if end is not None), default=None)
+
+    def _life(self) -> timedelta:
+        """Tell what is left of the code's life, never more than there is."""
+        token = self.live_token
+        left = self._until(token.expires_at if token else None)
+        return left - left % (_MINUTE if left >= _MINUTE else _SECOND)
 
     def _until(self, moment: datetime | None) -> timedelta:
         return moment - self.now if moment else timedelta()
+
+
+def _without_codes(text: str) -> str:
+    """Leave out of a wording whatever may be a code: none is ever stored."""
+    masked = ("…" if _MAY_BE_CODE.search(visible_part(word)) else word for word in text.split())
+    return " ".join(masked)
 
 
 _ACTIONS: Mapping[Action, Callable[[_Turn], None]] = {
@@ -400,7 +450,6 @@ _ACTIONS: Mapping[Action, Callable[[_Turn], None]] = {
     Action.REMEMBER_WAIT_TOLD: _Turn.remember_wait_told,
     Action.CLEAR_COOLDOWN: _Turn.clear_cooldown,
     Action.OPT_OUT: _Turn.opt_out,
-    Action.OPT_IN: _Turn.opt_in,
 }
 
 _EVENT_OF: Mapping[Intent, Event] = {
@@ -410,4 +459,5 @@ _EVENT_OF: Mapping[Intent, Event] = {
     Intent.START: Event.START,
     Intent.STOP: Event.STOP,
     Intent.REACTION: Event.NOT_FOR_US,
+    Intent.THANKS: Event.NOT_FOR_US,
 }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from bot.conversation.replies import CODE_WORDING
 from bot.conversation.state import Alphabet
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Intent(StrEnum):
     GUESS = "guess"
     MISTYPED = "mistyped"
     REACTION = "reaction"
+    THANKS = "thanks"
     CHATTER = "chatter"
 
 
@@ -45,64 +47,52 @@ STOP_WORDS = frozenset(
     | {"revoke", "opt out", "optout"}
 )
 _STOP_WISH = re.compile(
-    r"\b(?:(?:dont|do not|never) (?:contact|message|text) (?:me|us|this)"
-    r"|(?:quit|stop) (?:contacting|messaging|sending|texting)"
-    r"|remove (?:me|my number|this number)"
-    r"|no more (?:messages|texts)"
-    r"|leave me alone|opt me out|opt ?out|take me off|unsubscribe)\b"
+    r"\b(?:(?:dont|do not|never) (?:ever )?(?:contact|message|text) (?:me|us|this number)"
+    r"|(?:dont|do not) (?:send me|want)(?: \w+){0,3} (?:messages|texts)"
+    r"|(?:cancel|end|quit|stop) (?:my )?(?:contacting|messages|messaging|sending|texting|texts)"
+    r"|^remove$|(?:delete|remove) (?:me|my number|this number)"
+    r"|^no (?:messages|texts)|no more (?:messages|texts)"
+    r"|leave me alone|opt me out|opt ?out|revoke (?:my )?consent|take me off(?! hold)"
+    r"|unsub(?:scribed?)?)\b"
 )
-_NO_STOP_WISH = re.compile(r"\b(?:dont|do not|never|did you|why) (?:\w+ )?(?:opt|stop|unsubscribe)")
-_STOP_OPENINGS = frozenset({"stop", "stopall", "revoke"})
-_OPENING_LONGEST = 6
+_STOP_CRY = re.compile(r"\b(?:stop|stopall|stopp|revoke|unsubcribe)\b(?! by\b)")
+_STOP_OPENING = re.compile(r"(?:stop|stopall|unsubscribe)\b(?! by\b)")
+_NO_STOP_WISH = re.compile(
+    r"\b(?:(?:bus|cant|did you|do not|dont|never|why|wont) (?:\w+ )?(?:opt|stop|unsubscribe)"
+    r"|you (?:dont|do not|never|didnt))"
+)
+_CRY_LONGEST = 6
 _WISH_LONGEST = 12
 """Words of a wish to be left alone: a longer text that holds such words may be about anything."""
 
-_PHRASES: dict[Intent, frozenset[str]] = {
-    Intent.START: frozenset({"start", "unstop"}),
-    Intent.NOT_ME: frozenset(
-        {
-            "i did not ask for this",
-            "i did not request this",
-            "i didnt ask for this",
-            "i didnt request this",
-            "it was not me",
-            "it wasnt me",
-            "not me",
-            "notme",
-            "not mine",
-            "that was not me",
-            "that wasnt me",
-            "this is not me",
-            "this was not me",
-            "this wasnt me",
-            "wasnt me",
-            "wrong number",
-            "wrong person",
-        }
+_NO_REFUSAL = r"^(?!.*\b(?:cant|do not|dont|never|no|not|wont)\b)"
+_PHRASES: dict[Intent, re.Pattern[str]] = {
+    Intent.NOT_ME: re.compile(
+        r"\b(?:(?:not|isnt|wasnt) me|notme|not mine|wrong (?:number|person)"
+        r"|(?:did not|didnt|never|have not|havent) (?:ask|asked|order|ordered|request|requested))\b"
     ),
-    Intent.VERIFY: frozenset({"verify", "verfy", "varify", "verifiy", "veryfy"}),
-    Intent.RESEND: frozenset(
-        {
-            "resend",
-            "another code",
-            "new code",
-            "resend code",
-            "resend it",
-            "resend the code",
-            "send again",
-            "send code again",
-            "send it again",
-            "send me the code again",
-            "send the code again",
-        }
+    Intent.STATUS: re.compile(r"^status\b|\bstatus$|\bam i verified\b"),
+    Intent.RESEND: re.compile(
+        rf"{_NO_REFUSAL}.*\b(?:re ?send|(?:another|new) code|send (?:\w+ ){{0,3}}again)\b"
+        r"|\b(?:did not|didnt|have not|havent|never) (?:get|got|receive|received)"
+        r" (?:\w+ )?(?:code|it)\b"
     ),
-    Intent.STATUS: frozenset({"status", "am i verified"}),
-    Intent.HELP: frozenset({"help", "info"}),
+    Intent.HELP: re.compile(
+        r"^help\b|\bneed help\b|^info$|^(?:who|what)(?:s| is) this$|^who are you$"
+    ),
+    Intent.START: re.compile(r"^(?:start|unstop)$"),
+    Intent.VERIFY: re.compile(rf"{_NO_REFUSAL}.*\b(?:verify|verfy|varify|verifiy|veryfy)\b"),
 }
+_PHRASE_LONGEST = 12
+
 _POLITE = frozenset(
     {"hello", "hey", "hi", "ok", "okay", "please", "pls", "plz", "sorry", "thank", "thanks", "you"}
 )
 _FILLING = _POLITE | {"it", "me", "my", "now", "number", "phone", "this"}
+_THANKS = frozenset(
+    {"awesome", "cool", "done", "fine", "good", "great", "nice", "ok", "okay", "perfect", "sure"}
+    | {"thank", "thanks", "thx", "ty", "you", "very", "much", "so", "again", "all", "yes", "no"}
+)
 
 _WORD = re.compile(r"[^\W_]+")
 _INVISIBLE = frozenset({"Cf", "Me"})
@@ -124,7 +114,9 @@ _REACTION = re.compile(
     re.DOTALL,
 )
 _EMOJI_REACTION = re.compile(rf"[^\w]+\s(?:to|a|an|auf|zu)\s+{_QUOTE_MARKS}")
-_QUOTE_OF_OURS_WORDS = 4
+_SENTENCE_WORDS = 4
+_OUR_WORDING = re.compile(rf"{CODE_WORDING.lower()}|\btext verify to\b|\bthen text verify\b")
+_STOP_SIGN = "\N{OCTAGONAL SIGN}"
 
 
 def understand(text: str, code_format: CodeFormat) -> Understood:
@@ -132,83 +124,99 @@ def understand(text: str, code_format: CodeFormat) -> Understood:
 
     With the hex alphabet a guess must be the whole message, since words like "added" are hex.
     """
-    visible = _visible(text[:_LONGEST])
+    visible = visible_part(text)
     if _REACTION.match(visible) or _EMOJI_REACTION.match(visible):
         return Understood(Intent.REACTION)
     words = _WORD.findall(visible.replace("'", ""))
-    if _is_stop(words):
+    phrase = " ".join(words)
+    before_quote = _QUOTE.split(visible)[0].replace("'", "")
+    if _is_stop(words) or _is_stop(_WORD.findall(before_quote)) or _STOP_SIGN in visible:
         return Understood(Intent.STOP)
-    if _quotes_ours(visible):
+    if _quotes_a_sentence(visible):
         return Understood(Intent.REACTION)
-    if visible == "?":
-        return Understood(Intent.HELP)
-    return _phrase(words) or _guess(visible, code_format) or Understood(Intent.CHATTER)
+    if _OUR_WORDING.search(phrase):
+        # Our own text sent back, by whatever means: it holds the code, and proves nothing.
+        return Understood(Intent.CHATTER)
+    return (
+        _phrase(phrase, len(words), Intent.NOT_ME)
+        or _guess(visible, code_format)
+        or _phrase(phrase, len(words), *_PHRASES)
+        or _small_talk(visible, words)
+    )
 
 
-def _visible(text: str) -> str:
+def visible_part(text: str) -> str:
     """Fold case, width, dashes, apostrophes and every script's digits; drop what is not seen."""
     seen = (
         char
-        for char in unicodedata.normalize("NFKC", text.translate(_APOSTROPHES))
+        for char in unicodedata.normalize("NFKC", text[:_LONGEST].translate(_APOSTROPHES))
         if unicodedata.category(char) not in _INVISIBLE and not "\ufe00" <= char <= "\ufe0f"
     )
-    return "".join(map(_ascii_digit, seen)).casefold().translate(_DASHES).strip()
+    folded = "".join(map(_ascii_digit, seen)).casefold().translate(_DASHES)
+    return folded[:_LONGEST].strip()
 
 
 def _ascii_digit(char: str) -> str:
     return str(unicodedata.decimal(char)) if char.isdecimal() else char
 
 
-def _quotes_ours(visible: str) -> bool:
+def _quotes_a_sentence(visible: str) -> bool:
     """Tell a reaction in any language by what it quotes: a sentence, so one of ours."""
     quoted = _QUOTE.split(visible)[1::2]
     return any(
-        sum(word.isalpha() for word in _WORD.findall(part)) >= _QUOTE_OF_OURS_WORDS
-        for part in quoted
+        sum(word.isalpha() for word in _WORD.findall(part)) >= _SENTENCE_WORDS for part in quoted
     )
 
 
 def _is_stop(words: list[str]) -> bool:
     phrase = " ".join(words)
-    if not STOP_WORDS.isdisjoint({phrase, _without(_FILLING, words)}):
+    bare = " ".join(word for word in words if word not in _FILLING and not word.isdecimal())
+    if not STOP_WORDS.isdisjoint({phrase, bare}) or _STOP_OPENING.match(phrase):
         return True
-    if not words or len(words) > _WISH_LONGEST or _NO_STOP_WISH.search(phrase):
+    if len(words) > _WISH_LONGEST or _NO_STOP_WISH.search(phrase):
         return False
-    opens = words[0] in _STOP_OPENINGS and len(words) <= _OPENING_LONGEST
-    return opens or _STOP_WISH.search(phrase) is not None
+    cries = len(words) <= _CRY_LONGEST and _STOP_CRY.search(phrase) is not None
+    return cries or _STOP_WISH.search(phrase) is not None
 
 
-def _phrase(words: list[str]) -> Understood | None:
-    spoken = {" ".join(words), _without(_POLITE, words), _without(_FILLING, words)}
-    for intent, phrases in _PHRASES.items():
-        if not spoken.isdisjoint(phrases):
-            return Understood(intent)
-    return None
+def _phrase(phrase: str, count: int, *intents: Intent) -> Understood | None:
+    if count > _PHRASE_LONGEST:
+        return None
+    spoken = (phrase, _polite_ends(phrase))
+    found = (intent for intent in intents if any(map(_PHRASES[intent].search, spoken)))
+    return next(map(Understood, found), None)
 
 
-def _without(fillers: frozenset[str], words: list[str]) -> str:
-    return " ".join(word for word in words if word not in fillers)
+def _polite_ends(phrase: str) -> str:
+    """Drop what people say for politeness before and after what they want."""
+    words = phrase.split()
+    while words and words[0] in _POLITE:
+        del words[0]
+    while words and words[-1] in _POLITE:
+        del words[-1]
+    return " ".join(words)
+
+
+def _small_talk(visible: str, words: list[str]) -> Understood:
+    if visible and set(visible) == {"?"}:
+        return Understood(Intent.HELP)
+    if any(word.isdecimal() for word in words) and not any(map(str.isalpha, visible)):
+        # A code with too few or too many digits cannot be right, so it costs no try.
+        return Understood(Intent.MISTYPED)
+    if visible and _THANKS.issuperset(words):
+        return Understood(Intent.THANKS)
+    return Understood(Intent.CHATTER)
 
 
 def _guess(visible: str, code_format: CodeFormat) -> Understood | None:
+    length = code_format.length
     if code_format.alphabet is Alphabet.HEX:
-        return _hex_guess(visible, code_format.length)
+        typed = "".join(filter(str.isalnum, visible))
+        whole = len(typed) == length and _HEX.fullmatch(typed)
+        return Understood(Intent.GUESS, typed.upper()) if whole else None
     runs = [_NOT_DIGITS.sub("", run) for run in _DIGITS.findall(visible)]
-    codes = {run for run in runs if len(run) == code_format.length}
-    if len(codes) == 1:
-        return Understood(Intent.GUESS, codes.pop())
-    return _mistyped(visible)
-
-
-def _hex_guess(visible: str, length: int) -> Understood | None:
-    typed = "".join(char for char in visible if char.isalnum())
-    if len(typed) == length and _HEX.fullmatch(typed):
-        return Understood(Intent.GUESS, typed.upper())
-    return _mistyped(visible)
-
-
-def _mistyped(visible: str) -> Understood | None:
-    """Know a code with too few or too many digits: it cannot be right, so it costs no try."""
-    letters = any(char.isalpha() for char in visible)
-    digits = sum(char.isdecimal() for char in visible)
-    return Understood(Intent.MISTYPED) if digits and not letters else None
+    codes = {run for run in runs if len(run) == length}
+    if not any(map(str.isalpha, visible)):
+        codes.add("".join(runs))
+    whole_codes = [code for code in codes if len(code) == length]
+    return Understood(Intent.GUESS, whole_codes[0]) if len(whole_codes) == 1 else None

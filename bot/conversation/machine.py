@@ -39,7 +39,7 @@ class Event(StrEnum):
     START = "START"
     STOP = "STOP"
     CHATTER = "anything else"
-    NOT_FOR_US = "a reaction or a group message"
+    NOT_FOR_US = "a reaction, thanks or a group message"
     ANSWERED = "HELP or other, answered by the carrier"
     STARTED_AT_CARRIER = "START, answered by the carrier"
     STOPPED_AT_CARRIER = "STOP, answered by the carrier"
@@ -59,8 +59,7 @@ class Action(StrEnum):
     REFUSE_CODES = "refuse codes for an hour"
     REMEMBER_WAIT_TOLD = "remember that the wait was told"
     CLEAR_COOLDOWN = "clear the cooldown"
-    OPT_OUT = "cancel what is queued"
-    OPT_IN = "forget the opt-out"
+    OPT_OUT = "record the opt-out, cancel what is queued"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,8 @@ TABLE: Mapping[tuple[State, Event], Move] = {
         _UNCODED, Event.CODE_ASKED, Action.ISSUE_CODE, to=State.AWAITING_CODE, reply=Reply.CODE
     ),
     **_moves(_AWAITING, Event.CODE_ASKED_AGAIN, Action.REPEAT_CODE, reply=Reply.CODE),
-    **_moves(_OPEN, Event.ASKED_TOO_OFTEN, Action.REMEMBER_WAIT_TOLD, reply=Reply.WAIT),
+    **_moves(_UNCODED, Event.ASKED_TOO_OFTEN, Action.REMEMBER_WAIT_TOLD, reply=Reply.WAIT),
+    **_moves(_AWAITING, Event.ASKED_TOO_OFTEN, Action.REMEMBER_WAIT_TOLD, reply=Reply.WAIT_CODE),
     **_moves(_UNCODED, Event.RESEND_WITHOUT_CODE, reply=Reply.NO_CODE),
     **_moves(
         _AWAITING,
@@ -130,10 +130,10 @@ TABLE: Mapping[tuple[State, Event], Move] = {
     **_moves(_UNCODED, Event.CHATTER, reply=Reply.HINT),
     **_moves(_AWAITING, Event.CHATTER, reply=Reply.HINT_CODE),
     **_moves(_UNCODED, Event.START, reply=Reply.WELCOME),
-    **_moves(_AWAITING, Event.START, Action.CLEAR_COOLDOWN, reply=Reply.WELCOME),
+    **_moves(_AWAITING, Event.START, Action.CLEAR_COOLDOWN, reply=Reply.STATUS),
     **_moves(_AWAITING, Event.STARTED_AT_CARRIER, Action.CLEAR_COOLDOWN),
-    **_moves(_OUT, Event.START, Action.OPT_IN, to=State.IDLE, reply=Reply.WELCOME),
-    **_moves(_OUT, Event.STARTED_AT_CARRIER, Action.OPT_IN, to=State.IDLE),
+    **_moves(_OUT, Event.START, to=State.IDLE, reply=Reply.WELCOME),
+    **_moves(_OUT, Event.STARTED_AT_CARRIER, to=State.IDLE),
     **_moves(
         _REACHABLE,
         Event.STOP,

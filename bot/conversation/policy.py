@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -59,3 +59,18 @@ def lock_length(locks: int) -> timedelta:
     """Tell how long the lock after `locks` earlier ones lasts: doubling (RFC 4226 §7.3)."""
     doublings = min(locks, 10)  # far beyond LONGEST_LOCK, and safely short of overflow
     return min(FIRST_LOCK * (1 << doublings), LONGEST_LOCK)
+
+
+def within_bounds(ledger: Ledger, now: datetime) -> Ledger:
+    """Correct what a clock that once ran ahead has left: no wait beyond the longest there is."""
+    return replace(
+        ledger,
+        locked_until=_at_most(ledger.locked_until, now + LONGEST_LOCK),
+        refused_until=_at_most(ledger.refused_until, now + REFUSAL),
+        told_until=_at_most(ledger.told_until, now + _DAY),
+        code_times=tuple(time for time in ledger.code_times if time <= now),
+    )
+
+
+def _at_most(moment: datetime | None, latest: datetime) -> datetime | None:
+    return None if moment is None else min(moment, latest)

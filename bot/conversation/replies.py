@@ -28,8 +28,13 @@ GSM7_BASIC = frozenset(
 """The characters that cost one place each in a GSM-7 text (3GPP TS 23.038 §6.2.1)."""
 
 
-_MINUTE = 60
+_MINUTE = 60  # seconds
+_HOUR = 60  # minutes
 _LONGEST_IN_MINUTES = 120
+
+
+CODE_WORDING = "Reply with it within"
+"""Words of every code text and of no other: whoever sends them back is quoting us."""
 
 
 class Reply(StrEnum):
@@ -43,9 +48,11 @@ class Reply(StrEnum):
     LOCKED = "locked"
     SUCCESS = "success"
     WAIT = "wait"
+    WAIT_CODE = "wait_code"
     STATUS = "status"
     STATUS_QUEUED = "status_queued"
     STATUS_SENT = "status_sent"
+    STATUS_FAILED = "status_failed"
     STATUS_VERIFIED = "status_verified"
     STATUS_LOCKED = "status_locked"
     HELP = "help"
@@ -57,32 +64,36 @@ class Reply(StrEnum):
 
 
 _TEXTS: dict[Reply, str] = {
-    Reply.CODE: "{app} code: {code}. Reply with it within {wait}. Not you? Reply NOT ME.",
+    Reply.CODE: f"{{app}} code: {{code}}. {CODE_WORDING} {{life}}. Not you? Reply NOT ME.",
     Reply.WRONG: "That code is not right, {tries} left. Please check it and reply again,"
     " or text RESEND to get it once more.",
     Reply.MISTYPED: "A code has {length} {symbols}. Please check it and reply with just the code,"
     " or text RESEND to get it once more.",
-    Reply.EXPIRED: "That code has expired. Text VERIFY to get a new one.",
+    Reply.EXPIRED: "Your code has expired. Text VERIFY to get a new one.",
     Reply.NO_CODE: "No code is waiting for you here. Text VERIFY to get one.",
     Reply.LOCKED: "Too many wrong codes. Please wait {wait}, then text VERIFY for a new code.",
     Reply.SUCCESS: "{app}: thank you, this number is verified. There is nothing more to do.",
     Reply.WAIT: "{app}: no more codes to this number for now."
     " Please wait {wait}, then text VERIFY.",
+    Reply.WAIT_CODE: "{app}: the code we sent works for {life} more."
+    " No new one can be sent for {wait}.",
     Reply.STATUS: "{app}: this number is not confirmed and no code is waiting."
     " Text VERIFY to get one.",
-    Reply.STATUS_QUEUED: "{app}: your code is on its way. It works for {wait}, {tries} left.",
-    Reply.STATUS_SENT: "{app}: your code was sent. It works for {wait}, {tries} left."
+    Reply.STATUS_QUEUED: "{app}: your code is on its way. It works for {life}, {tries} left.",
+    Reply.STATUS_SENT: "{app}: your code was sent. It works for {life}, {tries} left."
     " Reply with it, or text RESEND.",
-    Reply.STATUS_VERIFIED: "{app}: this number is verified since {since}.",
+    Reply.STATUS_FAILED: "{app}: your code could not be delivered."
+    " Text RESEND to have it sent again.",
+    Reply.STATUS_VERIFIED: "{app}: this number has been verified since {since}.",
     Reply.STATUS_LOCKED: "{app}: too many wrong codes. Please wait {wait}, then text VERIFY.",
     Reply.HELP: "{app}: to confirm your number, text VERIFY, then the code you get.{support}"
     " Text STOP to opt out.",
     Reply.HINT: "Hi, this is {app}. Text VERIFY to confirm your number, or HELP for help.",
     Reply.HINT_CODE: "Please reply with just the code we sent you,"
     " or text RESEND to get it once more.",
-    Reply.NOT_ME: "{app}: thank you. No code works or goes to this number for {wait}."
-    " If it was you after all, text VERIFY then.",
-    Reply.STOPPED: "{app}: you are opted out and get no more texts from here."
+    Reply.NOT_ME: "{app}: thank you. Any code is cancelled, and no new one goes to this"
+    " number for {wait}. If it was you, text VERIFY then.",
+    Reply.STOPPED: "{app}: you have opted out and will get no more texts from us."
     " Text START to come back.",
     Reply.WELCOME: "{app}: welcome. Text VERIFY to confirm your number, or HELP for help.",
 }
@@ -96,10 +107,14 @@ def compose(  # noqa: PLR0913 - each value is named at the call, and each text t
     code_length: int,
     hexadecimal: bool,
     wait: timedelta,
+    life: timedelta,
     tries: int,
     since: datetime | None,
 ) -> str:
-    """Write a reply; its code stays `CODE_PLACEHOLDER`, so that no code is ever stored."""
+    """Write a reply; its code stays `CODE_PLACEHOLDER`, so that no code is ever stored.
+
+    `wait` is how long until VERIFY works, `life` what is left of a code's.
+    """
     return _TEXTS[reply].format(
         app=app,
         code=CODE_PLACEHOLDER,
@@ -107,6 +122,7 @@ def compose(  # noqa: PLR0913 - each value is named at the call, and each text t
         length=code_length,
         symbols="characters, 0-9 and A-F" if hexadecimal else "digits",
         wait=duration(wait),
+        life=duration(life),
         tries="1 try" if tries == 1 else f"{tries} tries",
         since=f"{since:%d %b %Y, %H:%M} UTC" if since else "",
     )
@@ -118,9 +134,9 @@ def duration(length: timedelta) -> str:
     if seconds < _MINUTE:
         return _counted(seconds, "second")
     minutes = -(-seconds // _MINUTE)
-    if minutes <= _LONGEST_IN_MINUTES:
+    if minutes <= _LONGEST_IN_MINUTES and minutes % _HOUR:
         return _counted(minutes, "minute")
-    return _counted(-(-minutes // 60), "hour")
+    return _counted(-(-minutes // _HOUR), "hour")
 
 
 def _counted(count: int, what: str) -> str:

@@ -27,6 +27,14 @@ class Alphabet(StrEnum):
     HEX = "hex"
 
 
+class CodeText(StrEnum):
+    """How far the latest text with a code has come."""
+
+    QUEUED = "queued"
+    SENT = "sent"
+    FAILED = "failed"
+
+
 @dataclass(frozen=True, slots=True)
 class CodeFormat:
     """The shape of a code: how many characters of which alphabet."""
@@ -41,7 +49,7 @@ class Token:
 
     A token works once, from `issued_at` until before `expires_at`, and not after `ended_at`
     (NIST SP 800-63B-4 §3.1.3.2). `guesses` counts every comparison made against it.
-    `sent` says whether a text with the code has been accepted by the carrier.
+    `text` says how far the latest text with its code has come.
     """
 
     id: str
@@ -53,7 +61,7 @@ class Token:
     guesses: int = 0
     used_at: datetime | None = None
     ended_at: datetime | None = None
-    sent: bool = False
+    text: CodeText = CodeText.QUEUED
 
     def works_at(self, now: datetime) -> bool:
         """Tell whether the token may still be guessed; one from the future has expired."""
@@ -92,9 +100,9 @@ class Ledger:
 class Conversation:
     """One person's number and one of the bot's, both E.164, and where they stand.
 
-    `verified_at` is a fact beside the state: asking anew never erases it. `token` is the latest
-    one issued, live or not. `hints` and `answers` count texts of courtesy in a row, each with the
-    time of the last.
+    `verified_at` is a fact beside the state: asking anew never erases it; so is the last opt-out.
+    `token` is the latest one issued, live or not. `hints` and `answers` count texts of
+    courtesy in a row, each with the time of the last.
     """
 
     bot_number: str

@@ -38,6 +38,9 @@ class Janitor:
         except UnavailableError as error:
             _log.warning("nothing purged", reason=str(error))
             return 0
+        except Exception:  # noqa: BLE001 - the next round may do better
+            _log.exception("nothing purged")
+            return 0
         if removed:
             _log.info("purged", rows=removed)
         return removed

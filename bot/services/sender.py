@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVarTuple
 
 import structlog
 
-from bot.carrier.errors import BLOCKED, Accepted, Hold, Later, Never, Outcome
+from bot.carrier.errors import BLOCKED, Accepted, Hold, Later, Never, Outcome, advice
 from bot.conversation.decision import Blocked
 from bot.conversation.numbers import masked
 from bot.conversation.replies import CODE_PLACEHOLDER
@@ -40,10 +40,12 @@ Ts = TypeVarTuple("Ts")
 POLL = 1.0
 """Seconds between looks into the outbox when nobody has told of a commit."""
 HOLD = timedelta(seconds=60)
-"""How long all sending pauses after a fault of the account, until the next probe."""
+"""How long sending from a number pauses after a fault of the account, until the next probe."""
 DRAIN_WITHIN = 6.0
 """Seconds that texts on their way get to arrive when the process is to end."""
 _SLOTS = 20
+_CATCH_UP = 0.05
+"""Seconds of a delay of the event loop that the pace makes up for."""
 _BACKOFF = (1, 3, 9, 30)
 _JITTER = 0.2
 _SETTLE_RETRIES = (0.2, 1.0, 3.0, 9.0)
@@ -61,19 +63,31 @@ class Transport(Protocol):
 
 
 class Pacer:
-    """Spreads turns evenly, `rate` a second; 0 lets every turn come at once."""
+    """Lets `rate` texts a second leave, evenly; 0 lets all leave at once.
+
+    A text is let go before it is claimed: one that waits for its turn after that could be
+    overtaken by a STOP, or outlive its lease.
+    """
 
     def __init__(self, rate: float) -> None:
         self._interval = 1 / rate if rate else 0.0
         self._next = 0.0
 
-    async def turn(self) -> None:
-        """Wait for the next turn."""
+    def wait(self) -> float:
+        """Return the seconds until the next text may leave."""
+        return max(0.0, self._next - asyncio.get_running_loop().time())
+
+    def allowed(self, most: int) -> int:
+        """Return how many texts may leave now, of `most`; a little is caught up after a delay."""
+        if not self._interval:
+            return most
         now = asyncio.get_running_loop().time()
-        at = max(now, self._next)
-        self._next = at + self._interval
-        if at > now:
-            await asyncio.sleep(at - now)
+        self._next = max(self._next, now - _CATCH_UP)
+        return min(most, max(0, int((now - self._next) / self._interval) + (now >= self._next)))
+
+    def left(self, count: int) -> None:
+        """Note that `count` texts leave."""
+        self._next += count * self._interval
 
 
 class Sender:
@@ -93,10 +107,10 @@ class Sender:
         self._clock = clock
         self._pacer = Pacer(rate)
         self._woken = asyncio.Event()
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._claiming = False
         self._in_flight: set[asyncio.Task[None]] = set()
-        self._held_until: datetime | None = None
+        self._held: dict[str, datetime] = {}
         self.alive = False
 
     @property
@@ -110,7 +124,7 @@ class Sender:
 
     def stop(self) -> None:
         """Claim nothing more; `run` ends when what is on its way has arrived."""
-        self._stopping = True
+        self._stopping.set()
         self.wake()
 
     async def run(self) -> None:
@@ -118,39 +132,56 @@ class Sender:
         async with self._open_transport() as transport:
             self.alive = True
             try:
-                while not self._stopping:
-                    self._woken.clear()
-                    full = await self._claim_and_send(transport)
-                    if not full and not await self._told_within(POLL):
-                        await self._wait_until_due()
+                while not self._stopping.is_set():
+                    await self._round(transport)
             finally:
                 self.alive = False
                 await self._drain()
 
-    async def _claim_and_send(self, transport: Transport) -> bool:
-        """Fill the free slots; tell whether there may be more to claim at once."""
-        slots = self._free_slots()
-        if not slots:
-            return False
+    async def _round(self, transport: Transport) -> None:
+        """Send what may leave now, then wait for more."""
+        self._woken.clear()
         self._claiming = True
         try:
-            claims = await self._database.write(outbox.claim, slots, self._clock.now())
+            more = await self._claim_and_send(transport)
         except UnavailableError as error:
             _log.warning("outbox out of reach", reason=str(error))
-            return False
+            more = False
+        except Exception:  # noqa: BLE001 - texts that can leave must not wait for a restart
+            _log.exception("sending failed, and goes on")
+            more = False
         finally:
             self._claiming = False
+        if pause := self._pacer.wait():
+            await _set_within(self._stopping, pause)
+        elif not more and not await _set_within(self._woken, POLL):
+            await self._wait_until_due()
+
+    async def _claim_and_send(self, transport: Transport) -> bool:
+        """Fill the free slots; tell whether there may be more to claim."""
+        slots = self._pacer.allowed(_SLOTS - len(self._in_flight))
+        if not slots:
+            return False
+        claims = await self._database.write(self._claim, slots, self._clock.now())
+        self._pacer.left(len(claims))
         for claimed in claims:
             task = asyncio.create_task(self._deliver(transport, claimed))
             self._in_flight.add(task)
             task.add_done_callback(self._landed)
-        return len(claims) == slots and not self._held_until
+        return len(claims) == slots
 
-    def _free_slots(self) -> int:
-        """Tell how many texts may be claimed; after a fault of the account one, as a probe."""
-        if self._held_until is None:
-            return _SLOTS - len(self._in_flight)
-        return int(not self._in_flight and self._clock.now() >= self._held_until)
+    def _claim(self, connection: Connection, slots: int, now: datetime) -> list[Claimed]:
+        """Claim texts of the numbers that are not held, and of a held one a probe, when due."""
+        dropped = outbox.drop_late(connection, now)
+        if dropped:
+            _log.warning("texts dropped", count=dropped, fault=outbox.TOO_LATE)
+        probes: list[Claimed] = []
+        for number, until in self._held.items():
+            if now >= until and len(probes) < slots:
+                probes += outbox.claim(connection, 1, now, only=number)
+                self._held[number] = now + HOLD
+        rest = slots - len(probes)
+        return probes + outbox.claim(connection, rest, now, but=list(self._held))
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._in_flight.discard(task)
@@ -159,24 +190,18 @@ class Sender:
             # Its lease will end, and it is tried again.
             _log.error("sending failed", exc_info=task.exception())
 
-    async def _told_within(self, seconds: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), seconds)
-        return self._woken.is_set()
-
     async def _wait_until_due(self) -> None:
         """Look, without the write lock, until something is due or somebody tells of it."""
         while not self._woken.is_set():
             with contextlib.suppress(UnavailableError):
                 if await self._database.read(outbox.any_due, self._clock.now()):
                     return
-            await self._told_within(POLL)
+            await _set_within(self._woken, POLL)
 
     async def _deliver(self, transport: Transport, claimed: Claimed) -> None:
-        await self._pacer.turn()
         text = self._text(claimed)
         if text is None or self._clock.now() >= claimed.send_by:
-            fault = "code gone" if text is None else "too late"
+            fault = "code gone" if text is None else outbox.TOO_LATE
             await self._settle(outbox.settle_never, claimed, fault, OutboxState.DROPPED)
             return
         outcome = await transport.send(
@@ -203,21 +228,27 @@ class Sender:
         log = _log.bind(phone=masked(claimed.phone), outbox_id=claimed.id)
         match outcome:
             case Accepted(carrier_id):
-                self._held_until = None
+                self._held.pop(claimed.bot_number, None)
                 log.info("text accepted", carrier_id=carrier_id)
-                await self._settle(outbox.settle_accepted, claimed.id, carrier_id, now)
+                await self._settle(_settle_accepted, claimed, carrier_id, now, self._rules)
             case Later(fault):
                 due_at = now + self._backoff(claimed.attempts, outcome.retry_after)
                 log.warning("text will be tried again", fault=fault, due_at=due_at.isoformat())
                 await self._settle(outbox.settle_later, claimed, due_at, fault)
             case Never(fault):
-                self._held_until = None
-                log.warning("text given up", fault=fault)
+                self._held.pop(claimed.bot_number, None)
+                log.warning("text given up", fault=fault, advice=advice(fault))
                 await self._settle(_settle_refused, claimed, fault, now, self._rules)
             case Hold(fault):
-                self._held_until = now + HOLD
-                log.error("sending paused", fault=fault, advice=outcome.advice, probe_in=HOLD)
-                await self._settle(outbox.settle_later, claimed, now, fault)
+                self._hold(claimed.bot_number, fault, now + HOLD)
+                await self._settle(outbox.settle_later, claimed, now + HOLD, fault)
+
+    def _hold(self, bot_number: str, fault: str, until: datetime) -> None:
+        """Pause sending from a number; one that another may still send from is left alone."""
+        if bot_number not in self._held:
+            number = masked(bot_number)
+            _log.error("sending paused", number=number, fault=fault, advice=advice(fault))
+        self._held[bot_number] = until
 
     async def _settle(self, work: Callable[[Connection, *Ts], None], *args: *Ts) -> None:
         """Write down what came of a text; where the database cannot, its lease will end."""
@@ -242,11 +273,29 @@ class Sender:
                 task.cancel()
 
 
+def _settle_accepted(
+    connection: Connection, claimed: Claimed, carrier_id: str | None, now: datetime, rules: Rules
+) -> None:
+    """Record that the carrier has the text; it may have reported an opt-out before it said so."""
+    if outbox.settle_accepted(connection, claimed.id, carrier_id, now) == BLOCKED:
+        _block(connection, claimed, now, rules)
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    return event.is_set()
+
+
 def _settle_refused(
     connection: Connection, claimed: Claimed, fault: str, now: datetime, rules: Rules
 ) -> None:
     """Give a text up; where the carrier says the person has opted out, so they have."""
     if fault == BLOCKED:
-        person = Key(claimed.phone, claimed.bot_number)
-        take_turns(connection, [(person, Blocked(fault))], now, rules)
+        _block(connection, claimed, now, rules)
     outbox.settle_never(connection, claimed, fault)
+
+
+def _block(connection: Connection, claimed: Claimed, now: datetime, rules: Rules) -> None:
+    person = Key(claimed.phone, claimed.bot_number)
+    take_turns(connection, [(person, Blocked(BLOCKED))], now, rules)

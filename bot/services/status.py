@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from bot.carrier.errors import advice
 from bot.conversation.state import State
-from bot.store import conversations, outbox
+from bot.store import conversations, ledgers, outbox
+from bot.store.models import OutboxState
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy import Connection
 
-    from bot.conversation.state import Conversation
+    from bot.conversation.state import Conversation, Ledger
+
+_RECENT = timedelta(days=1)
 
 
-def overview(connection: Connection) -> str:
-    """Count conversations and texts by their states, and say why texts wait."""
+def overview(connection: Connection, now: datetime) -> str:
+    """Count conversations and texts by their states, and name the last day's faults."""
     verified, states = conversations.counts(connection)
+    texts = outbox.counts(connection)
     lines = [f"verified at some time: {verified}", "", "conversations:"]
     lines += [f"  {state:<14} {states.get(state, 0):>9}" for state in State]
     lines += ["", "texts:"]
-    lines += [f"  {state:<14} {count:>9}" for state, count in outbox.counts(connection).items()]
-    faults = outbox.queued_faults(connection)
+    lines += [f"  {state:<14} {texts.get(state, 0):>9}" for state in OutboxState]
+    faults = outbox.faults(connection, now - _RECENT)
     if faults:
-        lines += ["", "texts that wait after a fault, by Telnyx's error code:"]
-        lines += [f"  {fault:<24} {count:>9}" for fault, count in faults.items()]
+        lines += ["", "faults of the last day:"]
+        lines += [
+            f"  {state:<14} {count:>9}  {fault}: {advice(fault)}" for state, fault, count in faults
+        ]
     return "\n".join(lines)
 
 
@@ -34,32 +42,44 @@ def of_phone(connection: Connection, phone: str, now: datetime) -> str:
     known = conversations.find(connection, phone)
     if not known:
         return f"{phone} has never texted this bot"
+    ledger = ledgers.read(connection, phone)
     return "\n\n".join(
-        _describe(found.conversation, outbox.last_text(connection, found.id), now)
+        _describe(found.conversation, ledger, outbox.last_text(connection, found.id), now)
         for found in known
     )
 
 
-def _describe(conversation: Conversation, last: outbox.Text | None, now: datetime) -> str:
+def _describe(
+    conversation: Conversation, ledger: Ledger, last: outbox.Text | None, now: datetime
+) -> str:
     since = conversation.verified_at
-    lines = [
-        f"{conversation.phone} with {conversation.bot_number}",
-        f"  state      {conversation.state}{_remark(conversation, now)}",
-        f"  verified   {f'since {_moment(since)}' if since else 'never'}",
-    ]
-    if last is None:
-        return "\n".join([*lines, "  last text  none"])
-    fault = f" ({last.fault})" if last.fault else ""
-    lines.append(f"  last text  {last.reply}, {last.state}{fault}, {_moment(last.created_at)}")
-    return "\n".join(lines)
+    return "\n".join(
+        [
+            f"{conversation.phone} with {conversation.bot_number}",
+            f"  state      {conversation.state}{_remark(conversation, ledger, now)}",
+            f"  verified   {f'since {_moment(since)}' if since else 'never'}",
+            f"  last text  {_last(last)}",
+        ]
+    )
 
 
-def _remark(conversation: Conversation, now: datetime) -> str:
+def _remark(conversation: Conversation, ledger: Ledger, now: datetime) -> str:
     """Say what time has changed since the state was written: it is noticed at the next text."""
     token = conversation.token
+    if ledger.locked_at(now) and ledger.locked_until:
+        return f" (locked until {_moment(ledger.locked_until)})"
+    if conversation.state is State.LOCKED:
+        return " (the lock has ended)"
     if conversation.state is State.AWAITING_CODE and token and not token.works_at(now):
         return " (the code has expired)"
     return ""
+
+
+def _last(text: outbox.Text | None) -> str:
+    if text is None:
+        return "none"
+    fault = f" ({text.fault}: {advice(text.fault)})" if text.fault else ""
+    return f"{text.reply}, {text.state}{fault}, {_moment(text.created_at)}"
 
 
 def _moment(moment: datetime) -> str:

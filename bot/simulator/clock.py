@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 _LENGTH = re.compile(r"(\d{1,6})\s*(s|m|h|d)")
+_FURTHEST = timedelta(days=3650)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -31,7 +32,9 @@ class TravelClock(SystemClock):
         return self.now()
 
     def travel(self, length: timedelta) -> None:
-        """Move ahead."""
+        """Move ahead; raises ValueError beyond ten years."""
+        if self._ahead + length > _FURTHEST:
+            raise ValueError("that is further ahead than this clock goes")
         self._ahead += length
 
 

@@ -98,7 +98,8 @@ async def _lines() -> AsyncIterator[str]:
     rest = b""
     try:
         while True:
-            click.echo("> ", nl=False)
+            if sys.stdin.isatty():
+                click.echo("> ", nl=False)
             while b"\n" not in rest:
                 chunk = await arrived.get()
                 if not chunk:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, exists, func, select, tuple_, update
+from sqlalchemy import bindparam, func, select, tuple_, update
 
-from bot.conversation.state import Conversation, State
+from bot.conversation.state import CodeText, Conversation, State
 from bot.store import tokens
 from bot.store.database import insert_missing
-from bot.store.models import ConversationRow, OutboxRow, OutboxState, TokenRow
+from bot.store.models import (
+    OUTBOX_FAILURES,
+    ConversationRow,
+    OutboxRow,
+    OutboxState,
+    TokenRow,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,12 +35,6 @@ _FACTS = (
     "hinted_at",
     "answers",
     "answered_at",
-)
-_LEFT_US = (
-    OutboxState.ACCEPTED,
-    OutboxState.SENT,
-    OutboxState.UNCONFIRMED,
-    OutboxState.DELIVERED,
 )
 
 
@@ -104,21 +104,24 @@ def save(connection: Connection, conversations: Mapping[int, Conversation]) -> N
         )
 
 
-_WAS_SENT = (
-    exists()
-    .where(_OUTBOX.c.token_id == _TOKENS.c.id, _OUTBOX.c.state.in_(_LEFT_US))
-    .label("token_sent")
+_CODE_TEXT = (
+    select(_OUTBOX.c.state)
+    .where(_OUTBOX.c.token_id == _TOKENS.c.id)
+    .order_by(_OUTBOX.c.id.desc())
+    .limit(1)
+    .scalar_subquery()
+    .label("code_text")
 )
 _SELECT = select(
     _CONVERSATIONS,
     *tokens.COLUMNS,
-    _WAS_SENT,
+    _CODE_TEXT,
 ).outerjoin(_TOKENS, _TOKENS.c.id == _CONVERSATIONS.c.token_id)
 
 
 def _known(row: Row[Any]) -> Known:
     known = row.key_id is not None
-    token = tokens.from_row(row, row.token_id, sent=bool(row.token_sent)) if known else None
+    token = tokens.from_row(row, row.token_id, _text(row.code_text)) if known else None
     conversation = Conversation(
         bot_number=row.bot_number,
         phone=row.phone,
@@ -126,3 +129,9 @@ def _known(row: Row[Any]) -> Known:
         **{fact: getattr(row, fact) for fact in _FACTS},
     )
     return Known(row.id, conversation)
+
+
+def _text(state: OutboxState | None) -> CodeText:
+    if state in (None, OutboxState.QUEUED):
+        return CodeText.QUEUED
+    return CodeText.FAILED if state in OUTBOX_FAILURES else CodeText.SENT

@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from sqlalchemy import URL, Connection, Table
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -94,7 +94,7 @@ class Database:
             async with contextlib.AsyncExitStack() as stack:
                 async with asyncio.timeout_at(deadline):
                     await stack.enter_async_context(self._one_writer)
-                    connection = await stack.enter_async_context(self._writer.connect())
+                    connection = await stack.enter_async_context(_connected(self._writer))
                     await _begin(connection)
                     result = await connection.run_sync(work, *args)
                 _refuse_after(deadline)
@@ -104,7 +104,7 @@ class Database:
     async def read(self, work: Callable[[Connection, *Ts], T], *args: *Ts) -> T:
         """Run `work`, which changes nothing; raises UnavailableError as `write` does."""
         with _outages_translated():
-            async with asyncio.timeout(WRITE_WITHIN), self._reader.connect() as connection:
+            async with asyncio.timeout(WRITE_WITHIN), _connected(self._reader) as connection:
                 return await connection.run_sync(work, *args)
 
     async def close(self) -> None:
@@ -129,6 +129,20 @@ def insert_missing(
     return list(connection.scalars(statement.returning(*returning)))
 
 
+@contextlib.asynccontextmanager
+async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Connect; whatever keeps us from that, a wrong password too, is an outage and may pass."""
+    connection = engine.connect()
+    try:
+        await connection.start()
+    except Exception as error:
+        raise UnavailableError(_kind(error)) from error
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
 async def _begin(connection: AsyncConnection) -> None:
     """Begin, trying again while another process holds SQLite's write lock."""
     while True:
@@ -142,6 +156,7 @@ async def _begin(connection: AsyncConnection) -> None:
 
 
 async def _commit(connection: AsyncConnection) -> None:
+    """Commit; SQLite's commit cannot be called back, so however slow it is, its answer is true."""
     try:
         async with asyncio.timeout(_COMMIT_WITHIN):
             await connection.commit()

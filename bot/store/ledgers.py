@@ -12,8 +12,9 @@ from bot.store.models import LedgerRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import Any
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Row
 
 _LEDGERS = LedgerRow.__table__
 _FACTS = (
@@ -43,7 +44,13 @@ def lock(connection: Connection, phones: Iterable[str]) -> dict[str, Ledger]:
         .order_by(_LEDGERS.c.phone)
         .with_for_update()
     )
-    return {row.phone: Ledger(**{fact: getattr(row, fact) for fact in _FACTS}) for row in rows}
+    return {row.phone: _ledger(row) for row in rows}
+
+
+def read(connection: Connection, phone: str) -> Ledger:
+    """Read a phone's ledger, without the lock; an unknown phone has spent nothing."""
+    row = connection.execute(select(_LEDGERS).where(_LEDGERS.c.phone == phone)).first()
+    return _ledger(row) if row else Ledger()
 
 
 def save(connection: Connection, ledgers: Mapping[str, Ledger]) -> None:
@@ -56,3 +63,7 @@ def save(connection: Connection, ledgers: Mapping[str, Ledger]) -> None:
                 for phone, ledger in ledgers.items()
             ],
         )
+
+
+def _ledger(row: Row[Any]) -> Ledger:
+    return Ledger(**{fact: getattr(row, fact) for fact in _FACTS})

@@ -47,6 +47,10 @@ class OutboxState(StrEnum):
     CANCELLED = "cancelled"
 
 
+OUTBOX_FAILURES = (OutboxState.FAILED, OutboxState.DROPPED, OutboxState.CANCELLED)
+"""States in which a text has not reached, and will not reach, the person."""
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """A moment in UTC. SQLite keeps no zone, so it is put back on the way out."""
 

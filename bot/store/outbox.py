@@ -32,6 +32,12 @@ LEASE = timedelta(seconds=30)
 _OUTBOX = OutboxRow.__table__
 _CONVERSATIONS = ConversationRow.__table__
 _REPORTS = ReportRow.__table__
+# Not `reply`: a text that another version of the bot has queued may be about what we do not know.
+_CLAIMED = tuple(
+    _OUTBOX.c[name] for name in ("id", "key", "attempts", "body", "send_by", "token_id")
+)
+_DROP_MOST = 500
+TOO_LATE = "too late"
 _NOT_SETTLED = (OutboxState.QUEUED, OutboxState.CANCELLED)
 _QUEUED = _OUTBOX.c.state == OutboxState.QUEUED
 _ORDER = {
@@ -129,27 +135,47 @@ def any_due(connection: Connection, now: datetime) -> bool:
     return bool(connection.scalar(select(exists().where(_QUEUED, _OUTBOX.c.due_at <= now))))
 
 
-def claim(connection: Connection, limit: int, now: datetime) -> list[Claimed]:
-    """Claim up to `limit` texts that are due, drop those past their time.
+def drop_late(connection: Connection, now: datetime) -> int:
+    """Drop, visibly, some of the texts that are past their time; return how many."""
+    late = (
+        select(_OUTBOX.c.id)
+        .where(_QUEUED, _OUTBOX.c.due_at <= now, _OUTBOX.c.send_by <= now)
+        .limit(_DROP_MOST)
+        .with_for_update(skip_locked=True)
+    )
+    dropped = (
+        update(_OUTBOX)
+        .where(_OUTBOX.c.id.in_(late))
+        .values(state=OutboxState.DROPPED, fault=func.coalesce(_OUTBOX.c.fault, TOO_LATE))
+    )
+    return connection.execute(dropped).rowcount
+
+
+def claim(
+    connection: Connection,
+    limit: int,
+    now: datetime,
+    *,
+    only: str | None = None,
+    but: Collection[str] = (),
+) -> list[Claimed]:
+    """Claim up to `limit` texts that are due, from `only` one number of the bot or all `but` some.
 
     Of each conversation only the oldest unsettled one is taken, so that texts to a person keep
     their order.
     """
-    connection.execute(
-        update(_OUTBOX)
-        .where(_QUEUED, _OUTBOX.c.due_at <= now, _OUTBOX.c.send_by <= now)
-        .values(state=OutboxState.DROPPED)
-    )
     earlier = _OUTBOX.alias()
     first_in_line = ~exists().where(
         earlier.c.conversation_id == _OUTBOX.c.conversation_id,
         earlier.c.id < _OUTBOX.c.id,
         earlier.c.state == OutboxState.QUEUED,
     )
+    number = _CONVERSATIONS.c.bot_number
     rows = connection.execute(
-        select(_OUTBOX, _CONVERSATIONS.c.bot_number, _CONVERSATIONS.c.phone)
+        select(*_CLAIMED, number, _CONVERSATIONS.c.phone)
         .join(_CONVERSATIONS)
-        .where(_QUEUED, _OUTBOX.c.due_at <= now, first_in_line)
+        .where(_QUEUED, _OUTBOX.c.due_at <= now, _OUTBOX.c.send_by > now, first_in_line)
+        .where(number == only if only else number.not_in(but))
         .order_by(_OUTBOX.c.due_at, _OUTBOX.c.id)
         .limit(limit)
         .with_for_update(of=_OUTBOX, skip_locked=True)
@@ -167,10 +193,11 @@ def claim(connection: Connection, limit: int, now: datetime) -> list[Claimed]:
 
 def settle_accepted(
     connection: Connection, row_id: int, carrier_id: str | None, now: datetime
-) -> None:
+) -> str | None:
     """Record that the carrier has the text, and what it has reported of it already.
 
-    Where it does not say under which id, no report will find the text.
+    Returns the fault of such an early report. Where the carrier does not say under which id it has
+    the text, no report will find it.
     """
     if carrier_id is not None:
         # Making the row that an early report would make has both transactions wait for each other.
@@ -185,9 +212,12 @@ def settle_accepted(
         delete(_REPORTS)
         .where(_REPORTS.c.carrier_id == carrier_id)
         .returning(_REPORTS.c.carrier_id, _REPORTS.c.state, _REPORTS.c.fault)
-    ).all()
-    for row in early:
-        _advance(connection, Report(row.carrier_id, row.state, row.fault))
+    ).first()
+    if early is None:
+        return None
+    _advance(connection, Report(early.carrier_id, early.state, early.fault))
+    fault: str | None = early.fault
+    return fault
 
 
 def settle_later(connection: Connection, claimed: Claimed, due_at: datetime, fault: str) -> None:
@@ -244,14 +274,19 @@ def counts(connection: Connection) -> dict[OutboxState, int]:
     return {row[0]: row[1] for row in rows}
 
 
-def queued_faults(connection: Connection) -> dict[str, int]:
-    """Count the texts that wait after a fault, by fault."""
+def faults(connection: Connection, since: datetime) -> list[tuple[OutboxState, str, int]]:
+    """Count the texts since a moment that wait, failed or were dropped, by state and fault."""
     rows = connection.execute(
-        select(_OUTBOX.c.fault, func.count())
-        .where(_QUEUED, _OUTBOX.c.fault.is_not(None))
-        .group_by(_OUTBOX.c.fault)
+        select(_OUTBOX.c.state, _OUTBOX.c.fault, func.count())
+        .where(
+            _OUTBOX.c.created_at > since,
+            _OUTBOX.c.fault.is_not(None),
+            _OUTBOX.c.state.in_((OutboxState.QUEUED, OutboxState.FAILED, OutboxState.DROPPED)),
+        )
+        .group_by(_OUTBOX.c.state, _OUTBOX.c.fault)
+        .order_by(_OUTBOX.c.state, _OUTBOX.c.fault)
     )
-    return {row[0]: row[1] for row in rows}
+    return [(state, fault, count) for state, fault, count in rows]
 
 
 def last_text(connection: Connection, conversation_id: int) -> Text | None:
@@ -288,7 +323,7 @@ def _report_row(news: Report, now: datetime) -> dict[str, Any]:
     }
 
 
-def _claimed(row: Row[Any], token: Token | None) -> Claimed:
+def _claimed(row: Row[*tuple[Any, ...]], token: Token | None) -> Claimed:
     return Claimed(
         id=row.id,
         key=row.key,

@@ -6,6 +6,7 @@ the configuration is made here, since a wheel has no pyproject.toml.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import URL, Connection
+
+
+class NewerSchemaError(Exception):
+    """The database was migrated by a newer version of the bot."""
+
 
 _ADVISORY_LOCK = 0x7465787470726F66
 """Any number will do, as long as every process of ours takes the same."""
@@ -29,15 +36,22 @@ _PACKAGE = Path(__file__).parents[1]
 async def migrate(url: URL) -> None:
     """Bring the database to the newest schema.
 
-    Processes that migrate at the same time wait for each other. Raises what the database does.
+    Processes that migrate at the same time wait for each other. Raises NewerSchemaError, or what
+    the database does.
     """
-    await on_connection(url, lambda connection: command.upgrade(config(connection), "head"))
+    await on_connection(url, _upgrade)
+
+
+def _upgrade(connection: Connection) -> None:
+    try:
+        command.upgrade(config(connection), "head")
+    except CommandError as error:
+        raise NewerSchemaError from error
 
 
 def is_current(connection: Connection) -> bool:
     """Tell whether the schema is the newest that this version of the bot knows."""
-    at = MigrationContext.configure(connection).get_current_heads()
-    return set(at) == set(ScriptDirectory.from_config(config()).get_heads())
+    return MigrationContext.configure(connection).get_current_revision() == _newest()
 
 
 async def on_connection(url: URL, work: Callable[[Connection], None]) -> None:
@@ -53,6 +67,8 @@ async def on_connection(url: URL, work: Callable[[Connection], None]) -> None:
     try:
         async with engine.connect() as connection:
             if on_sqlite:
+                # The mode stays with the file; two first connections that set it would collide.
+                await connection.exec_driver_sql("PRAGMA journal_mode = WAL")
                 # Foreign keys off, before the transaction: a table made anew is dropped first,
                 # which would delete its children.
                 await connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
@@ -63,6 +79,11 @@ async def on_connection(url: URL, work: Callable[[Connection], None]) -> None:
             await connection.commit()
     finally:
         await engine.dispose()
+
+
+@cache
+def _newest() -> str | None:
+    return ScriptDirectory.from_config(config()).get_current_head()
 
 
 def config(connection: Connection | None = None) -> Config:

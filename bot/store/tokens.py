@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, insert, select, update
 
-from bot.conversation.state import CodeFormat, Token
+from bot.conversation.state import CodeFormat, CodeText, Token
 from bot.store.models import TokenRow
 
 if TYPE_CHECKING:
@@ -22,19 +22,19 @@ COLUMNS = tuple(_TOKENS.c[name] for name in ("length", "alphabet", *_FACTS))
 
 
 def load(connection: Connection, ids: Collection[str]) -> dict[str, Token]:
-    """Read tokens by id; whether they were sent is not looked up."""
+    """Read tokens by id; how far their texts have come is not looked up."""
     if not ids:
         return {}
     rows = connection.execute(select(_TOKENS.c.id, *COLUMNS).where(_TOKENS.c.id.in_(ids)))
     return {row.id: from_row(row, row.id) for row in rows}
 
 
-def from_row(row: Row[Any], token_id: str, *, sent: bool = False) -> Token:
+def from_row(row: Row[Any], token_id: str, text: CodeText = CodeText.QUEUED) -> Token:
     """Make a token of a row that has `COLUMNS`."""
     return Token(
         id=token_id,
         format=CodeFormat(row.length, row.alphabet),
-        sent=sent,
+        text=text,
         **{fact: getattr(row, fact) for fact in _FACTS},
     )
 

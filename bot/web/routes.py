@@ -8,6 +8,7 @@ import structlog
 from aiohttp import web
 
 from bot.web.health import healthz
+from bot.web.webhook import LATER
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
@@ -38,8 +39,10 @@ async def never_500(request: web.Request, handler: Handler) -> web.StreamRespons
     """Answer 503 for a fault of our own: Telnyx then sends the webhook again."""
     try:
         return await handler(request)
-    except (web.HTTPException, ConnectionError):
+    except web.HTTPException:
         raise
+    except (ConnectionError, web.RequestPayloadError):
+        return web.Response(status=400)
     except Exception:  # noqa: BLE001 - whatever it is, the webhook must come again
         _log.exception("request failed", path=request.path)
-        return web.Response(status=503, headers={"Retry-After": "5"})
+        return web.Response(status=503, headers=LATER)

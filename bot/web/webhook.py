@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 BODY_LARGEST = 64 * 1024
 BODY_WITHIN = 5.0
 """Seconds a body may take to arrive: Telnyx sends two kilobytes at once."""
-_RETRY_AFTER = "5"
+LATER = {"Retry-After": "5"}
+"""Headers of a 503, in seconds (RFC 9110 §10.2.3)."""
 _COMPLAIN_EVERY = 60.0
 
 _log = structlog.get_logger(__name__)
@@ -69,7 +70,7 @@ class Webhook:
         except BodyError as error:
             return _answer(400, str(error))
         except UnavailableError:
-            return _answer(503, "not stored: please send it again", {"Retry-After": _RETRY_AFTER})
+            return _answer(503, "not stored: please send it again", LATER)
         return web.Response()
 
     def _complain(self, error: SignatureError) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -27,7 +28,15 @@ from bot.conversation.intents import STOP_WORDS
 from bot.conversation.machine import Action, Event
 from bot.conversation.policy import Policy
 from bot.conversation.replies import CODE_PLACEHOLDER, GSM7_BASIC, SEGMENT, Reply
-from bot.conversation.state import Alphabet, CodeFormat, Conversation, Ledger, State, Token
+from bot.conversation.state import (
+    Alphabet,
+    CodeFormat,
+    CodeText,
+    Conversation,
+    Ledger,
+    State,
+    Token,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -712,11 +721,11 @@ def test_not_me_ends_the_pending_code(awaiting: Person) -> None:
     code = awaiting.code()
 
     assert awaiting.texts("NOT ME") is Reply.NOT_ME
-    assert "60 minutes" in awaiting.message().body
+    assert "1 hour." in awaiting.message().body
     assert awaiting.state() is State.IDLE
     assert awaiting.token().ended_at == MORNING
     assert awaiting.last().cancel is Cancel.CODES
-    assert awaiting.texts(code) is Reply.NO_CODE
+    assert awaiting.plays(HOUR, code) is Reply.NO_CODE
     assert awaiting.verified_at() is None
 
 
@@ -751,7 +760,9 @@ def test_not_me_erases_no_earlier_verification(verified: Person) -> None:
 
 
 def test_stop_and_start_lift_no_refusal(awaiting: Person) -> None:
-    assert awaiting.plays("NOT ME", "STOP", "START", "VERIFY") is Reply.WAIT
+    assert awaiting.plays("NOT ME", "STOP", "START") is Reply.WAIT
+    assert awaiting.plays(HOUR - INSTANT, "VERIFY") is None
+    assert awaiting.plays(INSTANT, "VERIFY") is Reply.CODE
 
 
 # Limits on code texts
@@ -772,8 +783,21 @@ def test_beyond_the_hours_limit_one_text_says_when_and_then_there_is_silence(
 
 def test_code_texts_sent_again_count_towards_the_limit(awaiting: Person) -> None:
     assert [awaiting.plays(30 * SECOND, "RESEND") for _ in range(4)] == [Reply.CODE] * 4
-    assert awaiting.plays(30 * SECOND, "RESEND") is Reply.WAIT
+    assert awaiting.plays(30 * SECOND, "RESEND") is Reply.WAIT_CODE
     assert awaiting.plays(30 * SECOND, "RESEND") is None
+
+
+@pytest.mark.parametrize("text", ["VERIFY", "RESEND"])
+def test_beyond_the_limit_who_has_a_code_is_told_how_long_it_works_and_when_it_can_be_resent(
+    text: str,
+) -> None:
+    someone = Person(Policy(codes_per_hour=1))
+
+    assert someone.plays("VERIFY", 2 * MINUTE + SECOND, text) is Reply.WAIT_CODE
+    assert "works for 7 minutes more" in someone.message().body
+    assert "for 58 minutes" in someone.message().body
+    assert someone.state() is State.AWAITING_CODE
+    assert someone.message().token is None
 
 
 def test_beyond_the_limit_the_code_that_lives_still_works(awaiting: Person) -> None:
@@ -814,13 +838,77 @@ def test_the_cooldown_is_silent_even_at_the_limit() -> None:
     someone = Person(Policy(codes_per_hour=1))
 
     assert someone.plays("VERIFY", "RESEND") is None
-    assert someone.plays(30 * SECOND, "RESEND") is Reply.WAIT
+    assert someone.plays(30 * SECOND, "RESEND") is Reply.WAIT_CODE
 
 
 def test_silence_and_waits_count_towards_no_limit(awaiting: Person) -> None:
     awaiting.plays(*["VERIFY"] * 20)
 
     assert awaiting.plays(30 * SECOND, "RESEND") is Reply.CODE
+
+
+# The truth about VERIFY
+
+
+REFUSING: dict[str, tuple[Step, ...]] = {
+    "not me": ("VERIFY", "NOT ME"),
+    "the hour's limit": ("VERIFY", RIGHT) * 5,
+}
+
+
+@pytest.mark.parametrize("text", ["RESEND", "123456", "hello", "START"])
+@pytest.mark.parametrize("before", REFUSING.values(), ids=REFUSING)
+def test_while_verify_is_refused_no_text_invites_to_it_but_names_the_wait(
+    before: tuple[Step, ...], text: str
+) -> None:
+    someone = Person()
+    someone.plays(*before)
+
+    assert someone.plays(20 * MINUTE, text) is Reply.WAIT
+    assert "Please wait 40 minutes, then text VERIFY" in someone.message().body
+
+
+def test_status_while_verify_is_refused_names_the_wait_to_who_is_not_verified(
+    awaiting: Person,
+) -> None:
+    assert awaiting.plays("NOT ME", "STATUS") is Reply.WAIT
+    assert "1 hour" in awaiting.message().body
+
+
+def test_a_late_code_beyond_the_limit_is_told_when_verify_works() -> None:
+    someone = Person(Policy(codes_per_hour=1))
+
+    assert someone.plays("VERIFY", 10 * MINUTE, RIGHT) is Reply.WAIT
+    assert "50 minutes" in someone.message().body
+
+
+def test_who_was_told_the_wait_in_another_answer_is_not_told_again_on_verify(
+    awaiting: Person,
+) -> None:
+    assert awaiting.plays("NOT ME", "hello") is Reply.WAIT
+    assert awaiting.texts("VERIFY") is None
+
+
+def test_a_lock_that_ends_before_the_limit_does_names_the_longer_wait() -> None:
+    someone = Person(Policy(attempts=1, codes_per_hour=1))
+
+    assert someone.plays("VERIFY", WRONG) is Reply.LOCKED
+    assert "wait 1 hour," in someone.message().body
+    assert someone.plays(10 * MINUTE, "STATUS") is Reply.STATUS_LOCKED
+    assert "wait 50 minutes," in someone.message().body
+
+
+def test_a_clock_that_once_ran_ahead_refuses_and_locks_no_longer_than_the_rules_allow(
+    person: Person,
+) -> None:
+    ahead = MORNING + 365 * DAY
+    person.ledger = Ledger(
+        locked_until=ahead, refused_until=ahead, told_until=ahead, code_times=(ahead,) * 10
+    )
+
+    assert person.texts("VERIFY") is None
+    assert person.state() is State.LOCKED
+    assert person.plays(DAY, "VERIFY") is Reply.CODE
 
 
 # STOP and START
@@ -870,6 +958,22 @@ def test_only_the_beginning_of_a_long_wording_is_kept(person: Person) -> None:
     person.texts("stop " + "x" * 100)
 
     assert person.conversations[BOT].opt_out_wording == "stop " + "x" * 59
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("stop 123456", "stop …"),
+        ("123-456 Stop texting me", "… Stop texting me"),
+        ("stop 12 34 56 please", "stop … … … please"),
+        ("stop FACADE", "stop …"),
+    ],
+)
+def test_what_may_be_a_code_is_left_out_of_the_wording(
+    person: Person, text: str, kept: str
+) -> None:
+    assert person.texts(text) is Reply.STOPPED
+    assert person.conversations[BOT].opt_out_wording == kept
 
 
 def test_a_second_opt_out_does_not_change_what_is_known_of_the_first(opted_out: Person) -> None:
@@ -924,17 +1028,18 @@ def test_the_code_of_who_has_opted_out_verifies_nobody(opted_out: Person) -> Non
 
 
 @pytest.mark.parametrize("text", ["START", "unstop", "Start please"])
-def test_start_welcomes_back_and_forgets_the_opt_out(opted_out: Person, text: str) -> None:
-    assert opted_out.texts(text) is Reply.WELCOME
+def test_start_welcomes_back_and_what_is_known_of_the_opt_out_is_kept(
+    opted_out: Person, text: str
+) -> None:
+    assert opted_out.plays(DAY, text) is Reply.WELCOME
     assert opted_out.state() is State.IDLE
-    assert opted_out.conversations[BOT].opted_out_at is None
-    assert opted_out.conversations[BOT].opt_out_wording is None
+    assert opted_out.conversations[BOT].opted_out_at == MORNING
+    assert opted_out.conversations[BOT].opt_out_wording == "STOP"
 
 
 def test_start_that_the_carrier_has_answered_opts_in_without_a_text(opted_out: Person) -> None:
     assert opted_out.texts("START", answered=Answered.START) is None
     assert opted_out.state() is State.IDLE
-    assert opted_out.conversations[BOT].opted_out_at is None
 
 
 def test_after_start_a_new_code_comes_without_a_cooldown(opted_out: Person) -> None:
@@ -963,9 +1068,11 @@ def test_stop_and_start_erase_no_verification(verified: Person) -> None:
 
 def test_stop_and_start_give_no_code_beyond_the_limit(person: Person) -> None:
     for _ in range(5):
-        person.plays("VERIFY", "STOP", "START")
+        assert person.plays("VERIFY") is Reply.CODE
+        welcome = person.plays("STOP", "START")
 
-    assert person.texts("VERIFY") is Reply.WAIT
+    assert welcome is Reply.WAIT
+    assert person.texts("VERIFY") is None
 
 
 def test_an_opt_out_is_between_one_phone_and_one_number_of_the_bot(opted_out: Person) -> None:
@@ -1056,6 +1163,47 @@ def test_a_reaction_never_verifies_costs_no_try_and_is_met_with_silence(
         assert someone.last() == Decision(conversation, ledger)
 
 
+@pytest.mark.parametrize("text", ["thanks", "thank you!", "ok", "👍", "again"])
+@pytest.mark.parametrize("state", list(State))
+def test_thanks_are_met_with_silence_in_every_state(state: State, text: str) -> None:
+    someone = someone_in(state)
+    conversation, ledger = someone.conversations[BOT], someone.ledger
+
+    assert someone.texts(text) is None
+    assert someone.last() == Decision(conversation, ledger)
+
+
+@pytest.mark.parametrize("spelling", ["{}", "> {}", "{} {code}"])
+def test_our_code_text_sent_back_unquoted_verifies_nobody_and_costs_no_try(
+    awaiting: Person, spelling: str
+) -> None:
+    for code in (awaiting.code(), awaiting.wrong_code()):
+        sent = awaiting.decided[0].message
+        assert sent is not None
+        body = sent.body.replace(CODE_PLACEHOLDER, code)
+
+        assert awaiting.texts(spelling.format(body, code=code)) is Reply.HINT_CODE
+        assert awaiting.state() is State.AWAITING_CODE
+        assert awaiting.ledger.wrong_guesses == 0
+
+
+@pytest.mark.parametrize(
+    ("spelling", "reply"),
+    [
+        ("Not me! {}", Reply.NOT_ME),
+        ("I didn't request this {}", Reply.NOT_ME),
+        ("{} STOP", Reply.STOPPED),
+        ("please stop {} codes", Reply.STOPPED),
+    ],
+)
+def test_the_right_code_beside_stop_or_not_me_verifies_nobody(
+    awaiting: Person, spelling: str, reply: Reply
+) -> None:
+    assert awaiting.texts(spelling.format(awaiting.code())) is reply
+    assert awaiting.verified_at() is None
+    assert awaiting.token().ended_at == MORNING
+
+
 # Courtesy towards robots
 
 
@@ -1082,6 +1230,30 @@ def test_what_is_texted_into_the_silence_does_not_prolong_it(person: Person) -> 
     assert person.plays(30 * MINUTE, "hello") is Reply.HINT
 
 
+@pytest.mark.parametrize("between", ["HELP", "STATUS", "123456", "RESEND", "START"])
+def test_any_other_reply_starts_the_count_of_hints_anew(person: Person, between: str) -> None:
+    person.plays("hello", "hello")
+    assert person.texts(between) is not None
+
+    assert [person.texts("hello") for _ in range(4)] == [*[Reply.HINT] * 3, None]
+
+
+@pytest.mark.parametrize("between", ["HELP", "STATUS", "123456", "RESEND", "START"])
+def test_no_other_reply_ends_the_silence_once_it_has_begun(person: Person, between: str) -> None:
+    person.plays("hello", "hello", "hello")
+    assert person.texts(between) is not None
+
+    assert person.texts("hello") is None
+
+
+@pytest.mark.parametrize("between", ["thanks", "Liked “hello”"])
+def test_what_is_met_with_silence_does_not_start_the_count_of_hints_anew(
+    person: Person, between: str
+) -> None:
+    assert person.plays("hello", "hello", between, "hello") is Reply.HINT
+    assert person.texts("hello") is None
+
+
 def test_a_code_typed_short_is_answered_after_the_hints_have_ended(awaiting: Person) -> None:
     assert awaiting.plays("hello", "hello", "hello", "hello") is None
     assert awaiting.texts("12345") is Reply.MISTYPED
@@ -1094,7 +1266,7 @@ def test_a_code_where_none_lives_is_answered_after_the_hints_have_ended(person: 
 
 def test_start_is_answered_after_the_hints_have_ended(awaiting: Person) -> None:
     assert awaiting.plays("hello", "hello", "hello", "hello") is None
-    assert awaiting.texts("START") is Reply.WELCOME
+    assert awaiting.texts("START") is Reply.STATUS_QUEUED
 
 
 def test_an_answer_does_not_make_the_silence_longer(person: Person) -> None:
@@ -1106,7 +1278,9 @@ def test_an_answer_does_not_make_the_silence_longer(person: Person) -> None:
 def test_not_me_at_one_number_ends_the_code_of_another(awaiting: Person) -> None:
     code = awaiting.code()
     assert awaiting.texts("NOT ME", to=OTHER_BOT) is Reply.NOT_ME
-    assert awaiting.texts(code) is Reply.EXPIRED
+    assert awaiting.texts(code) is Reply.WAIT
+    assert awaiting.state() is State.IDLE
+    assert awaiting.verified_at() is None
 
 
 def test_not_me_in_a_long_lock_says_how_long_the_lock_is() -> None:
@@ -1161,10 +1335,8 @@ def test_codes_verify_and_stop_are_never_silenced(awaiting: Person, chatter: str
         ((), ("VERIFY",)),
         (("VERIFY",), (MINUTE, "RESEND")),
         (("VERIFY",), (RIGHT,)),
-        ((), ("STOP", "START")),
-        (("VERIFY",), ("STOP", Said("START", answered=Answered.START))),
     ],
-    ids=["a code", "a code again", "success", "opting in", "opting in at the carrier"],
+    ids=["a code", "a code again", "success"],
 )
 @pytest.mark.parametrize(("text", "times"), [("hello", 3), ("HELP", 10)])
 def test_what_moves_things_forward_ends_the_silence(
@@ -1218,10 +1390,17 @@ def test_status_says_whether_the_code_was_sent_and_what_is_left_of_it(awaiting: 
     assert "7 minutes" in awaiting.message().body
     assert "4 tries left" in awaiting.message().body
 
-    awaiting.changes_token(sent=True)
+    awaiting.changes_token(text=CodeText.SENT)
     assert awaiting.texts("STATUS") is Reply.STATUS_SENT
     assert "7 minutes" in awaiting.message().body
     assert "4 tries left" in awaiting.message().body
+
+
+def test_status_of_a_code_that_could_not_be_delivered_says_so(awaiting: Person) -> None:
+    awaiting.changes_token(text=CodeText.FAILED)
+
+    assert awaiting.texts("STATUS") is Reply.STATUS_FAILED
+    assert awaiting.plays(MINUTE, "RESEND") is Reply.CODE
 
 
 def test_status_of_a_verified_person_says_since_when(verified: Person) -> None:
@@ -1386,9 +1565,10 @@ def test_whatever_happens_state_and_facts_agree(policy: Policy, script: Script) 
     someone = Person(policy)
     for moment in moments(someone, script):
         after = moment.after
-        assert (after.state is State.OPTED_OUT) == (after.opted_out_at is not None)
-        assert (after.state is State.OPTED_OUT) == (after.opt_out_wording is not None)
+        assert (after.opted_out_at is None) == (after.opt_out_wording is None)
         match after.state:
+            case State.OPTED_OUT:
+                assert after.opted_out_at is not None
             case State.AWAITING_CODE:
                 assert after.token is not None
                 assert after.token.works_at(moment.now)
@@ -1447,7 +1627,7 @@ def test_whatever_happens_no_text_follows_stop_until_start(policy: Policy, scrip
     someone = Person(policy)
     for moment in moments(someone, script):
         if moment.before.state is State.OPTED_OUT:
-            assert moment.reply in {None, Reply.WELCOME, Reply.STATUS_LOCKED}
+            assert moment.reply in {None, Reply.WELCOME, Reply.WAIT, Reply.STATUS_LOCKED}
             assert moment.after == moment.before or moment.after.state is State.IDLE
         if moment.after.state is State.OPTED_OUT:
             assert moment.reply in {None, Reply.STOPPED}
@@ -1467,7 +1647,7 @@ def test_whatever_happens_the_limits_on_code_texts_hold(policy: Policy, script: 
 
 @thorough
 @given(policies, scripts)
-def test_whatever_happens_hints_stop_after_three(policy: Policy, script: Script) -> None:
+def test_whatever_happens_hints_stop_after_three_in_a_row(policy: Policy, script: Script) -> None:
     someone = Person(policy)
     hinted: dict[str, list[datetime]] = {BOT: [], OTHER_BOT: []}
     for moment in moments(someone, script):
@@ -1475,10 +1655,11 @@ def test_whatever_happens_hints_stop_after_three(policy: Policy, script: Script)
             hinted[moment.at].append(moment.now)
             recent = [time for time in hinted[moment.at] if time > moment.now - HOUR]
             assert len(recent) <= 3
-        elif moment.reply in {Reply.CODE, Reply.SUCCESS, Reply.WELCOME} or (
-            moment.after.state is not State.OPTED_OUT is moment.before.state
-        ):
+        elif moment.reply in {Reply.CODE, Reply.SUCCESS}:
             hinted[moment.at].clear()
+        elif moment.reply is not None:
+            recent = [time for time in hinted[moment.at] if time > moment.now - HOUR]
+            hinted[moment.at] = recent if len(recent) == 3 else []
 
 
 @thorough
@@ -1511,3 +1692,54 @@ def test_whatever_happens_the_word_verified_is_read_only_by_who_is(
         message = moment.decision.message
         if message is not None and "verified" in message.body.casefold():
             assert moment.after.verified_at is not None
+
+
+def told(body: str) -> timedelta:
+    """Read the wait that a text names."""
+    found = re.search(r"(?:wait|for) (\d+) (second|minute|hour)", body)
+    assert found is not None
+    return int(found[1]) * {"second": SECOND, "minute": MINUTE, "hour": HOUR}[found[2]]
+
+
+@thorough
+@given(policies, scripts)
+def test_whatever_happens_verify_works_from_when_a_text_says_so(
+    policy: Policy, script: Script
+) -> None:
+    someone = Person(policy)
+    for moment in moments(someone, script):
+        message = moment.decision.message
+        if message is None or "ext VERIFY" not in message.body or message.reply is Reply.HELP:
+            continue
+        named = {Reply.WAIT, Reply.LOCKED, Reply.STATUS_LOCKED, Reply.NOT_ME}
+        wait = told(message.body) if message.reply in named else timedelta()
+        decision = decide(
+            moment.after,
+            moment.decision.ledger,
+            Said("VERIFY"),
+            now=moment.now + wait,
+            policy=policy,
+            keyring=someone.keyring,
+            fresh_id="f" * 32,
+        )
+        assert decision.message is not None
+        assert decision.message.reply is Reply.CODE
+
+
+def test_a_wait_that_was_told_is_told_again_only_to_who_asks_for_the_status() -> None:
+    someone = Person(Policy(codes_per_hour=1))
+    someone.plays("VERIFY", RIGHT)
+    assert someone.texts("VERIFY") is Reply.WAIT
+    for said in ("RESEND", "hello", "123456"):
+        assert someone.texts(said) is None
+    assert someone.plays("START") is Reply.WAIT
+
+
+@pytest.mark.parametrize("said", ["stop ①②③④⑤⑥", "Stop \uff21\uff22\uff23\uff24 now"])
+def test_no_code_however_typed_is_kept_with_an_opt_out(person: Person, said: str) -> None:
+    person.texts(said)
+    wording = person.conversations[BOT].opt_out_wording
+    assert wording is not None
+    assert wording.startswith(("stop", "Stop"))
+    assert "…" in wording
+    assert not set(wording) & set("①⑥ＡＤ")

@@ -51,6 +51,7 @@ def text_of_ours(reply: Reply) -> str:
         code_length=6,
         hexadecimal=False,
         wait=timedelta(minutes=10),
+        life=timedelta(minutes=10),
         tries=4,
         since=datetime(2026, 3, 1, 12, 0, tzinfo=UTC),
     ).replace(CODE_PLACEHOLDER, "123456")
@@ -107,26 +108,42 @@ def test_a_text_without_any_digit_is_never_a_guess_at_digits(text: str) -> None:
         ("verifiy", Intent.VERIFY),
         ("verfy", Intent.VERIFY),
         ("veryfy", Intent.VERIFY),
+        ("I want to verify", Intent.VERIFY),
+        ("can you verify me", Intent.VERIFY),
+        ("verify again", Intent.VERIFY),
+        ("verify my account", Intent.VERIFY),
+        ("text VERIFY", Intent.VERIFY),
         ("RESEND", Intent.RESEND),
         ("resend please", Intent.RESEND),
         ("Resend the code", Intent.RESEND),
         ("please send me the code again", Intent.RESEND),
         ("send it again", Intent.RESEND),
         ("new code", Intent.RESEND),
-        ("thanks again", Intent.CHATTER),
         ("another code please", Intent.RESEND),
         ("resend code", Intent.RESEND),
         ("Resend it", Intent.RESEND),
         ("send again", Intent.RESEND),
         ("send code again", Intent.RESEND),
         ("send the code again", Intent.RESEND),
+        ("re-send", Intent.RESEND),
+        ("send another code", Intent.RESEND),
+        ("can you send me a new code", Intent.RESEND),
+        ("I didn't get the code", Intent.RESEND),
+        ("I never received it", Intent.RESEND),
         ("STATUS", Intent.STATUS),
         ("status?", Intent.STATUS),
         ("Am I verified?", Intent.STATUS),
+        ("am i verified yet", Intent.STATUS),
+        ("what is my status", Intent.STATUS),
         ("HELP", Intent.HELP),
         ("help me please", Intent.HELP),
         ("INFO", Intent.HELP),
+        ("i need help", Intent.HELP),
+        ("who is this", Intent.HELP),
+        ("Hi, who is this?", Intent.HELP),
+        ("what is this", Intent.HELP),
         ("?", Intent.HELP),
+        ("??", Intent.HELP),
         (" ？ ", Intent.HELP),
         ("START", Intent.START),
         ("start please", Intent.START),
@@ -150,19 +167,32 @@ def test_a_text_without_any_digit_is_never_a_guess_at_digits(text: str) -> None:
         ("This wasn't me", Intent.NOT_ME),
         ("I did not request this", Intent.NOT_ME),
         ("I didn't ask for this", Intent.NOT_ME),
+        ("I did not request a code", Intent.NOT_ME),
+        ("I never asked for a code", Intent.NOT_ME),
+        ("it's not me", Intent.NOT_ME),
+        ("this isn't me", Intent.NOT_ME),
+        ("you have the wrong number", Intent.NOT_ME),
+        ("thanks", Intent.THANKS),
+        ("thank you!", Intent.THANKS),
+        ("thank you so much", Intent.THANKS),
+        ("thanks again", Intent.THANKS),
+        ("again", Intent.THANKS),
+        ("ok", Intent.THANKS),
+        ("Ok 👍", Intent.THANKS),
+        ("great, done", Intent.THANKS),
+        ("👍", Intent.THANKS),
+        ("❤️", Intent.THANKS),
+        ("...", Intent.THANKS),
         ("hello", Intent.CHATTER),
-        ("thanks", Intent.CHATTER),
-        ("thank you!", Intent.CHATTER),
-        ("what is this", Intent.CHATTER),
+        ("ok computer", Intent.CHATTER),
+        ("don't verify", Intent.CHATTER),
+        ("please do not verify me", Intent.CHATTER),
         ("verification", Intent.CHATTER),
         ("I am verified", Intent.CHATTER),
         ("start over", Intent.CHATTER),
         ("it was me", Intent.CHATTER),
-        ("ok", Intent.CHATTER),
-        ("👍", Intent.CHATTER),
         ("", Intent.CHATTER),
         ("  \n ", Intent.CHATTER),
-        ("...", Intent.CHATTER),
     ],
 )
 @pytest.mark.parametrize("code_format", [SIX_DIGITS, SIX_HEX], ids=["digits", "hex"])
@@ -231,7 +261,6 @@ def test_case_punctuation_and_what_cannot_be_seen_change_no_word(
         "cancel please",
         "stop texting me",
         "Stop sending me messages",
-        "STOP 123456",
         "quit it",
         "quit texting me",
         "revoke my consent",
@@ -265,6 +294,19 @@ def test_case_punctuation_and_what_cannot_be_seen_change_no_word(
         "you must stop contacting me",
         "dont message me",
         "Stop sending me these texts, I never asked for any of them",
+        "unsub",
+        "UNSUBCRIBE",
+        "no, stop!",
+        "just stop",
+        "how do I stop this",
+        "cancel texts",
+        "no texts",
+        "I revoke consent",
+        "i don't want to receive texts",
+        "do not send me texts",
+        "delete my number",
+        "🛑",
+        "🛑🛑 please",
     ],
 )
 @pytest.mark.parametrize("code_format", [SIX_DIGITS, SIX_HEX], ids=["digits", "hex"])
@@ -294,9 +336,50 @@ def test_the_stop_words_are_those_the_carrier_acts_on_and_those_the_law_names() 
     assert carrier | law | {"optout"} == STOP_WORDS
 
 
-def test_a_wish_to_be_left_alone_is_heard_in_a_short_text_alone() -> None:
-    assert intent_of("please stop texting me" + " now" * 8) is Intent.STOP
-    assert intent_of("please stop texting me" + " now" * 9) is Intent.CHATTER
+@pytest.mark.parametrize(
+    ("wish", "intent"),
+    [
+        ("please stop texting me", Intent.STOP),
+        ("it was not me", Intent.NOT_ME),
+        ("I want to verify", Intent.VERIFY),
+        ("send it again", Intent.RESEND),
+        ("I need help", Intent.HELP),
+        ("am I verified", Intent.STATUS),
+    ],
+)
+def test_a_wish_is_heard_in_a_short_text_alone(wish: str, intent: Intent) -> None:
+    words = len(wish.split())
+
+    assert intent_of(wish + " now" * (12 - words)) is intent
+    assert intent_of(wish + " now" * (13 - words)) is Intent.CHATTER
+
+
+@pytest.mark.parametrize(
+    ("text", "intent"),
+    [
+        ("I didn't request this 865192", Intent.NOT_ME),
+        ("Not me! 123456", Intent.NOT_ME),
+        ("123456 wrong number", Intent.NOT_ME),
+        ("010294 STOP", Intent.STOP),
+        ("STOP 123456", Intent.STOP),
+        ("please stop 123456 codes", Intent.STOP),
+        ("123456 unsubscribe", Intent.STOP),
+        ("123456 opt out", Intent.STOP),
+        ("123456 🛑", Intent.STOP),
+    ],
+)
+def test_stop_and_not_me_win_over_a_code_in_the_same_text(text: str, intent: Intent) -> None:
+    assert understand(text, SIX_DIGITS) == Understood(intent)
+
+
+@pytest.mark.parametrize("text", ["NOT ME STOP", "stop, not me", "wrong number, stop texting me"])
+def test_stop_wins_over_not_me(text: str) -> None:
+    assert intent_of(text) is Intent.STOP
+
+
+@pytest.mark.parametrize("text", ["verify 123456", "help 123456", "I got a new code 123456"])
+def test_a_code_wins_over_every_other_word(text: str) -> None:
+    assert guess_of(text) == "123456"
 
 
 @pytest.mark.parametrize(
@@ -306,6 +389,10 @@ def test_a_wish_to_be_left_alone_is_heard_in_a_short_text_alone() -> None:
         "can't stop, won't stop",
         "nonstop",
         "I am at the bus stop",
+        "stop by later",
+        "you dont text me the code",
+        "you never text me the code",
+        "please don't text while driving",
         "the end",
         "end of story",
         "cancel my flight",
@@ -344,6 +431,14 @@ def test_a_stop_word_that_means_something_else_opts_nobody_out(text: str) -> Non
         "1 2 3 4 5 6",
         "1-2-3-4-5-6",
         "1.2.3.4.5.6",
+        "123,456",
+        "123, 456",
+        "123/456",
+        "123_456",
+        "123:456",
+        "(123) 456",
+        "1,2,3,4,5,6",
+        "1-2-3, 4-5-6",
         "123\n456",
         "123–456",
         "123—456",
@@ -398,6 +493,7 @@ def test_a_stop_word_that_means_something_else_opts_nobody_out(text: str) -> Non
         "Here you go: 123456 👍",
         "at 5: 123456",
         "my 2nd try is 123456",
+        "who sent me 123456?",
         "123456, I repeat: 123 456",
         "le code est 123456",
         "コードは１２３４５６です",
@@ -486,6 +582,8 @@ def test_a_phone_number_is_no_guess(text: str, length: int) -> None:
         "see you at 10:30",
         "it costs $12.50",
         "I paid 1000000 for it",
+        "I paid 225,826 for it",
+        "from 225/826 on",
         "the code has 6 digits, right?",
         "12a34567",
         "is it 12345?",
@@ -497,7 +595,20 @@ def test_chatter_with_a_number_in_it_is_no_guess(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["12345", "1234567", "123 45", "1", "123456789012", "“12345”", "12345!", "1️⃣", "१२३४५"]
+    "text",
+    [
+        "12345",
+        "1234567",
+        "123 45",
+        "123,45",
+        "225,8261",
+        "1",
+        "123456789012",
+        "“12345”",
+        "12345!",
+        "1️⃣",
+        "१२३४५",
+    ],
 )
 def test_digits_of_a_wrong_number_are_mistyped_and_no_guess(text: str) -> None:
     assert understand(text, SIX_DIGITS) == Understood(Intent.MISTYPED)
@@ -627,6 +738,24 @@ def test_a_reaction_to_a_text_of_their_own_is_no_word_and_no_guess(text: str) ->
     assert understand(text, SIX_DIGITS) == Understood(Intent.REACTION)
 
 
+@pytest.mark.parametrize("around", ["{}", "> {}", "Fwd: {}", "{} 123456", "you wrote: '{}'"])
+@pytest.mark.parametrize("code_format", [SIX_DIGITS, SIX_HEX], ids=["digits", "hex"])
+def test_our_code_text_sent_back_without_quotes_is_no_guess(
+    around: str, code_format: CodeFormat
+) -> None:
+    text = around.format(text_of_ours(Reply.CODE))
+
+    assert understand(text, code_format) == Understood(Intent.CHATTER)
+    assert understand(text.upper(), code_format) == Understood(Intent.CHATTER)
+
+
+@pytest.mark.parametrize("reply", list(Reply))
+def test_no_text_of_ours_sent_back_opts_out_disowns_or_guesses(reply: Reply) -> None:
+    misread = {Intent.STOP, Intent.START, Intent.NOT_ME, Intent.GUESS, Intent.MISTYPED}
+
+    assert intent_of(text_of_ours(reply)) not in misread
+
+
 def test_a_quote_is_taken_for_a_text_of_ours_from_four_words_on() -> None:
     assert intent_of("pidän “one two three four”") is Intent.REACTION
     assert guess_of("pidän “one two three” 123456") == "123456"
@@ -667,3 +796,24 @@ def test_quotes_negatives_and_courtesies_do_not_mislead(text: str, intent: Inten
 @pytest.mark.parametrize("text", ["call me at 312 555 0001", "+1 312 555 0001", "312.555.0001"])
 def test_a_spaced_phone_number_is_no_guess_at_a_short_code(text: str) -> None:
     assert intent_of(text, CodeFormat(4, Alphabet.DIGITS)) is not Intent.GUESS
+
+
+@pytest.mark.parametrize(
+    ("text", "intent"),
+    [
+        ("cancel 123456", Intent.STOP),
+        ("end it", Intent.STOP),
+        ("don't send another code", Intent.CHATTER),
+        ("do not resend", Intent.CHATTER),
+        ("no new code", Intent.CHATTER),
+        ("I don't want to verify", Intent.CHATTER),
+        ("never verify", Intent.CHATTER),
+        ("I got no texts", Intent.CHATTER),
+        ("i do not send texts", Intent.CHATTER),
+        ("Take me off hold", Intent.CHATTER),
+        ("who's this", Intent.HELP),
+        ("No code is waiting for you here. Text VERIFY to get one.", Intent.CHATTER),
+    ],
+)
+def test_refusals_and_complaints_are_taken_as_they_are_meant(text: str, intent: Intent) -> None:
+    assert intent_of(text) is intent

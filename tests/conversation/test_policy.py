@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.conversation.policy import Policy, code_times_with, lock_length
+from bot.conversation.policy import Policy, code_times_with, lock_length, within_bounds
 from bot.conversation.state import Alphabet, CodeFormat, Ledger
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -126,3 +126,24 @@ def test_texting_only_when_allowed_never_exceeds_a_limit(
     for time in sent:
         assert sum(time - HOUR < other <= time for other in sent) <= per_hour
         assert sum(time - DAY < other <= time for other in sent) <= per_day
+
+
+def test_waits_left_by_a_clock_that_ran_ahead_are_cut_to_the_longest_there_are() -> None:
+    ahead = NOW + 365 * DAY
+    ledger = Ledger(3, 1, ahead, ahead, ahead, (NOW - MINUTE, NOW, ahead))
+
+    assert within_bounds(ledger, NOW) == Ledger(
+        wrong_guesses=3,
+        locks=1,
+        locked_until=NOW + DAY,
+        refused_until=NOW + HOUR,
+        told_until=NOW + DAY,
+        code_times=(NOW - MINUTE, NOW),
+    )
+
+
+def test_waits_within_the_rules_are_left_as_they_are() -> None:
+    ledger = Ledger(3, 1, NOW + DAY, NOW + HOUR, NOW + DAY, ago(DAY, HOUR, timedelta()))
+
+    assert within_bounds(ledger, NOW) == ledger
+    assert within_bounds(Ledger(), NOW) == Ledger()

@@ -2,16 +2,17 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from harness.clock import StoppedClock
-from harness.people import PHONE, RULES, SECRET, text
+from harness.people import BOT_NUMBER, PHONE, RULES, SECRET, report, text
 from harness.reading import code_of, conversation_of, outbox_rows
 
 from bot.carrier.errors import BLOCKED, Accepted, Hold, Later, Never, Outcome
+from bot.carrier.webhooks import Delivery
 from bot.conversation.codes import Keyring
 from bot.conversation.state import State
 from bot.services import sender as sender_module
@@ -67,8 +68,8 @@ class Post:
     transport: FakeTransport
     sender: Sender
 
-    async def text(self, said: str, phone: str = PHONE) -> None:
-        events = [text(said, phone=phone)]
+    async def text(self, said: str, phone: str = PHONE, bot_number: str = BOT_NUMBER) -> None:
+        events = [replace(text(said, phone=phone), bot_number=bot_number)]
         await self.database.write(apply, events, self.clock.now(), RULES)
         self.sender.wake()
 
@@ -104,6 +105,7 @@ async def open_post(
     *outcomes: Outcome,
     rules: Rules = RULES,
     gate: asyncio.Event | None = None,
+    rate: float = 0,
 ) -> AsyncIterator[Post]:
     transport = FakeTransport(list(outcomes), gate=gate)
 
@@ -111,7 +113,7 @@ async def open_post(
     async def opening() -> AsyncIterator[FakeTransport]:
         yield transport
 
-    sender = Sender(database, opening, rules, clock, rate=0)
+    sender = Sender(database, opening, rules, clock, rate)
     task = asyncio.create_task(sender.run())
     try:
         yield Post(database, clock, transport, sender)
@@ -310,7 +312,7 @@ async def test_what_came_of_a_text_is_written_down_when_the_database_is_back(
         refusals: list[object] = []
 
         async def refuse_twice(work: Any, *args: Any, **kwargs: Any) -> Any:
-            if work is outbox.settle_accepted and len(refusals) < 2:
+            if work is sender_module._settle_accepted and len(refusals) < 2:
                 refusals.append(work)
                 raise UnavailableError("for a while")
             return await write(work, *args, **kwargs)
@@ -335,19 +337,75 @@ async def test_stopping_lets_what_is_on_its_way_arrive(
     assert {row.state for row in await outbox_rows(database)} == {OutboxState.ACCEPTED}
 
 
-async def test_the_pacer_spreads_turns_and_zero_turns_it_off(
-    monkeypatch: pytest.MonkeyPatch,
+async def test_the_pacer_lets_texts_leave_evenly_and_zero_turns_it_off() -> None:
+    paced, free = Pacer(rate=0.1), Pacer(rate=0)
+    assert free.allowed(7) == 7
+    free.left(7)
+    assert (free.allowed(7), free.wait()) == (7, 0)
+    assert paced.allowed(7) == 1
+    paced.left(1)
+    assert paced.allowed(7) == 0
+    assert 9 < paced.wait() <= 10
+
+
+async def test_what_waits_for_its_turn_is_not_claimed_so_stop_still_holds_it_back(
+    database: Database, clock: StoppedClock
 ) -> None:
-    waits: list[float] = []
+    async with open_post(database, clock, rate=0.01) as post:
+        for phone in OTHERS[:4]:
+            await post.text("VERIFY", phone)
+        await post.until_sent(1)
+        await post.text("revoke", OTHERS[3])
+    states = [row.state for row in await outbox_rows(database)]
+    assert states == [
+        OutboxState.ACCEPTED,
+        OutboxState.QUEUED,
+        OutboxState.QUEUED,
+        OutboxState.CANCELLED,
+        OutboxState.QUEUED,
+    ]
 
-    async def note(seconds: float) -> None:
-        waits.append(seconds)
 
-    monkeypatch.setattr("bot.services.sender.asyncio.sleep", note)
-    paced, free = Pacer(rate=10), Pacer(rate=0)
-    for _ in range(4):
-        await free.turn()
-    assert waits == []
-    for _ in range(4):
-        await paced.turn()
-    assert [round(wait, 1) for wait in waits] == [0.1, 0.2, 0.3]
+async def test_a_fault_of_one_number_leaves_the_others_alone(
+    database: Database, clock: StoppedClock
+) -> None:
+    async with open_post(database, clock, Hold("40010")) as post:
+        await post.text("VERIFY", bot_number="+13125550101")
+        await post.until(lambda rows: rows[0].fault == "40010")
+        for phone in OTHERS[:5]:
+            await post.text("VERIFY", phone)
+        await post.until_state(OutboxState.QUEUED, *[OutboxState.ACCEPTED] * 5)
+        await post.later(HOLD)
+        await post.until_state(*[OutboxState.ACCEPTED] * 6)
+
+
+async def test_the_sender_goes_on_after_a_fault_that_nobody_foresaw(
+    database: Database, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender_module, "POLL", 0.01)
+    claim, faults = outbox.claim, [LookupError("once"), RuntimeError("twice")]
+
+    def fail_twice(*args: Any, **kwargs: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return claim(*args, **kwargs)
+
+    monkeypatch.setattr(outbox, "claim", fail_twice)
+    async with open_post(database, clock) as post:
+        await post.text("VERIFY")
+        await post.until_state(OutboxState.ACCEPTED)
+    assert faults == []
+
+
+async def test_an_opt_out_that_was_reported_before_the_answer_is_believed(
+    database: Database, clock: StoppedClock
+) -> None:
+    gate = asyncio.Event()
+    async with open_post(database, clock, gate=gate) as post:
+        await post.text("VERIFY")
+        await post.until_sending(1)
+        news = report("id-1", Delivery.FAILED, BLOCKED)
+        await database.write(apply, [news], clock.now(), RULES)
+        gate.set()
+        await post.until_state(OutboxState.FAILED)
+        assert (await conversation_of(database)).state is State.OPTED_OUT

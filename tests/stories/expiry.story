@@ -3,7 +3,7 @@
 < Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.
 /later 10m
 > {code}
-< That code has expired. Text VERIFY to get a new one.
+< Your code has expired. Text VERIFY to get a new one.
 = idle
 > {code}
 < No code is waiting for you here. Text VERIFY to get one.

@@ -8,7 +8,7 @@
 > VERIFY
 < Textproof code: {code}. Reply with it within 5 minutes. Not you? Reply NOT ME.
 > VERIFY
-< Textproof: no more codes to this number for now. Please wait 55 minutes, then text VERIFY.
+< Textproof: the code we sent works for 5 minutes more. No new one can be sent for 55 minutes.
 > VERIFY
 > RESEND
 > {code}

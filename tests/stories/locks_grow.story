@@ -13,14 +13,14 @@
 > VERIFY
 < Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.
 > {wrong}
-< Too many wrong codes. Please wait 60 minutes, then text VERIFY for a new code.
+< Too many wrong codes. Please wait 1 hour, then text VERIFY for a new code.
 /later 59m
 > VERIFY
 /later 1m
 > VERIFY
 < Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.
 > {wrong}
-< Too many wrong codes. Please wait 120 minutes, then text VERIFY for a new code.
+< Too many wrong codes. Please wait 2 hours, then text VERIFY for a new code.
 /later 2h
 > VERIFY
 < Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.

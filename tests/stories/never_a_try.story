@@ -9,6 +9,9 @@
 < Please reply with just the code we sent you, or text RESEND to get it once more.
 > 1234
 < A code has 6 digits. Please check it and reply with just the code, or text RESEND to get it once more.
+> Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.
+< Please reply with just the code we sent you, or text RESEND to get it once more.
+> thanks
 > what is this about?
 < Please reply with just the code we sent you, or text RESEND to get it once more.
 = awaiting_code

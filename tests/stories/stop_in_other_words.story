@@ -2,7 +2,7 @@
 > VERIFY
 < Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.
 > REVOKE
-< Textproof: you are opted out and get no more texts from here. Text START to come back.
+< Textproof: you have opted out and will get no more texts from us. Text START to come back.
 = opted_out
 > opt out
 > stop texting me
@@ -10,5 +10,5 @@
 = opted_out
 /phone +13125550002
 > please don't text me again!
-< Textproof: you are opted out and get no more texts from here. Text START to come back.
+< Textproof: you have opted out and will get no more texts from us. Text START to come back.
 = opted_out

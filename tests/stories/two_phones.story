@@ -13,5 +13,5 @@
 = awaiting_code
 /later 11m
 > STATUS
-< Textproof: this number is verified since 15 Jan 2026, 12:00 UTC.
+< Textproof: this number has been verified since 15 Jan 2026, 12:00 UTC.
 = idle

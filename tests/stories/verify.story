@@ -8,4 +8,4 @@
 > {code}
 = verified
 > STATUS
-< Textproof: this number is verified since 15 Jan 2026, 12:00 UTC.
+< Textproof: this number has been verified since 15 Jan 2026, 12:00 UTC.

@@ -1,0 +1,845 @@
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from nacl.signing import SigningKey
+from telnyx.lib.webhook_verification import WebhookVerificationError, verify_webhook_signature
+
+from bot.carrier.webhooks import (
+    SIGNATURE_HEADER,
+    TIMESTAMP_HEADER,
+    TOLERANCE,
+    BodyError,
+    Delivery,
+    DeliveryReport,
+    Ignored,
+    InboundText,
+    SignatureError,
+    Verifier,
+    parse,
+)
+from bot.conversation.decision import Answered, Said, Shape
+from bot.conversation.numbers import is_e164
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bot.carrier.webhooks import Event
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+TIMESTAMP = str(int(NOW.timestamp()))
+KEY, NEXT_KEY, FOREIGN_KEY = (SigningKey(bytes([number]) * 32) for number in (1, 2, 3))
+BODY = b'{"data": {"event_type": "message.received"}}'
+
+PHONE, BOT = "+13125550001", "+17735550002"
+OTHER_BOT = "+17735550003"
+
+RECEIVED: dict[str, Any] = {
+    "data": {
+        "event_type": "message.received",
+        "id": "b301ed3f-1490-491f-995f-6e64e69674d4",
+        "occurred_at": "2024-01-15T20:16:07.588+00:00",
+        "payload": {
+            "completed_at": None,
+            "cost": {"amount": "0.0000", "currency": "USD"},
+            "direction": "inbound",
+            "encoding": "GSM-7",
+            "errors": [],
+            "from": {"carrier": "T-Mobile USA", "line_type": "long_code", "phone_number": PHONE},
+            "id": "84cca175-9755-4859-b67f-4730d7f58aa3",
+            "media": [],
+            "messaging_profile_id": "740572b6-099c-44a1-89b9-6c92163bc68d",
+            "parts": 1,
+            "received_at": "2024-01-15T20:16:07.503+00:00",
+            "record_type": "message",
+            "sent_at": None,
+            "tags": [],
+            "text": "Hello from Telnyx!",
+            "to": [
+                {
+                    "carrier": "Telnyx",
+                    "line_type": "Wireless",
+                    "phone_number": BOT,
+                    "status": "webhook_delivered",
+                }
+            ],
+            "type": "SMS",
+            "valid_until": None,
+            "webhook_failover_url": None,
+            "webhook_url": "https://example.com/webhooks",
+        },
+        "record_type": "event",
+    },
+    "meta": {"attempt": 1, "delivered_to": "https://example.com/webhooks"},
+}
+
+FINALIZED: dict[str, Any] = {
+    "data": {
+        "event_type": "message.finalized",
+        "id": "4ee8c3a6-4995-4309-a3c6-38e3db9ea4be",
+        "occurred_at": "2024-01-15T21:32:14.148+00:00",
+        "payload": {
+            "completed_at": "2024-01-15T21:32:14.148+00:00",
+            "cost": {"amount": "0.0051", "currency": "USD"},
+            "cost_breakdown": {"carrier_fee": {"amount": "0.00305", "currency": "USD"}},
+            "direction": "outbound",
+            "encoding": "GSM-7",
+            "errors": [],
+            "from": {
+                "carrier": "Telnyx",
+                "line_type": "Wireless",
+                "phone_number": "+13125550001",
+                "status": "webhook_delivered",
+            },
+            "id": "ac012cbf-5e09-46af-a69a-7c0e2d90993c",
+            "media": [],
+            "parts": 1,
+            "record_type": "message",
+            "tags": ["tag-a", "tag-b"],
+            "text": "Hello there!",
+            "to": [
+                {
+                    "carrier": "T-MOBILE USA, INC.",
+                    "line_type": "Wireless",
+                    "phone_number": "+13125550002",
+                    "status": "delivered",
+                }
+            ],
+            "type": "SMS",
+            "tcr_campaign_billable": True,
+        },
+        "record_type": "event",
+    },
+    "meta": {"attempt": 1, "delivered_to": "https://example.com/webhooks"},
+}
+
+SENT: dict[str, Any] = {
+    "data": {
+        "event_type": "message.sent",
+        "id": "a1b2c3d4-5678-9012-abcd-ef1234567890",
+        "occurred_at": "2024-01-15T21:32:13.596+00:00",
+        "payload": {
+            "completed_at": None,
+            "direction": "outbound",
+            "errors": [],
+            "from": {
+                "carrier": "Telnyx",
+                "line_type": "Wireless",
+                "phone_number": "+13125550001",
+            },
+            "id": "ac012cbf-5e09-46af-a69a-7c0e2d90993c",
+            "record_type": "message",
+            "text": "Hello there!",
+            "to": [
+                {
+                    "carrier": "T-MOBILE USA, INC.",
+                    "line_type": "Wireless",
+                    "phone_number": "+13125550002",
+                    "status": "sent",
+                }
+            ],
+            "type": "SMS",
+        },
+        "record_type": "event",
+    },
+    "meta": {"attempt": 1, "delivered_to": "https://example.com/webhooks"},
+}
+
+MISSING = object()
+
+modest = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+any_text = st.text(st.characters(exclude_categories=()), max_size=20)
+json_leaves = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(10**4000, 10**4001),
+    st.floats(),
+    any_text,
+    st.sampled_from([PHONE, BOT, "STOP", "message.sent", "message.received", "delivered", "", "x"]),
+)
+json_values = st.recursive(
+    json_leaves,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.one_of(st.sampled_from(["phone_number", "code", "status", "id"]), any_text),
+            inner,
+            max_size=3,
+        ),
+    ),
+    max_leaves=8,
+)
+
+
+def signature_of(body: bytes, timestamp: str = TIMESTAMP, key: SigningKey = KEY) -> str:
+    signed = key.sign(timestamp.encode() + b"|" + body)
+    return base64.b64encode(signed.signature).decode()
+
+
+def verifier(*keys: SigningKey) -> Verifier:
+    return Verifier([bytes(key.verify_key) for key in keys])
+
+
+def accepts(  # noqa: PLR0913 - each is one way in which a request may be wrong
+    *,
+    body: bytes = BODY,
+    signatures: list[str] | None = None,
+    timestamps: list[str] | None = None,
+    now: datetime = NOW,
+    keys: tuple[SigningKey, ...] = (KEY,),
+    signed_by: SigningKey = KEY,
+) -> bool:
+    stamps = [TIMESTAMP] if timestamps is None else timestamps
+    if signatures is None:
+        signatures = [signature_of(BODY, stamps[0] if stamps else TIMESTAMP, signed_by)]
+    try:
+        verifier(*keys).verify(body, signatures, stamps, now)
+    except SignatureError:
+        return False
+    return True
+
+
+def test_a_body_signed_by_the_key_is_accepted() -> None:
+    assert accepts()
+
+
+@pytest.mark.parametrize("signed_by", [KEY, NEXT_KEY])
+def test_while_one_key_replaces_another_both_are_accepted(signed_by: SigningKey) -> None:
+    assert accepts(keys=(KEY, NEXT_KEY), signed_by=signed_by)
+
+
+def test_a_key_that_is_not_listed_is_refused() -> None:
+    assert not accepts(keys=(KEY, NEXT_KEY), signed_by=FOREIGN_KEY)
+
+
+@pytest.mark.parametrize("direction", [-1, 1])
+def test_a_timestamp_may_be_five_minutes_off_and_no_more(direction: int) -> None:
+    assert accepts(now=NOW + direction * timedelta(seconds=TOLERANCE))
+    assert not accepts(now=NOW + direction * timedelta(seconds=TOLERANCE + 1))
+
+
+def test_fractions_of_a_second_count() -> None:
+    assert accepts(now=NOW + timedelta(seconds=TOLERANCE - 0.001))
+    assert not accepts(now=NOW + timedelta(seconds=TOLERANCE + 0.001))
+
+
+def test_the_tolerance_is_what_telnyx_says() -> None:
+    assert TOLERANCE == 300
+
+
+@pytest.mark.parametrize(
+    "timestamp",
+    ["9" * 12, "9" * 13, "9" * 5000, "0"],
+    ids=["12 digits", "13 digits", "5000 digits", "zero"],
+)
+def test_a_signed_but_absurd_timestamp_is_refused(timestamp: str) -> None:
+    assert not accepts(timestamps=[timestamp])
+
+
+@pytest.mark.parametrize(
+    "timestamp",
+    [
+        "",
+        " ",
+        "now",
+        "-" + TIMESTAMP,
+        "+" + TIMESTAMP,
+        " " + TIMESTAMP,
+        TIMESTAMP + "\n",
+        TIMESTAMP + ".0",
+        TIMESTAMP[:5] + "_" + TIMESTAMP[5:],
+        TIMESTAMP.translate({ord(str(digit)): chr(0x660 + digit) for digit in range(10)}),
+        "nan",
+        "1e9",
+    ],
+)
+def test_a_timestamp_that_is_not_plain_digits_is_refused_even_when_signed(timestamp: str) -> None:
+    assert not accepts(timestamps=[timestamp])
+
+
+def test_a_missing_header_is_refused() -> None:
+    assert not accepts(signatures=[])
+    assert not accepts(timestamps=[])
+    assert not accepts(signatures=[], timestamps=[])
+
+
+def test_a_repeated_header_is_refused_even_where_both_say_the_same() -> None:
+    assert not accepts(signatures=[signature_of(BODY)] * 2)
+    assert not accepts(timestamps=[TIMESTAMP] * 2)
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        "",
+        "=",
+        "not base64 at all!",
+        signature_of(BODY)[:-1],
+        signature_of(BODY)[:-4],
+        signature_of(BODY)[:44],
+        signature_of(BODY) + "AAAA",
+        " " + signature_of(BODY),
+        signature_of(BODY) + "\n",
+        signature_of(BODY)[:40] + "\u00e9" + signature_of(BODY)[41:],
+        signature_of(BODY)[:40] + "\udcff" + signature_of(BODY)[41:],
+        base64.b64encode(bytes(64)).decode(),
+        base64.b64encode(base64.b64decode(signature_of(BODY))).decode()[::-1],
+        base64.b64decode(signature_of(BODY)).hex(),
+        "A" * 100_000,
+    ],
+)
+def test_a_broken_signature_is_refused(signature: str) -> None:
+    assert not accepts(signatures=[signature])
+
+
+def test_a_signature_for_another_timestamp_is_refused() -> None:
+    later = str(int(TIMESTAMP) + 1)
+    assert not accepts(signatures=[signature_of(BODY, TIMESTAMP)], timestamps=[later])
+
+
+def test_the_separator_cannot_be_moved_between_timestamp_and_body() -> None:
+    signature = signature_of(b"7|" + BODY, TIMESTAMP)
+    assert accepts(body=b"7|" + BODY, signatures=[signature])
+    assert not accepts(body=BODY, signatures=[signature], timestamps=[TIMESTAMP + "|7"])
+
+
+@modest
+@given(body=st.binary(min_size=1), bit=st.integers(0))
+def test_one_flipped_bit_of_the_body_is_refused(body: bytes, bit: int) -> None:
+    flipped = bytearray(body)
+    flipped[bit // 8 % len(body)] ^= 1 << bit % 8
+
+    assert accepts(body=body, signatures=[signature_of(body)])
+    assert not accepts(body=bytes(flipped), signatures=[signature_of(body)])
+
+
+@modest
+@given(bit=st.integers(0, 64 * 8 - 1))
+def test_one_flipped_bit_of_the_signature_is_refused(bit: int) -> None:
+    flipped = bytearray(base64.b64decode(signature_of(BODY)))
+    flipped[bit // 8] ^= 1 << bit % 8
+    assert not accepts(signatures=[base64.b64encode(flipped).decode()])
+
+
+@modest
+@given(st.lists(any_text, max_size=3), st.lists(any_text, max_size=3), st.binary())
+def test_whatever_the_headers_say_the_only_error_is_a_signature_error(
+    signatures: list[str], timestamps: list[str], body: bytes
+) -> None:
+    assert not accepts(body=body, signatures=signatures, timestamps=timestamps)
+
+
+def test_what_is_said_of_a_refusal_quotes_nothing_of_the_request() -> None:
+    with pytest.raises(SignatureError) as refusal:
+        verifier(KEY).verify(b"canary-body", ["canary-signature"], ["canary-time"], NOW)
+    assert "canary" not in str(refusal.value)
+
+
+@modest
+@given(
+    text=st.text(),
+    offset=st.sampled_from([-1000, -310, -290, 0, 290, 310, 1000]),
+    signed_by=st.sampled_from([KEY, KEY, FOREIGN_KEY]),
+    flipped=st.booleans(),
+)
+@example(text="", offset=0, signed_by=KEY, flipped=False)
+def test_it_accepts_and_refuses_what_telnyx_own_verifier_does(
+    text: str,
+    offset: int,
+    signed_by: SigningKey,
+    flipped: bool,  # noqa: FBT001 - drawn by hypothesis
+) -> None:
+    now = time.time()
+    timestamp = str(int(now) + offset)
+    signature = signature_of(text.encode(), timestamp, signed_by)
+    body = (text + "!" * flipped).encode()
+    headers = {SIGNATURE_HEADER: signature, TIMESTAMP_HEADER: timestamp}
+
+    ours = accepts(
+        body=body,
+        signatures=[signature],
+        timestamps=[timestamp],
+        now=datetime.fromtimestamp(now, UTC),
+    )
+
+    assert ours == oracle_accepts(body, headers, KEY)
+    assert ours == (abs(offset) < TOLERANCE and signed_by is KEY and not flipped)
+
+
+def oracle_accepts(body: bytes, headers: dict[str, str], key: SigningKey) -> bool:
+    public_key = base64.b64encode(bytes(key.verify_key)).decode()
+    try:
+        verify_webhook_signature(body, headers, public_key)
+    except WebhookVerificationError:
+        return False
+    return True
+
+
+def read(event: object, *bot_numbers: str) -> Event:
+    return parse(json.dumps(event).encode(), bot_numbers or (BOT, OTHER_BOT))
+
+
+def received(**changes: Any) -> dict[str, Any]:
+    return changed(RECEIVED, **changes)
+
+
+def finalized(**changes: Any) -> dict[str, Any]:
+    return changed(FINALIZED, **changes)
+
+
+def changed(documented: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Copy a documented body with another payload; `sender` stands for `from`."""
+    event = copy.deepcopy(documented)
+    payload = event["data"]["payload"]
+    for name, value in changes.items():
+        place = "from" if name == "sender" else name
+        if value is MISSING:
+            del payload[place]
+        else:
+            payload[place] = value
+    return event
+
+
+def party(number: object, **more: Any) -> dict[str, Any]:
+    return {"carrier": "T", "line_type": "Wireless", "phone_number": number, **more}
+
+
+def said(event: object) -> Said:
+    parsed = read(event)
+    assert isinstance(parsed, InboundText)
+    return parsed.said
+
+
+def test_the_documented_text_is_read() -> None:
+    assert read(RECEIVED) == InboundText(
+        "message:84cca175-9755-4859-b67f-4730d7f58aa3", PHONE, BOT, Said("Hello from Telnyx!")
+    )
+
+
+def test_the_documented_reports_are_read() -> None:
+    carrier_id = "ac012cbf-5e09-46af-a69a-7c0e2d90993c"
+    assert read(SENT) == DeliveryReport(
+        "event:a1b2c3d4-5678-9012-abcd-ef1234567890", carrier_id, Delivery.SENT
+    )
+    assert read(FINALIZED) == DeliveryReport(
+        "event:4ee8c3a6-4995-4309-a3c6-38e3db9ea4be", carrier_id, Delivery.DELIVERED
+    )
+
+
+def test_the_same_text_under_another_event_id_has_the_same_key() -> None:
+    again = copy.deepcopy(RECEIVED)
+    again["data"]["id"] = "another"
+    again["meta"]["attempt"] = 2
+    assert read(again) == read(RECEIVED)
+
+
+def test_two_reports_on_one_text_have_two_keys() -> None:
+    sent, final = read(SENT), read(FINALIZED)
+    assert isinstance(sent, DeliveryReport)
+    assert isinstance(final, DeliveryReport)
+    assert sent.key != final.key
+
+
+@pytest.mark.parametrize("line_type", ["long_code", "short_code", "toll_free", "new", None, 7, []])
+def test_line_types_that_are_not_documented_change_nothing(line_type: object) -> None:
+    event = received(
+        sender={"phone_number": PHONE, "line_type": line_type},
+        to=[{"phone_number": BOT, "status": "dlr_timeout", "line_type": line_type}],
+    )
+    assert read(event) == read(RECEIVED)
+
+
+def test_a_text_needs_nothing_but_id_sender_recipient_and_text() -> None:
+    payload = {
+        "id": "m1",
+        "from": {"phone_number": PHONE},
+        "to": [{"phone_number": BOT}],
+        "text": "VERIFY",
+    }
+    event = {"data": {"event_type": "message.received", "payload": payload}}
+    assert read(event) == InboundText("message:m1", PHONE, BOT, Said("VERIFY"))
+
+
+@pytest.mark.parametrize("text", [None, MISSING, 7, ["VERIFY"], {"text": "VERIFY"}])
+def test_a_text_without_words_and_pictures_is_ignored(text: object) -> None:
+    assert read(received(text=text)) == Ignored("text")
+
+
+def test_an_empty_text_is_still_a_text() -> None:
+    assert said(received(text="")) == Said("")
+
+
+@pytest.mark.parametrize(("text", "words"), [("look", "look"), (None, ""), (MISSING, "")])
+def test_a_picture_is_media_with_or_without_words(text: object, words: str) -> None:
+    picture = {"url": "https://example.com/picture.png", "content_type": "image/png", "size": 5}
+    event = received(media=[picture], text=text, type="MMS")
+    assert said(event) == Said(words, Shape.MEDIA)
+
+
+def test_an_mms_without_media_is_a_plain_text() -> None:
+    assert said(received(type="MMS", text="VERIFY")) == Said("VERIFY")
+
+
+@pytest.mark.parametrize("media", [None, MISSING, "picture", {"url": "x"}, 1])
+def test_media_that_is_no_list_is_no_picture(media: object) -> None:
+    assert said(received(media=media)).shape is Shape.PLAIN
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cc": [party("+13125550009")]},
+        {"cc": [party("12345")]},
+        {"cc": [None]},
+        {"to": [party(BOT), party("+13125550009")]},
+        {"to": [party("+13125550009"), party(BOT)]},
+        {"to": [party(BOT), {}]},
+        {"to": [party(BOT), party(OTHER_BOT)]},
+        {"cc": [party("+13125550009")], "media": [{"url": "x"}]},
+    ],
+)
+def test_a_text_to_several_is_a_group_text(changes: dict[str, Any]) -> None:
+    parsed = read(received(**changes))
+    assert isinstance(parsed, InboundText)
+    assert parsed.bot_number == BOT
+    assert parsed.said.shape is Shape.GROUP
+
+
+@pytest.mark.parametrize("cc", [[], None, MISSING, "x", {}])
+def test_nobody_in_cc_is_no_group(cc: object) -> None:
+    if cc is MISSING:
+        assert "cc" not in RECEIVED["data"]["payload"]
+        assert said(RECEIVED).shape is Shape.PLAIN
+    else:
+        assert said(received(cc=cc)).shape is Shape.PLAIN
+
+
+@pytest.mark.parametrize(
+    "sender",
+    [
+        "12345",
+        "TELNYX",
+        "13125550001",
+        "+12345",
+        "+03125550001",
+        "+1312555000112345",
+        "+1 312 555 0001",
+        PHONE + "\n",
+        "+\u0661\u0663\u0661\u0662\u0665\u0665\u0665\u0660\u0660\u0660\u0661",
+        "",
+        "anonymous",
+        None,
+        13125550001,
+        [PHONE],
+    ],
+)
+def test_a_sender_that_is_no_phone_is_ignored(sender: object) -> None:
+    assert read(received(sender=party(sender))) == Ignored("sender")
+
+
+@pytest.mark.parametrize("sender", [PHONE, None, [], [party(PHONE)], {}, 7, MISSING])
+def test_a_sender_of_another_shape_is_ignored(sender: object) -> None:
+    assert read(received(sender=sender)) == Ignored("sender")
+
+
+@pytest.mark.parametrize("number", [BOT, OTHER_BOT])
+def test_a_text_from_a_number_of_ours_is_ignored(number: str) -> None:
+    assert read(received(sender=party(number))) == Ignored("sender")
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        [party("+13125550009")],
+        [],
+        None,
+        MISSING,
+        BOT,
+        [BOT],
+        party(BOT),
+        [party(None)],
+        [party([BOT])],
+        [[party(BOT)]],
+    ],
+)
+def test_a_text_to_a_number_that_is_not_ours_is_ignored(to: object) -> None:
+    assert read(received(to=to)) == Ignored("recipient")
+
+
+@pytest.mark.parametrize("number", [BOT, OTHER_BOT])
+def test_a_text_to_any_number_of_ours_names_that_number(number: str) -> None:
+    parsed = read(received(to=[party(number)]))
+    assert isinstance(parsed, InboundText)
+    assert parsed.bot_number == number
+
+
+@pytest.mark.parametrize(
+    ("keyword", "answered"),
+    [
+        ("STOP", Answered.STOP),
+        ("START", Answered.START),
+        ("HELP", Answered.OTHER),
+        ("JOIN", Answered.OTHER),
+        ("", None),
+        (None, None),
+        (7, None),
+        (["STOP"], None),
+    ],
+)
+def test_what_telnyx_has_answered_is_known(keyword: object, answered: Answered | None) -> None:
+    assert said(received(autoresponse_type=keyword)).answered is answered
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        ("VER\x00IFY", "VERIFY"),
+        ("\ud83d", ""),
+        ("a\udc80b\ud800c", "abc"),
+        ("\U0001f600 ok", "\U0001f600 ok"),
+        ("\x00\x00", ""),
+        ("line\nbreak\u200b", "line\nbreak\u200b"),
+    ],
+)
+def test_what_no_database_can_hold_is_taken_out_of_a_text(text: str, stored: str) -> None:
+    assert said(received(text=text)).text == stored
+
+
+def test_surrogates_in_the_bytes_themselves_are_taken_out() -> None:
+    body = json.dumps(received(text="a?b"), ensure_ascii=False).encode()
+    parsed = parse(body.replace(b"a?b", b"a\xed\xa0\x80b"), [BOT])
+    assert isinstance(parsed, InboundText)
+    assert parsed.said.text == "ab"
+
+
+def test_a_very_long_text_is_cut() -> None:
+    text = said(received(text="x" * 50_000)).text
+    assert text
+    assert set(text) == {"x"}
+    assert len(text) <= 1600
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x" * 129, "", "two words", "line\n", "tab\t", "\u00e9", "nul\x00", "\ud800", None, 7, ["x"]],
+)
+def test_an_id_that_cannot_be_kept_is_ignored(name: object) -> None:
+    report = copy.deepcopy(FINALIZED)
+    report["data"]["id"] = name
+    assert read(received(id=name)) == Ignored("message id")
+    assert read(finalized(id=name)) == Ignored("report")
+    assert read(report) == Ignored("report")
+
+
+def test_an_id_of_128_characters_is_kept_whole() -> None:
+    parsed = read(received(id="x" * 128))
+    assert isinstance(parsed, InboundText)
+    assert parsed.key == "message:" + "x" * 128
+
+
+@pytest.mark.parametrize(
+    ("status", "delivery"),
+    [
+        ("sent", Delivery.SENT),
+        ("delivered", Delivery.DELIVERED),
+        ("delivery_unconfirmed", Delivery.UNCONFIRMED),
+        ("dlr_timeout", Delivery.UNCONFIRMED),
+        ("sending_failed", Delivery.FAILED),
+        ("delivery_failed", Delivery.FAILED),
+        ("gw_timeout", Delivery.FAILED),
+        ("expired", Delivery.FAILED),
+    ],
+)
+def test_a_status_says_how_far_a_text_has_come(status: str, delivery: Delivery) -> None:
+    parsed = read(finalized(to=[party("+13125550002", status=status)]))
+    assert isinstance(parsed, DeliveryReport)
+    assert parsed.delivery is delivery
+
+
+@pytest.mark.parametrize("status", ["queued", "sending", "brand_new", "", None, 7, ["sent"], {}])
+def test_a_status_that_says_nothing_final_is_ignored(status: object) -> None:
+    assert read(finalized(to=[party("+13125550002", status=status)])) == Ignored("report")
+
+
+@pytest.mark.parametrize("to", [[], None, MISSING, "x", [None], [[]]])
+def test_a_report_without_a_status_is_ignored(to: object) -> None:
+    assert read(finalized(to=to)) == Ignored("report")
+
+
+@pytest.mark.parametrize(
+    ("errors", "fault"),
+    [
+        ([{"code": "40300", "title": "Blocked"}], "40300"),
+        ([{"code": "40001"}, {"code": "40300"}], "40001"),
+        ([{"title": "no code"}, {"code": "40300"}], "40300"),
+        ([], None),
+        (None, None),
+        (["40300"], None),
+        ([{"code": None}], None),
+        ([{"code": "two words"}], None),
+        ([{"code": "9" * 100}], "9" * 64),
+    ],
+)
+def test_a_report_names_the_fault(errors: object, fault: str | None) -> None:
+    failed = [party("+13125550002", status="delivery_failed")]
+    parsed = read(finalized(errors=errors, to=failed))
+    assert isinstance(parsed, DeliveryReport)
+    assert parsed.fault == fault
+
+
+@pytest.mark.parametrize(
+    "event_type", ["message.read", "call.initiated", "", "MESSAGE.RECEIVED", None, 7, [], {}]
+)
+def test_another_kind_of_event_is_ignored(event_type: object) -> None:
+    event = copy.deepcopy(RECEIVED)
+    event["data"]["event_type"] = event_type
+    assert read(event) == Ignored("event type")
+
+
+@pytest.mark.parametrize("payload", [None, [], "x", 7, {}])
+def test_a_payload_that_says_nothing_is_ignored(payload: object) -> None:
+    event = copy.deepcopy(RECEIVED)
+    event["data"]["payload"] = payload
+    assert isinstance(read(event), Ignored)
+
+
+@pytest.mark.parametrize("data", [None, [], [{}], "x", 7, True])
+def test_data_that_is_no_object_is_not_an_event(data: object) -> None:
+    with pytest.raises(BodyError):
+        read({"data": data})
+
+
+@pytest.mark.parametrize("body", [None, [], "data", 7, {}, {"Data": {}}, [{"data": {}}]])
+def test_a_body_without_data_is_not_an_event(body: object) -> None:
+    with pytest.raises(BodyError):
+        read(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b"{",
+        b'{"data": {}',
+        b'{"data": {}} more',
+        b"data=x",
+        b"\x00",
+        b'{"data": {"event_type": "\xff"}}',
+        b"\xef\xbb\xbf{}",
+        b"[" * 60_000,
+        b'{"data":' * 8_000,
+        b'{"data":' * 6_000 + b"{}" + b"}" * 6_000,
+        b'{"data": {"x": ' + b"9" * 5_000 + b"}}",
+        b'{"data": {"x": -' + b"9" * 60_000 + b"}}",
+    ],
+    ids=range(14),
+)
+def test_a_body_that_is_no_sound_json_is_not_an_event(body: bytes) -> None:
+    with pytest.raises(BodyError):
+        parse(body, [BOT])
+
+
+@pytest.mark.parametrize("number", [b"1e400", b"-0", b"1" * 4_000, b"NaN", b"-Infinity", b"1E-999"])
+def test_odd_numbers_beside_the_text_change_nothing(number: bytes) -> None:
+    body = json.dumps(RECEIVED).encode().replace(b'"parts": 1', b'"parts": ' + number)
+    assert parse(body, [BOT]) == read(RECEIVED)
+
+
+def test_a_text_survives_whatever_depth_stands_beside_it() -> None:
+    depth = 400
+    body = json.dumps(RECEIVED).encode()
+    deep = body.replace(b'"tags": []', b'"tags": ' + b"[" * depth + b"]" * depth)
+    assert parse(deep, [BOT]) == read(RECEIVED)
+
+
+@modest
+@given(st.binary())
+def test_random_bytes_raise_nothing_but_a_body_error(body: bytes) -> None:
+    assert parsed_or_refused(body) is None or body.strip().startswith(b"{")
+
+
+@modest
+@given(json_values)
+def test_any_json_raises_nothing_but_a_body_error(value: object) -> None:
+    parsed_or_refused(json.dumps(value).encode())
+    parsed_or_refused(json.dumps({"data": value}).encode())
+
+
+def places(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    yield path
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from places(inner, (*path, name))
+    if isinstance(value, list):
+        for position, inner in enumerate(value):
+            yield from places(inner, (*path, position))
+
+
+def replaced(value: Any, path: tuple[str | int, ...], new: object) -> Any:
+    if not path:
+        return new
+    copied = copy.copy(value)
+    copied[path[0]] = replaced(copied[path[0]], path[1:], new)
+    return copied
+
+
+spots = st.sampled_from(
+    [(body, path) for body in (RECEIVED, SENT, FINALIZED) for path in places(body)]
+)
+
+
+@settings(modest, max_examples=400)
+@given(spots, json_values, spots, json_values)
+def test_any_json_in_any_place_raises_nothing_but_a_body_error_and_yields_what_can_be_stored(
+    spot: tuple[Any, tuple[str | int, ...]],
+    value: object,
+    second: tuple[Any, tuple[str | int, ...]],
+    second_value: object,
+) -> None:
+    body, path = spot
+    event = replaced(body, path, value)
+    parsed_or_refused(json.dumps(event).encode())
+    _, second_path = second
+    try:
+        twice = replaced(event, second_path, second_value)
+    except (KeyError, IndexError, TypeError):
+        return
+    parsed_or_refused(json.dumps(twice).encode())
+
+
+def parsed_or_refused(body: bytes) -> Event | None:
+    try:
+        event = parse(body, (BOT, OTHER_BOT))
+    except BodyError:
+        return None
+    match event:
+        case InboundText():
+            assert is_e164(event.phone)
+            assert event.phone not in (BOT, OTHER_BOT)
+            assert event.bot_number in (BOT, OTHER_BOT)
+            assert_storable(event.key, 8 + 128)
+            assert len(event.said.text) <= 1600
+            assert "\x00" not in event.said.text
+            event.said.text.encode()
+        case DeliveryReport():
+            assert_storable(event.key, 6 + 128)
+            assert_storable(event.carrier_id, 128)
+            assert_storable(event.fault or "-", 64)
+    return event
+
+
+def assert_storable(name: str, longest: int) -> None:
+    assert name.isascii()
+    assert name.isprintable()
+    assert " " not in name
+    assert 1 <= len(name) <= longest

@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import asyncio
+import io
+import itertools
+import json
+import logging
+import re
+from contextlib import contextmanager, redirect_stderr
+from datetime import timedelta
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+import structlog
+from aiohttp import ClientSession
+
+from bot import logs
+from bot.carrier.client import Carrier
+from bot.services.janitor import Janitor
+from bot.simulator.stage import BOT_NUMBER, PHONE
+from bot.simulator.telnyx import API_KEY, Fault, SimulatedTelnyx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import SetStage
+
+    from bot.simulator.stage import Stage
+
+LEVELS = ["debug", "info", "warning", "error"]
+STYLES = ["console", "json"]
+LIBRARIES = [
+    *("aiosqlite", "aiohttp.access", "aiohttp.client", "alembic", "asyncio"),
+    *("asyncpg", "httpcore", "httpx", "sqlalchemy.engine", "sqlalchemy.pool", "telnyx"),
+]
+SECRET = "canary-of-the-secret-key-that-signs-codes"
+CHATTER = "canarychatter is what my cat is called"
+OTHER_PHONE = "+13125550177"
+ODD_SENDER = "CANARYSHOP"
+REPLY = "Reply with it within"
+CODE = re.compile(r"\b\d{10}\b")
+
+
+@contextmanager
+def logged(level: str, style: str) -> Iterator[io.StringIO]:
+    """Log as the bot does, to what is yielded, and leave logging as it was."""
+    root, ours = logging.getLogger(), logging.getLogger("bot")
+    before = root.handlers[:], root.level, ours.level
+    with redirect_stderr(io.StringIO()) as written:
+        logs.configure(level, style)
+        try:
+            yield written
+        finally:
+            logging.captureWarnings(capture=False)
+            structlog.reset_defaults()
+            root.handlers[:] = before[0]
+            root.setLevel(before[1])
+            ours.setLevel(before[2])
+
+
+@contextmanager
+def turned_up(*libraries: str) -> Iterator[None]:
+    """Have libraries log at DEBUG, as the SDK does by itself where TELNYX_LOG says so."""
+    before = {name: logging.getLogger(name).level for name in libraries}
+    for name in libraries:
+        logging.getLogger(name).setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def leaks(written: io.StringIO, *secrets: str) -> list[str]:
+    """Return the lines that hold any of what is never to be logged."""
+    numbers = [PHONE, OTHER_PHONE, BOT_NUMBER]
+    national = [number.removeprefix("+1") for number in numbers]
+    canaries = [API_KEY, SECRET, CHATTER, "canary", ODD_SENDER, REPLY, *numbers, *national]
+    lines = written.getvalue().splitlines()
+    return [line for line in lines if any(secret in line for secret in (*canaries, *secrets))]
+
+
+def code_in(text: str) -> str:
+    found = CODE.search(text)
+    assert found is not None
+    return found[0]
+
+
+async def converse(stage: Stage) -> str:
+    """Play a whole conversation with much that may go wrong on its way; return its code."""
+    (came,) = await stage.text(PHONE, "VERIFY")
+    code = code_in(came.text)
+    await stage.text(PHONE, CHATTER)
+    await stage.text(PHONE, code[:-1] + ("1" if code[-1] != "1" else "2"))
+    await stage.text(ODD_SENDER, CHATTER)
+    await stage.text(PHONE, None)
+    await stage.telnyx.post(json.dumps({"data": CHATTER}).encode())
+    await text_as_a_stranger(stage)
+    await meet_faults(stage)
+    await stage.text(PHONE, "RESEND")
+    (last,) = await stage.text(PHONE, code)
+    assert "is verified" in last.text
+    await stage.text(PHONE, "STOP")
+    return code
+
+
+async def text_as_a_stranger(stage: Stage) -> None:
+    body = json.dumps({"data": {"text": CHATTER, "from": PHONE}}).encode()
+    headers = SimulatedTelnyx(stage.clock).signed(body)
+    async with (
+        ClientSession() as session,
+        session.post(stage.telnyx.webhook_url, data=body, headers=headers) as answer,
+    ):
+        assert answer.status == 401
+
+
+async def meet_faults(stage: Stage) -> None:
+    """Have texts answered by the API with one fault of each kind."""
+    sender = stage.bot.sender
+    assert sender is not None
+    html = {"Content-Type": "text/html"}
+    stage.telnyx.faults += [
+        Fault.error(500, "10007"),
+        Fault(200, f"<html>{CHATTER}</html>", html),
+        Fault(400, json.dumps({"errors": [{"code": "40333", "detail": CHATTER}]})),
+    ]
+    await stage.text(PHONE, "STATUS")
+    await stage.travel(PHONE, timedelta(seconds=2))
+    stage.clock.travel(timedelta(seconds=5))
+    sender.wake()
+    async with asyncio.timeout(10):
+        while stage.telnyx.faults or not sender.idle:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.005)
+    await stage.travel(PHONE, timedelta(seconds=61))
+    stage.telnyx.faults.append(Fault.error(400, "40300"))
+    await stage.text(OTHER_PHONE, "VERIFY")
+    assert not stage.telnyx.faults
+
+
+@pytest.mark.parametrize(
+    ("make_database", "level", "style"),
+    [
+        *itertools.product(["sqlite"], LEVELS, STYLES),
+        *itertools.product(["postgresql"], ["debug"], STYLES),
+    ],
+    indirect=["make_database"],
+)
+async def test_a_whole_conversation_leaves_no_secret_number_or_text_in_any_line(
+    set_stage: SetStage, level: str, style: str
+) -> None:
+    with logged(level, style) as written:
+        stage = await set_stage(secret_key=SECRET, token_length=10)
+        code = await converse(stage)
+
+    lines = written.getvalue()
+    assert leaks(written, code) == []
+    assert "40333" in lines
+    assert ("40300" in lines) is (level != "error")
+    assert ("text accepted" in lines) is (level in ("debug", "info"))
+    assert ("webhook ignored" in lines) is (level == "debug")
+
+
+async def test_libraries_that_are_turned_up_leave_none_either(set_stage: SetStage) -> None:
+    with logged("debug", "json") as written, turned_up(*LIBRARIES):
+        stage = await set_stage(secret_key=SECRET, token_length=10)
+        code = await converse(stage)
+    assert leaks(written, code) == []
+
+
+@pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
+async def test_a_line_about_a_person_still_tells_two_people_apart(set_stage: SetStage) -> None:
+    with logged("info", "console") as written:
+        stage = await set_stage(secret_key=SECRET)
+        await stage.text(PHONE, "VERIFY")
+        await stage.text(OTHER_PHONE, "VERIFY")
+
+    assert [("…0001" in line, "…0177" in line) for line in written.getvalue().splitlines()] == [
+        (True, False),
+        (False, True),
+    ]
+
+
+@pytest.mark.parametrize("style", STYLES)
+async def test_failures_are_logged_with_their_kind_and_place_but_not_what_they_say(
+    set_stage: SetStage, monkeypatch: pytest.MonkeyPatch, style: str
+) -> None:
+    class OddError(Exception):
+        """Says what nobody may read."""
+
+    def fail(*_: object, **__: object) -> NoReturn:
+        try:
+            int(f"{CHATTER} from {PHONE}")
+        except ValueError as error:
+            raise OddError(f"{SECRET} {API_KEY}") from error
+        raise AssertionError("it was to fail")
+
+    async def fail_later(*_: object, **__: object) -> NoReturn:
+        fail()
+
+    with logged("debug", style) as written:
+        monkeypatch.setattr(Janitor, "run", fail_later)
+        stage = await set_stage(secret_key=SECRET, token_length=10)
+        (came,) = await stage.text(PHONE, "VERIFY")
+        with monkeypatch.context() as broken:
+            broken.setattr(Carrier, "send", fail_later)
+            await stage.text(PHONE, "STATUS")
+        with monkeypatch.context() as broken:
+            broken.setattr("bot.services.inbox.apply", fail)
+            assert await stage.telnyx.text(PHONE, BOT_NUMBER, CHATTER) == 503
+        with monkeypatch.context() as broken:
+            broken.setattr("bot.web.webhook.parse", fail)
+            assert await stage.telnyx.text(PHONE, BOT_NUMBER, CHATTER) == 503
+
+    assert leaks(written, code_in(came.text)) == []
+    lines = written.getvalue()
+    for failure in ("loop died", "sending failed", "event failed", "request failed"):
+        assert failure in lines
+    assert lines.count("OddError") >= 4
+    assert lines.count("ValueError") >= 4
+    assert lines.count(__file__) >= 8
+
+
+def raise_chain() -> NoReturn:
+    try:
+        int("canary of the cause")
+    except ValueError as error:
+        raise KeyError("canary of the error") from error
+    raise AssertionError("it was to fail")
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_an_exception_in_a_librarys_record_does_not_show_what_it_says(style: str) -> None:
+    with logged("debug", style) as written:
+        try:
+            raise_chain()
+        except KeyError as error:
+            library = logging.getLogger("library")
+            library.exception("it failed")
+            library.error("it failed", exc_info=error)
+            library.warning("it failed", exc_info=(KeyError, error, error.__traceback__))
+
+    lines = written.getvalue()
+    assert leaks(written) == []
+    assert lines.count("it failed") == 3
+    assert lines.count("KeyError") == lines.count("ValueError") == 3
+    assert lines.count("raise_chain") == 6
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_an_exception_in_our_own_record_does_not_show_what_it_says(style: str) -> None:
+    with logged("debug", style) as written:
+        ours = structlog.get_logger("bot.of_the_tests")
+        try:
+            raise_chain()
+        except KeyError as error:
+            ours.exception("it failed")
+            ours.error("it failed", exc_info=True)
+            ours.error("it failed", exc_info=error)
+            ours.warning("it failed", exc_info=(KeyError, error, error.__traceback__))
+
+    lines = written.getvalue()
+    assert leaks(written) == []
+    assert lines.count("it failed") == 4
+    assert lines.count("KeyError") == lines.count("ValueError") == 4
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_record_that_promises_an_exception_and_has_none_is_still_written(style: str) -> None:
+    with logged("debug", style) as written:
+        logging.getLogger("library").error("nothing raised", exc_info=True)  # noqa: LOG014
+        structlog.get_logger("bot.of_the_tests").error("nothing raised", exc_info=True)
+    assert written.getvalue().count("nothing raised") == 2
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("level", LEVELS)
+def test_libraries_are_heard_from_warning_on_whatever_the_level(level: str, style: str) -> None:
+    with logged(level, style) as written, turned_up(*LIBRARIES[::2]):
+        for name in LIBRARIES:
+            logging.getLogger(name).debug("canary parameters")
+            logging.getLogger(name).info("canary parameters")
+            logging.getLogger(name).warning("attention, says %s", name)
+
+    assert leaks(written) == []
+    assert [name for name in LIBRARIES if f"says {name}" not in written.getvalue()] == []
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("level", LEVELS)
+def test_our_own_lines_are_written_from_the_level_on(level: str, style: str) -> None:
+    with logged(level, style) as written:
+        for each in LEVELS:
+            structlog.get_logger("bot.of_the_tests").log(
+                logging.getLevelName(each.upper()), f"a line at {each}"
+            )
+
+    heard = [each for each in LEVELS if f"a line at {each}" in written.getvalue()]
+    assert heard == LEVELS[LEVELS.index(level) :]
+
+
+def test_in_json_every_line_is_an_object_with_a_time_and_a_level() -> None:
+    with logged("info", "json") as written:
+        structlog.get_logger("bot.of_the_tests").info("ours", count=1, odd=object())
+        logging.getLogger("library").warning("theirs\nin two lines")
+
+    ours, theirs = (json.loads(line) for line in written.getvalue().splitlines())
+    assert (ours["event"], ours["level"], ours["count"]) == ("ours", "info", 1)
+    assert (theirs["event"], theirs["level"]) == ("theirs\nin two lines", "warning")
+    assert ours["timestamp"].endswith("Z")
+    assert theirs["timestamp"].endswith("Z")

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+from aiohttp import ClientSession, web
+from harness.clock import StoppedClock
+from sqlalchemy import text
+
+from bot import app
+from bot.simulator.stage import BOT_NUMBER, StageSettings
+from bot.simulator.telnyx import API_KEY, SimulatedTelnyx
+from bot.store.database import UnavailableError
+from bot.web.health import Readiness
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from aiohttp.pytest_plugin import AiohttpClient
+    from conftest import MakeDatabase, SetStage
+    from sqlalchemy import URL, Connection
+
+    from bot.app import Running
+    from bot.carrier.client import Carrier
+    from bot.settings import Settings
+    from bot.simulator.stage import Stage
+
+Answer = tuple[int, Any]
+
+on_sqlite = pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def each_look_is_a_fresh_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bot.web.health._FRESH_FOR", 0.0)
+
+
+async def ask(bot: Running, path: str) -> Answer:
+    async with ClientSession() as session, session.get(f"{bot.url}{path}") as answer:
+        return answer.status, json.loads(await answer.text())
+
+
+async def until(happens: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(10):
+        while not await happens():  # noqa: ASYNC110 - it is asked over HTTP
+            await asyncio.sleep(0.005)
+
+
+async def ready(bot: Running) -> bool:
+    status, _ = await ask(bot, "/readyz")
+    return status == 200
+
+
+async def end_task(name: str) -> None:
+    (task,) = (task for task in asyncio.all_tasks() if task.get_name() == name)
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_bot_at_work_is_ready_and_says_what_it_has_looked_at(stage: Stage) -> None:
+    await until(lambda: ready(stage.bot))
+    assert await ask(stage.bot, "/readyz") == (
+        200,
+        {"database": True, "writer": True, "sender": True},
+    )
+    assert await ask(stage.bot, "/healthz") == (200, {"alive": True})
+
+
+@on_sqlite
+async def test_a_bot_is_not_ready_before_its_sender_is_warm_but_alive(
+    set_stage: SetStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warm = asyncio.Event()
+    open_carrier = app._carrier
+
+    @asynccontextmanager
+    async def slow(settings: Settings) -> AsyncIterator[Carrier]:
+        await warm.wait()
+        async with open_carrier(settings) as carrier:
+            yield carrier
+
+    monkeypatch.setattr(app, "_carrier", slow)
+    stage = await set_stage()
+
+    try:
+        answers = [await ask(stage.bot, path) for path in ("/readyz", "/healthz")]
+    finally:
+        warm.set()
+
+    assert answers == [
+        (503, {"database": True, "writer": True, "sender": False}),
+        (200, {"alive": True}),
+    ]
+    await until(lambda: ready(stage.bot))
+
+
+@on_sqlite
+async def test_a_bot_whose_writer_has_died_is_not_ready_and_takes_no_webhook(stage: Stage) -> None:
+    await until(lambda: ready(stage.bot))
+    await end_task("inbox")
+
+    status, passed = await ask(stage.bot, "/readyz")
+    assert (status, passed["writer"]) == (503, False)
+    assert await stage.telnyx.text("+13125550001", BOT_NUMBER, "VERIFY") == 503
+    assert await ask(stage.bot, "/healthz") == (200, {"alive": True})
+
+
+@on_sqlite
+async def test_a_bot_whose_sender_has_died_is_not_ready(stage: Stage) -> None:
+    await until(lambda: ready(stage.bot))
+    await end_task("sender")
+
+    status, passed = await ask(stage.bot, "/readyz")
+    assert (status, passed["sender"]) == (503, False)
+
+
+async def test_a_bot_whose_schema_is_not_the_newest_is_not_ready(
+    stage: Stage,
+) -> None:
+    def age(connection: Connection) -> None:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'an older one'"))
+
+    await until(lambda: ready(stage.bot))
+    await stage.bot.database.write(age)
+
+    status, passed = await ask(stage.bot, "/readyz")
+    assert (status, passed["database"]) == (503, False)
+
+
+async def test_a_bot_whose_database_is_out_of_reach_is_not_ready_until_it_is_back(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def out_of_reach(*_: object) -> NoReturn:
+        raise UnavailableError("gone for the test")
+
+    await until(lambda: ready(stage.bot))
+    with monkeypatch.context() as outage:
+        outage.setattr(stage.bot.database, "read", out_of_reach)
+        status, passed = await ask(stage.bot, "/readyz")
+        assert (status, passed["database"]) == (503, False)
+        assert await ask(stage.bot, "/healthz") == (200, {"alive": True})
+    assert await ready(stage.bot)
+
+
+@on_sqlite
+async def test_a_bot_that_leaves_the_sending_to_others_is_ready_without_a_sender(
+    database_url: URL,
+) -> None:
+    async with app.running(
+        settings_for(database_url), StoppedClock(), with_web=True, with_work=False
+    ) as bot:
+        assert bot.sender is None
+        assert await ask(bot, "/readyz") == (200, {"database": True, "writer": True})
+
+
+@on_sqlite
+async def test_a_bot_without_the_web_listens_nowhere(database_url: URL) -> None:
+    async with app.running(
+        settings_for(database_url), StoppedClock(), with_web=False, with_work=True
+    ) as bot:
+        assert bot.url is None
+
+
+async def test_those_who_ask_in_a_rush_share_one_look(
+    aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uptime, looks = SimpleNamespace(seconds=0.0), 0
+
+    async def look() -> bool:
+        nonlocal looks
+        looks += 1
+        await asyncio.sleep(0)
+        return looks == 1
+
+    monkeypatch.setattr("bot.web.health._FRESH_FOR", 1.0)
+    monkeypatch.setattr("bot.web.health.time", SimpleNamespace(monotonic=lambda: uptime.seconds))
+    application = web.Application()
+    application.add_routes([web.get("/readyz", Readiness({"it": look}).handle)])
+    client = await aiohttp_client(application)
+
+    async def rush() -> set[int]:
+        answers = await asyncio.gather(*(client.get("/readyz") for _ in range(10)))
+        return {answer.status for answer in answers}
+
+    assert (await rush(), looks) == ({200}, 1)
+    uptime.seconds = 0.9
+    assert (await rush(), looks) == ({200}, 1)
+    uptime.seconds = 1.0
+    assert (await rush(), looks) == ({503}, 2)
+
+
+@pytest.fixture
+def empty_database_url(make_database: MakeDatabase) -> URL:
+    return make_database(migrated=False)
+
+
+async def test_a_database_without_a_schema_is_migrated_on_sqlite_and_refused_on_postgresql(
+    empty_database_url: URL,
+) -> None:
+    starting = app.running(
+        settings_for(empty_database_url), StoppedClock(), with_web=True, with_work=False
+    )
+    if empty_database_url.get_backend_name() == "sqlite":
+        async with starting as bot:
+            assert await ready(bot)
+    else:
+        with pytest.raises(app.SchemaError):
+            await starting.__aenter__()
+
+
+def settings_for(database_url: URL) -> StageSettings:
+    return StageSettings.model_validate(
+        {
+            "database_url": database_url,
+            "telnyx_api_key": API_KEY,
+            "telnyx_public_key": SimulatedTelnyx(StoppedClock()).public_key,
+            "telnyx_base_url": "http://127.0.0.1:9/v2",
+            "from_number": BOT_NUMBER,
+            "secret_key": "a secret of the tests that is long enough",
+            "host": "127.0.0.1",
+            "port": 0,
+        }
+    )
