@@ -146,7 +146,9 @@ def _database_faults_told(settings: DatabaseSettings) -> Iterator[None]:
         _fail("a newer version of the bot has changed the database; deploy that version")
     except UnavailableError as error:
         _fail(f"the database cannot be reached ({error}); {_CHECK_URL}")
-    except (DBAPIError, OSError) as error:
+    except OSError as error:
+        _fail(f"the database cannot be reached ({type(error).__name__}); {_CHECK_URL}")
+    except DBAPIError as error:
         _fail(f"the database cannot be used ({type(error).__name__}); {_CHECK_URL}")
 
 

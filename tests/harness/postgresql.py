@@ -86,16 +86,17 @@ def _any_url() -> Iterator[str | None]:
     if given:
         yield given
         return
-    with _binaries() as binaries:
-        if binaries is None:
+    with binaries() as folder:
+        if folder is None:
             yield None
             return
-        with _started(binaries) as url:
+        with _started(folder) as url:
             yield url
 
 
 @contextmanager
-def _binaries() -> Iterator[Path | None]:
+def binaries() -> Iterator[Path | None]:
+    """Find the folder of PostgreSQL's programs, for as long as the block lasts."""
     installed = _installed()
     wheel = importlib.util.find_spec(_WHEEL)
     if installed or wheel is None:
@@ -122,7 +123,7 @@ def _installed() -> Path | None:
 
 
 @contextmanager
-def _started(binaries: Path) -> Iterator[str]:
+def _started(programs: Path) -> Iterator[str]:
     user = _unprivileged_user()
     with ExitStack() as stack:
         folder = Path(
@@ -133,7 +134,7 @@ def _started(binaries: Path) -> Iterator[str]:
         data, port = folder / "data", _free_port()
         subprocess.run(
             [
-                binaries / "initdb",
+                programs / "initdb",
                 *("-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"),
             ],
             user=user,
@@ -145,7 +146,7 @@ def _started(binaries: Path) -> Iterator[str]:
         options = ["fsync=off", "listen_addresses=127.0.0.1", f"port={port}", "max_connections=200"]
         process = subprocess.Popen(
             [
-                binaries / "postgres",
+                programs / "postgres",
                 *("-D", data, "-k", folder),
                 *(f"--{option}" for option in options),
             ],

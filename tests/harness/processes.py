@@ -1,0 +1,160 @@
+"""The bot as its operator runs it: in processes of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import ClientConnectionError, ClientSession
+
+if TYPE_CHECKING:
+    from asyncio import StreamReader
+    from asyncio.subprocess import Process
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+    from typing import Self
+
+PATIENCE = 30.0
+"""Seconds until a test gives up on what takes a few on a slow machine."""
+_LOOK_EVERY = 0.02
+_ASK_EVERY = 0.1
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    """Wait until something has happened; raises TimeoutError."""
+    async with asyncio.timeout(PATIENCE):
+        while not happened():  # noqa: ASYNC110 - what happens in another process sets no event
+            await asyncio.sleep(_LOOK_EVERY)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a process has left: its exit code and all that it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+class BotProcess:
+    """A `bot …` at work, and all that it has written so far."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._out, self._err = bytearray(), bytearray()
+        self._readers = [
+            asyncio.create_task(_collect(stream, into))
+            for stream, into in ((process.stdout, self._out), (process.stderr, self._err))
+        ]
+
+    @property
+    def out(self) -> str:
+        """Return what came on standard output."""
+        return self._out.decode()
+
+    @property
+    def err(self) -> str:
+        """Return what came on standard error: the log."""
+        return self._err.decode()
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """Return the log's finished lines, where it is written as JSON."""
+        lines = self.err.splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.startswith("{") and line[-1] == "\n"]
+
+    async def logged(self, beginning: str) -> dict[str, Any]:
+        """Wait for an event in the log; raises AssertionError where the process ends before."""
+
+        def found() -> list[dict[str, Any]]:
+            return [line for line in self.log if line["event"].startswith(beginning)]
+
+        await until(lambda: bool(found()) or self._process.returncode is not None)
+        assert found(), f"ended with {self._process.returncode} before {beginning!r}:\n{self.err}"
+        return found()[0]
+
+    async def ready(self) -> str:
+        """Wait until the web server welcomes webhooks, and return its address."""
+        url: str = (await self.logged("listening"))["url"]
+        async with asyncio.timeout(PATIENCE), ClientSession() as session:
+            while True:
+                with contextlib.suppress(ClientConnectionError):
+                    async with session.get(f"{url}/readyz") as answer:
+                        if answer.status == 200:
+                            return url
+                await asyncio.sleep(_ASK_EVERY)
+
+    def tell(self, line: str) -> None:
+        """Write a line to the process's standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n".encode())
+
+    def hang_up(self) -> None:
+        """End the process's standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def send(self, signal: int) -> None:
+        """Send a signal."""
+        self._process.send_signal(signal)
+
+    async def end(self) -> Ended:
+        """Wait until the process has ended by itself; raises TimeoutError."""
+        async with asyncio.timeout(PATIENCE):
+            code = await self._process.wait()
+            await asyncio.gather(*self._readers)
+        return Ended(code, self.out, self.err)
+
+    async def kill(self) -> Ended:
+        """End the process as a power cut would."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        return await self.end()
+
+
+class Processes:
+    """Starts `bot …` from one folder, with no environment but what is given."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def start(
+        self, *arguments: str, env: Mapping[str, str] | None = None, talkative: bool = False
+    ) -> BotProcess:
+        """Start one; a `talkative` one is told lines by the test."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "bot", *arguments),
+            cwd=self._folder,
+            env={"PATH": os.defpath, **(env or {})},
+            stdin=PIPE if talkative else DEVNULL,
+            stdout=PIPE,
+            stderr=PIPE,
+        )
+        bot = BotProcess(process)
+        self._stack.push_async_callback(bot.kill)
+        return bot
+
+    async def run(self, *arguments: str, env: Mapping[str, str] | None = None) -> Ended:
+        """Start one and wait until it has ended by itself."""
+        return await (await self.start(*arguments, env=env)).end()
+
+
+async def _collect(stream: StreamReader | None, into: bytearray) -> None:
+    assert stream is not None
+    while chunk := await stream.read(65536):
+        into += chunk
