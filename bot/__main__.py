@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn, TypeVar
@@ -15,6 +16,7 @@ from bot import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
+    from pathlib import Path
     from typing import Any
 
     from bot.settings import DatabaseSettings, Settings
@@ -57,7 +59,7 @@ def migrate() -> None:
     settings = _read(DatabaseSettings)
     with _database_faults_told(settings):
         _run(schema.migrate(settings.database_url))
-    click.echo("The database has the newest schema.")
+    click.echo(f"The database has the newest schema: {settings.database_url!r}")
 
 
 @main.command()
@@ -73,7 +75,7 @@ def status(phone: str | None) -> None:
     except ValueError as error:
         _fail(f"PHONE: {error}; write it like +13125550001")
     if settings.sqlite_file and not settings.sqlite_file.exists():
-        _fail(f"there is no database {settings.sqlite_file}; {_CHECK_URL}")
+        _fail(f"there is no database {settings.sqlite_file} yet; run: bot migrate, or {_CHECK_URL}")
     with _database_faults_told(settings):
         click.echo(_run(_status(settings, number)))
 
@@ -99,7 +101,7 @@ async def _status(settings: DatabaseSettings, number: str | None) -> str:
 @main.command()
 @click.option("--once", is_flag=True, help="End after the played conversation.")
 def demo(*, once: bool) -> None:
-    """See it work: no account, no configuration, nothing but this machine."""
+    """See it work on this machine, without an account."""
     from bot import logs
     from bot.simulator import terminal
 
@@ -121,9 +123,24 @@ def _run_bot(*, with_web: bool, with_work: bool) -> None:
             well = _run(_until_told_to_stop(settings, with_web=with_web, with_work=with_work))
         except OSError as error:
             address = f"{settings.host}:{settings.port}"
-            _fail(f"cannot listen on {address} ({error.strerror}); check HOST and PORT")
+            _fail(f"cannot listen on {address} ({_why(error)}); check HOST and PORT")
     if not well:
         _fail("a part of the bot has died, see the log; it is to be started again")
+
+
+def _opens(file: Path) -> bool:
+    """Try, before aiosqlite does: its thread outlives a failure and complains on its own."""
+    try:
+        sqlite3.connect(file).close()
+    except sqlite3.Error:
+        return False
+    return True
+
+
+def _why(error: OSError) -> str:
+    """Say what the system says of an error, without what asyncio adds."""
+    number = error.errno or 0
+    return os.strerror(number) if number > 0 else str(error.strerror)
 
 
 @contextmanager
@@ -138,6 +155,8 @@ def _database_faults_told(settings: DatabaseSettings) -> Iterator[None]:
     file = settings.sqlite_file
     if file and not file.parent.is_dir():
         _fail(f"there is no folder {file.parent} for the database; {_CHECK_URL}")
+    if file and not _opens(file):
+        _fail(f"the database {file} cannot be opened; {_CHECK_URL}")
     try:
         yield
     except SchemaError:
@@ -161,21 +180,22 @@ async def _until_told_to_stop(settings: Settings, *, with_web: bool, with_work: 
     from bot.web.routes import WEBHOOK_PATH
 
     log = structlog.get_logger("bot")
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
     if _disk_is_thrown_away(settings):
         log.warning(
             "SQLite on a disk that this host throws away at each deploy",
             advice="add a PostgreSQL database and set DATABASE_URL",
         )
     async with app.running(
-        settings, SystemClock(), with_web=with_web, with_work=with_work
+        settings, SystemClock(), ended, with_web=with_web, with_work=with_work
     ) as running:
         if running.url:
             log.info("listening", url=running.url, webhook=WEBHOOK_PATH)
         else:
             log.info("working", note="without the web")
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, running.ended.set)
-        await running.ended.wait()
+        await ended.wait()
         log.info("stopping, once what is on its way has arrived")
         return not running.died.is_set()
 
@@ -197,7 +217,7 @@ def _read(kind: type[S]) -> S:
     try:
         return kind.read()
     except SettingsError as error:
-        click.echo(f"{error}\nThe README says more of each.", err=True)
+        click.echo(f"{error}\nSee Configuration in the README.", err=True)
         sys.exit(_BAD_SETTINGS)
 
 

@@ -46,32 +46,29 @@ class SchemaError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A bot at work: what its front door, its simulator and its tests may touch.
-
-    `ended` is set by whoever wants it to end; so it is, with `died`, when a loop has failed, which
-    only a restart can mend.
-    """
+    """A bot at work: what its front door, its simulator and its tests may touch."""
 
     database: Database
     url: str | None
     sender: Sender | None
-    ended: asyncio.Event
     died: asyncio.Event
 
 
 @asynccontextmanager
 async def running(
-    settings: Settings, clock: Clock, *, with_web: bool, with_work: bool
+    settings: Settings, clock: Clock, ended: asyncio.Event, *, with_web: bool, with_work: bool
 ) -> AsyncIterator[Running]:
     """Run the parts asked for until the block ends; then let what is on its way arrive.
 
+    `ended` is set, with `died` of what is returned, when a loop has failed: only a restart can
+    mend that.
     `with_web` is the web server with the inbox, `with_work` the sender and the janitor. Raises
     SchemaError where `bot migrate` is to be run first, UnavailableError where the database
     cannot be reached.
     """
     rules = _rules(settings)
     async with AsyncExitStack() as stack:
-        loops = _Loops(stack)
+        loops = _Loops(stack, ended)
         database = Database(settings.database_url)
         stack.push_async_callback(database.close)
         await _prepare_schema(database)
@@ -85,7 +82,7 @@ async def running(
             )
             checks = _checks(database, inbox, sender)
             url = await _listen(stack, routes.build(webhook, Readiness(checks)), settings)
-        yield Running(database, url, sender, loops.ended, loops.died)
+        yield Running(database, url, sender, loops.died)
 
 
 def _rules(settings: Settings) -> Rules:
@@ -147,7 +144,7 @@ class _Loops:
     """The loops at work, cancelled when the stack unwinds."""
 
     stack: AsyncExitStack
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event
     died: asyncio.Event = field(default_factory=asyncio.Event)
 
     def start(self, name: str, loop: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -15,7 +15,7 @@ PICTURE = ROOT / "docs" / "conversation.svg"
 
 CODE = "482913"
 WIDTH, MARGIN, PADDING, LINE, GAP = 460, 20, 12, 20, 14
-CHARACTERS, CHARACTER = 38, 9.0
+CHARACTERS, CHARACTER = 36, 9.2
 
 STYLE = """\
     text { font: 15px system-ui, sans-serif; }

@@ -85,6 +85,8 @@ def advice(fault: str) -> str:
     """Say what the operator is to do about a fault."""
     if fault.startswith("HTTP 3"):
         return _ADVICE["HTTP 404"]
+    if not fault.isdecimal() and fault not in _ADVICE:
+        return "it is tried again; check that this machine reaches TELNYX_BASE_URL"
     return _ADVICE.get(fault, "look the code up in Telnyx's list of messaging error codes")
 
 

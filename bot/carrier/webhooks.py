@@ -30,6 +30,9 @@ TIMESTAMP_HEADER = "telnyx-timestamp"
 TOLERANCE = 300
 """Seconds a signed timestamp may differ from our clock, either way."""
 
+NOT_OURS = "recipient"
+"""Why a text to a number that is not the bot's is ignored."""
+
 _SIGNATURE_LENGTH = 64
 _TIMESTAMP = re.compile(r"\d{1,12}", re.ASCII)
 _ID = re.compile(r"[!-~]{1,128}", re.ASCII)
@@ -160,7 +163,7 @@ def _inbound_text(payload: Mapping[str, Any], bot_numbers: Collection[str]) -> E
     if phone is None or phone in bot_numbers:
         return Ignored("sender")
     if bot_number is None:
-        return Ignored("recipient")
+        return Ignored(NOT_OURS)
     if not isinstance(text, str) and not media:
         return Ignored("text")
     in_group = len(recipients) + len(others) > 1

@@ -233,7 +233,12 @@ class Sender:
                 await self._settle(_settle_accepted, claimed, carrier_id, now, self._rules)
             case Later(fault):
                 due_at = now + self._backoff(claimed.attempts, outcome.retry_after)
-                log.warning("text will be tried again", fault=fault, due_at=due_at.isoformat())
+                log.warning(
+                    "text will be tried again",
+                    fault=fault,
+                    advice=advice(fault),
+                    due_at=due_at.isoformat(),
+                )
                 await self._settle(outbox.settle_later, claimed, due_at, fault)
             case Never(fault):
                 self._held.pop(claimed.bot_number, None)
@@ -241,7 +246,7 @@ class Sender:
                 await self._settle(_settle_refused, claimed, fault, now, self._rules)
             case Hold(fault):
                 self._hold(claimed.bot_number, fault, now + HOLD)
-                await self._settle(outbox.settle_later, claimed, now + HOLD, fault)
+                await self._settle(outbox.settle_later, claimed, now, fault)
 
     def _hold(self, bot_number: str, fault: str, until: datetime) -> None:
         """Pause sending from a number; one that another may still send from is left alone."""

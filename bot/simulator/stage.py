@@ -110,7 +110,9 @@ async def staged(
             }
             | changes
         )
-        async with app.running(settings, clock, with_web=True, with_work=True) as bot:
+        async with app.running(
+            settings, clock, asyncio.Event(), with_web=True, with_work=True
+        ) as bot:
             telnyx.webhook_url = f"{bot.url}{WEBHOOK_PATH}"
             yield Stage(telnyx, bot, clock)
             await telnyx.reported()

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 _STYLES = {"person": "cyan", "bot": "green", "carrier": "yellow"}
 _NAMES = {"person": "you", "bot": "bot", "carrier": "Telnyx"}
 _COUNTRY_CODE = "+1"
-_HELP = f"""\
+_HELP = """\
 Type what the phone texts to the bot: VERIFY, the code, RESEND, STATUS, HELP, NOT ME, STOP, START.
-  /phone +13125550002   text from another phone (this one is {PHONE})
+  /phone +13125550002   text from another phone (this one is {phone})
   /later 11m            move the clock ahead: 30s, 11m, 2h, 1d
   /help                 this page
   /quit                 the end (Ctrl-D too)"""
@@ -44,7 +44,7 @@ async def demo(*, once: bool) -> int:
             try:
                 await player.play((resources.files("bot.simulator") / "first.story").read_text())
             except (StoryError, ConnectionError) as error:
-                click.secho(f"\nThis went wrong: {error}", fg="red", err=True)
+                click.secho(f"\nfirst.story, {error}", fg="red", err=True)
                 return 1
             click.echo()
             if not once:
@@ -53,7 +53,7 @@ async def demo(*, once: bool) -> int:
 
 
 async def _offer_phone(player: Player) -> None:
-    click.echo("Now you: text the bot, or /help.")
+    click.echo("Now you: text the bot. /help says more, Ctrl-D ends it.")
     if sys.stdin.isatty():
         player.watch = _print_answers  # what was typed stands there already
     async for line in _lines():
@@ -71,7 +71,7 @@ async def _obey(player: Player, line: str) -> None:
         case "":
             return
         case "/help":
-            click.echo(_HELP)
+            click.echo(_HELP.format(phone=player.phone))
         case "/phone":
             player.phone = to_e164(rest, _COUNTRY_CODE)
             click.echo(f"This is {player.phone} now.")

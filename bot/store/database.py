@@ -149,7 +149,7 @@ async def _begin(connection: AsyncConnection) -> None:
         try:
             await connection.begin()
         except OperationalError as error:
-            if not _is_locked(error):
+            if not is_locked(error):
                 raise
         else:
             return
@@ -203,7 +203,8 @@ def _sqlstate(error: BaseException) -> str:
     return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
 
 
-def _is_locked(error: OperationalError) -> bool:
+def is_locked(error: OperationalError) -> bool:
+    """Tell whether SQLite refused because another connection holds a lock."""
     return getattr(error.orig, "sqlite_errorname", "").startswith("SQLITE_BUSY")
 
 

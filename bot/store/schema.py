@@ -6,6 +6,7 @@ the configuration is made here, since a wheel has no pyproject.toml.
 
 from __future__ import annotations
 
+import asyncio
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,13 +16,17 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
+
+from bot.store.database import is_locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import URL, Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 class NewerSchemaError(Exception):
@@ -30,6 +35,8 @@ class NewerSchemaError(Exception):
 
 _ADVISORY_LOCK = 0x7465787470726F66
 """Any number will do, as long as every process of ours takes the same."""
+_SQLITE_WAIT = 60.0  # seconds
+_TRY_EVERY = 0.05  # seconds
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -62,13 +69,13 @@ async def on_connection(url: URL, work: Callable[[Connection], None]) -> None:
         url,
         poolclass=NullPool,
         hide_parameters=True,
-        connect_args={"isolation_level": None, "timeout": 60} if on_sqlite else {},
+        connect_args={"isolation_level": None, "timeout": _SQLITE_WAIT} if on_sqlite else {},
     )
     try:
         async with engine.connect() as connection:
             if on_sqlite:
                 # The mode stays with the file; two first connections that set it would collide.
-                await connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+                await _set_wal(connection)
                 # Foreign keys off, before the transaction: a table made anew is dropped first,
                 # which would delete its children.
                 await connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
@@ -84,6 +91,20 @@ async def on_connection(url: URL, work: Callable[[Connection], None]) -> None:
 @cache
 def _newest() -> str | None:
     return ScriptDirectory.from_config(config()).get_current_head()
+
+
+async def _set_wal(connection: AsyncConnection) -> None:
+    """Set the journal mode; its change does not wait for others, so try until they are done."""
+    async with asyncio.timeout(_SQLITE_WAIT):
+        while True:
+            try:
+                await connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+            except OperationalError as error:
+                if not is_locked(error):
+                    raise
+                await asyncio.sleep(_TRY_EVERY)
+            else:
+                return
 
 
 def config(connection: Connection | None = None) -> Config:

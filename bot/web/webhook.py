@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
 
 from bot.carrier.webhooks import (
+    NOT_OURS,
     SIGNATURE_HEADER,
     TIMESTAMP_HEADER,
     BodyError,
@@ -46,8 +48,7 @@ class Webhook:
         self._inbox = inbox
         self._bot_numbers = frozenset(bot_numbers)
         self._clock = clock
-        self._complaint_due = 0.0
-        self._uncomplained = 0
+        self._complaints = _OncePerMinute()
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer 200 once the event is committed or does not concern us; else 4xx or 503."""
@@ -61,11 +62,15 @@ class Webhook:
             )
             event = parse(body, self._bot_numbers)
             if isinstance(event, Ignored):
-                _log.debug("webhook ignored", because_of=event.why)
+                self._pass_over(event)
             else:
                 await self._inbox.accept(event)
         except SignatureError as error:
-            self._complain(error)
+            self._complaints.log(
+                "webhook refused",
+                reason=str(error),
+                advice="check TELNYX_PUBLIC_KEY and this machine's clock",
+            )
             return _answer(401, "the signature does not verify")
         except BodyError as error:
             return _answer(400, str(error))
@@ -73,19 +78,30 @@ class Webhook:
             return _answer(503, "not stored: please send it again", LATER)
         return web.Response()
 
-    def _complain(self, error: SignatureError) -> None:
-        """Log a refused signature, at most once a minute: a stranger must not fill the log."""
-        self._uncomplained += 1
-        now = time.monotonic()
-        if now >= self._complaint_due:
-            _log.warning(
-                "webhook refused",
-                reason=str(error),
-                advice="check TELNYX_PUBLIC_KEY and this machine's clock",
-                count=self._uncomplained,
+    def _pass_over(self, event: Ignored) -> None:
+        if event.why == NOT_OURS:
+            self._complaints.log(
+                "webhook ignored",
+                reason="the text is to a number that is not the bot's",
+                advice="check FROM_NUMBER and the numbers of the messaging profile",
             )
-            self._complaint_due = now + _COMPLAIN_EVERY
-            self._uncomplained = 0
+        else:
+            _log.debug("webhook ignored", because_of=event.why)
+
+
+class _OncePerMinute:
+    """Logs each kind of complaint at most once a minute: a stranger must not fill the log."""
+
+    def __init__(self) -> None:
+        self._due: dict[str, float] = {}
+        self._unlogged: Counter[str] = Counter()
+
+    def log(self, what: str, **details: str) -> None:
+        self._unlogged[what] += 1
+        now = time.monotonic()
+        if now >= self._due.get(what, 0.0):
+            _log.warning(what, **details, count=self._unlogged.pop(what))
+            self._due[what] = now + _COMPLAIN_EVERY
 
 
 async def _read(request: web.Request) -> bytes:

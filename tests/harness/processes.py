@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds until a test gives up on what takes a few on a slow machine."""
 _LOOK_EVERY = 0.02
 _ASK_EVERY = 0.1

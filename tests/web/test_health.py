@@ -151,7 +151,7 @@ async def test_a_bot_that_leaves_the_sending_to_others_is_ready_without_a_sender
     database_url: URL,
 ) -> None:
     async with app.running(
-        settings_for(database_url), StoppedClock(), with_web=True, with_work=False
+        settings_for(database_url), StoppedClock(), asyncio.Event(), with_web=True, with_work=False
     ) as bot:
         assert bot.sender is None
         assert await ask(bot, "/readyz") == (200, {"database": True, "writer": True})
@@ -160,7 +160,7 @@ async def test_a_bot_that_leaves_the_sending_to_others_is_ready_without_a_sender
 @on_sqlite
 async def test_a_bot_without_the_web_listens_nowhere(database_url: URL) -> None:
     async with app.running(
-        settings_for(database_url), StoppedClock(), with_web=False, with_work=True
+        settings_for(database_url), StoppedClock(), asyncio.Event(), with_web=False, with_work=True
     ) as bot:
         assert bot.url is None
 
@@ -202,7 +202,11 @@ async def test_a_database_without_a_schema_is_migrated_on_sqlite_and_refused_on_
     empty_database_url: URL,
 ) -> None:
     starting = app.running(
-        settings_for(empty_database_url), StoppedClock(), with_web=True, with_work=False
+        settings_for(empty_database_url),
+        StoppedClock(),
+        asyncio.Event(),
+        with_web=True,
+        with_work=False,
     )
     if empty_database_url.get_backend_name() == "sqlite":
         async with starting as bot:
