@@ -91,6 +91,7 @@ class Database:
 
     async def _write(self, deadline: float, work: Callable[[Connection, *Ts], T], *args: *Ts) -> T:
         with _outages_translated():
+            _refuse_after(deadline)  # a connection cancelled while it opens is lost, not closed
             async with contextlib.AsyncExitStack() as stack:
                 async with asyncio.timeout_at(deadline):
                     await stack.enter_async_context(self._one_writer)

@@ -738,11 +738,10 @@ def test_a_body_without_data_is_not_an_event(body: object) -> None:
         b"\xef\xbb\xbf{}",
         b"[" * 60_000,
         b'{"data":' * 8_000,
-        b'{"data":' * 6_000 + b"{}" + b"}" * 6_000,
         b'{"data": {"x": ' + b"9" * 5_000 + b"}}",
         b'{"data": {"x": -' + b"9" * 60_000 + b"}}",
     ],
-    ids=range(14),
+    ids=range(13),
 )
 def test_a_body_that_is_no_sound_json_is_not_an_event(body: bytes) -> None:
     with pytest.raises(BodyError):
