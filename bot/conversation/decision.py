@@ -49,7 +49,11 @@ _MINUTE = timedelta(minutes=1)
 _SECOND = timedelta(seconds=1)
 
 _HINTS = frozenset({Reply.HINT, Reply.HINT_CODE})
-_ANSWERS = frozenset({Reply.STATUS, Reply.HELP, Reply.NOT_ME, Reply.NO_CODE, Reply.MISTYPED})
+_ANSWERS = frozenset(
+    {Reply.STATUS, Reply.HELP, Reply.NOT_ME, Reply.NO_CODE, Reply.MISTYPED}
+    # STOP and START are obeyed without end, but who cycles through them is not answered for ever.
+    | {Reply.STOPPED, Reply.WELCOME}
+)
 
 
 class Shape(StrEnum):

@@ -1325,8 +1325,28 @@ def test_codes_verify_and_stop_are_never_silenced(awaiting: Person, chatter: str
     assert awaiting.texts("VERIFY") is Reply.CODE
     awaiting.plays(*until_silence)
     assert awaiting.plays(10 * MINUTE, RIGHT) is Reply.EXPIRED
-    assert awaiting.texts("STOP") is Reply.STOPPED
-    assert awaiting.texts("START") is Reply.WELCOME
+    awaiting.texts("STOP")
+    assert awaiting.state() is State.OPTED_OUT
+    awaiting.texts("START")
+    assert awaiting.state() is State.IDLE
+
+
+def test_stop_and_start_are_answered_after_the_hints_have_ended(person: Person) -> None:
+    assert person.plays("hello", "hello", "hello", "hello") is None
+    assert person.texts("STOP") is Reply.STOPPED
+    assert person.texts("START") is Reply.WELCOME
+
+
+def test_who_cycles_through_stop_and_start_is_obeyed_but_not_answered_for_ever(
+    person: Person,
+) -> None:
+    answers = 0
+    for _ in range(50):
+        answers += person.texts("STOP") is not None
+        assert person.state() is State.OPTED_OUT
+        answers += person.texts("START") is not None
+        assert person.state() is State.IDLE
+    assert answers == 10
 
 
 @pytest.mark.parametrize(
