@@ -209,7 +209,9 @@ class DatabaseSettings(_Environment):
 class Settings(DatabaseSettings):
     """All that `bot serve` and `bot work` need."""
 
-    telnyx_api_key: SecretStr = Field(min_length=1, description="an API key from the Telnyx portal")
+    telnyx_api_key: Annotated[SecretStr, AfterValidator(_api_key)] = Field(
+        description="an API key from the Telnyx portal"
+    )
     telnyx_public_key: Annotated[tuple[PublicKey, ...], *Listed] = Field(
         description="the public key from the Telnyx portal (base64 of 32 bytes);"
         " several, comma-separated, while one replaces another",

@@ -308,3 +308,12 @@ def test_in_json_every_line_is_an_object_with_a_time_and_a_level() -> None:
     assert (theirs["event"], theirs["level"]) == ("theirs\nin two lines", "warning")
     assert ours["timestamp"].endswith("Z")
     assert theirs["timestamp"].endswith("Z")
+
+
+def test_exceptions_that_are_each_others_cause_are_logged_once_each() -> None:
+    first, second = ValueError(CHATTER), KeyError(CHATTER)
+    first.__cause__, second.__cause__ = second, first
+    with logged("info", "console") as written:
+        structlog.get_logger("bot").error("odd", exc_info=first)
+    assert written.getvalue().count("ValueError") == 1
+    assert CHATTER not in written.getvalue()

@@ -202,7 +202,15 @@ REFUSED = [
     ("APP_NAME", "\u201cquoted\u201d"),
     ("APP_NAME", "\U0001f600"),
     ("APP_NAME", "{code}"),
+    ("TELNYX_API_KEY", " "),
+    ("TELNYX_API_KEY", "KEY\u00e9"),
+    ("TELNYX_API_KEY", "two words"),
+    ("APP_NAME", "   "),
     ("APP_NAME", "100 \u20ac"),
+    ("DATABASE_URL", "postgres://h:99999999/db"),
+    ("DATABASE_URL", "postgres://h/db?sslmode=bogus"),
+    ("DATABASE_URL", "sqlite+aiosqlite:///file:x?mode=memory&uri=true"),
+    ("SECRET_KEY", "x" * 31 + "\udcff"),
     ("SUPPORT_CONTACT", "x" * (SUPPORT_CONTACT_LONGEST + 1)),
     ("SUPPORT_CONTACT", "two\nlines"),
     ("SUPPORT_CONTACT", "~me"),
@@ -416,3 +424,7 @@ def test_whatever_the_environment_holds_it_is_read_or_reported(variables: dict[s
     else:
         report_is_about_these = True
     assert report_is_about_these
+
+
+def test_an_api_key_is_taken_without_the_line_break_it_was_copied_with() -> None:
+    assert read({"TELNYX_API_KEY": "KEY0123\n"}).telnyx_api_key.get_secret_value() == "KEY0123"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -294,3 +295,22 @@ async def test_many_texts_at_once_each_get_their_own_id(
     ids = {outcome.carrier_id for outcome in outcomes if isinstance(outcome, Accepted)}
     assert len(ids) == 20
     assert len(telnyx.texts) == 20
+
+
+async def test_a_redirect_is_not_followed_and_holds_until_the_address_is_mended(
+    carrier: Carrier, telnyx: SimulatedTelnyx
+) -> None:
+    telnyx.faults.append(Fault(307, headers={"Location": f"{telnyx.base_url}/messages"}))
+    outcome = await send(carrier)
+    assert outcome == Hold("HTTP 307")
+    assert advice("HTTP 307") == "check TELNYX_BASE_URL"
+    assert len(telnyx.requests) == 1
+
+
+@pytest.mark.parametrize("carrier_id", ["a\x00b", "x" * 500])
+async def test_an_id_that_cannot_be_kept_is_not_kept(
+    carrier: Carrier, telnyx: SimulatedTelnyx, carrier_id: str
+) -> None:
+    body = json.dumps({"data": {"id": carrier_id}})
+    telnyx.faults.append(Fault(200, body, {"Content-Type": "application/json"}))
+    assert await send(carrier) == Accepted(None)
