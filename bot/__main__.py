@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import click
@@ -16,7 +17,6 @@ from bot import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
-    from pathlib import Path
     from typing import Any
 
     from bot.settings import DatabaseSettings, Settings
@@ -99,17 +99,29 @@ async def _status(settings: DatabaseSettings, number: str | None) -> str:
 
 
 @main.command()
-@click.option("--once", is_flag=True, help="End after the played conversation.")
-def demo(*, once: bool) -> None:
-    """See it work on this machine, without an account."""
+@click.option("--port", type=click.IntRange(0, 65535), help="Where the page is; usually 8025.")
+@click.option("--once", is_flag=True, help="Play one conversation, and end.")
+@click.option(
+    "--play",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Play a saved transcript, and end: 1 where it turns out otherwise.",
+)
+def demo(*, port: int | None, once: bool, file: Path | None) -> None:
+    """Try it on this machine: phones in the browser, and no account."""
     from bot import logs
-    from bot.simulator import terminal
+    from bot.simulator import demo as offered
+    from bot.simulator.page.server import PortError
 
     logs.configure("warning", "console")
+    if file:
+        sys.exit(_run(offered.play(file.read_text(encoding="utf-8"))))
+    if once:
+        sys.exit(_run(offered.play(offered.first_story())))
     try:
-        sys.exit(_run(terminal.demo(once=once)))
-    except KeyboardInterrupt:
-        click.echo()
+        _run(offered.offer(port))
+    except PortError as error:
+        _fail(f"{error}; try another --port")
 
 
 def _run_bot(*, with_web: bool, with_work: bool) -> None:

@@ -18,7 +18,7 @@ from bot.conversation.policy import Policy
 from bot.conversation.state import CodeFormat
 from bot.services.inbox import Inbox
 from bot.services.janitor import Janitor
-from bot.services.sender import Sender
+from bot.services.sender import JITTER, Sender
 from bot.services.turns import Rules
 from bot.store import schema
 from bot.store.database import Database, UnavailableError
@@ -49,20 +49,28 @@ class Running:
     """A bot at work: what its front door, its simulator and its tests may touch."""
 
     database: Database
+    rules: Rules
     url: str | None
     sender: Sender | None
     died: asyncio.Event
 
 
 @asynccontextmanager
-async def running(
-    settings: Settings, clock: Clock, ended: asyncio.Event, *, with_web: bool, with_work: bool
+async def running(  # noqa: PLR0913 - each part of the world it meets is named at the call
+    settings: Settings,
+    clock: Clock,
+    ended: asyncio.Event,
+    *,
+    with_web: bool,
+    with_work: bool,
+    jitter: float = JITTER,
 ) -> AsyncIterator[Running]:
     """Run the parts asked for until the block ends; then let what is on its way arrive.
 
     `ended` is set, with `died` of what is returned, when a loop has failed: only a restart can
     mend that.
-    `with_web` is the web server with the inbox, `with_work` the sender and the janitor. Raises
+    `with_web` is the web server with the inbox, `with_work` the sender and the janitor; `jitter`
+    varies the sender's waits, 0 making them exact. Raises
     SchemaError where `bot migrate` is to be run first, UnavailableError where the database
     cannot be reached.
     """
@@ -72,7 +80,18 @@ async def running(
         database = Database(settings.database_url)
         stack.push_async_callback(database.close)
         await _prepare_schema(database)
-        sender = _start_work(loops, settings, database, rules, clock) if with_work else None
+        sender = None
+        if with_work:
+            loops.start("janitor", Janitor(database, clock).run())
+            sender = Sender(
+                database,
+                lambda: _carrier(settings),
+                rules,
+                clock,
+                rate=settings.send_rate_account,
+                jitter=jitter,
+            )
+            _start_sending(loops, sender)
         url = None
         if with_web:
             inbox = Inbox(database, rules, clock, sender.wake if sender else lambda: None)
@@ -82,7 +101,7 @@ async def running(
             )
             checks = _checks(database, inbox, sender)
             url = await _listen(stack, routes.build(webhook, Readiness(checks)), settings)
-        yield Running(database, url, sender, loops.died)
+        yield Running(database, rules, url, sender, loops.died)
 
 
 def _rules(settings: Settings) -> Rules:
@@ -107,11 +126,7 @@ async def _prepare_schema(database: Database) -> None:
         raise SchemaError
 
 
-def _start_work(
-    loops: _Loops, settings: Settings, database: Database, rules: Rules, clock: Clock
-) -> Sender:
-    sender = Sender(database, lambda: _carrier(settings), rules, clock, settings.send_rate_account)
-    loops.start("janitor", Janitor(database, clock).run())
+def _start_sending(loops: _Loops, sender: Sender) -> None:
     task = loops.start("sender", sender.run())
 
     async def stop_sending() -> None:
@@ -119,7 +134,6 @@ def _start_work(
         await asyncio.wait([task])
 
     loops.stack.push_async_callback(stop_sending)
-    return sender
 
 
 @asynccontextmanager

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 from harness import postgresql
-from harness.clock import StoppedClock
 from sqlalchemy.engine import URL, make_url
 
+from bot.simulator.clock import StoppedClock
 from bot.simulator.stage import staged
 from bot.store import schema
 from bot.store.database import Database

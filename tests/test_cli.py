@@ -21,9 +21,12 @@ from bot.__main__ import main
 from bot.conversation.state import State
 from bot.services.clock import SystemClock
 from bot.settings import Settings
+from bot.simulator import payloads
 from bot.simulator.clock import TravelClock
+from bot.simulator.faults import ApiFault
+from bot.simulator.journal import Author
 from bot.simulator.stage import BOT_NUMBER, PHONE
-from bot.simulator.telnyx import API_KEY, Fault, SimulatedTelnyx, inbound_payload
+from bot.simulator.telnyx import API_KEY, SimulatedTelnyx
 from bot.store import conversations, outbox
 from bot.store.database import Database
 from bot.store.models import OutboxState
@@ -57,12 +60,12 @@ class PatientTelnyx(SimulatedTelnyx):
         self.asked = asyncio.Event()
         self.let = asyncio.Event()
 
-    async def _send(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: web.Request, raw: bytes) -> web.Response | None:
         self.asked.set()
         await self.let.wait()
-        return await super()._send(request)
+        return await super()._answer(request, raw)
 
-    def _report_soon(self, payload: Mapping[str, Any]) -> None:
+    def _report(self, payload: Mapping[str, Any], text_id: int) -> None:
         pass
 
 
@@ -122,7 +125,7 @@ async def came(telnyx: SimulatedTelnyx, count: int) -> str:
     await until(lambda: len(telnyx.texts) >= count)
     assert len(telnyx.texts) == count
     last = telnyx.texts[-1]
-    assert (last.phone, last.bot_number, last.by_carrier) == (PHONE, BOT_NUMBER, False)
+    assert (last.phone, last.bot_number, last.author) == (PHONE, BOT_NUMBER, Author.BOT)
     return last.text
 
 
@@ -194,7 +197,7 @@ async def test_a_signed_verify_leads_to_one_request_with_the_code_and_the_code_v
 ) -> None:
     bot = await processes.start("serve", env=environment(database_url, telnyx))
     await connect(bot, telnyx)
-    payload = inbound_payload(PHONE, BOT_NUMBER, "VERIFY")
+    payload = payloads.inbound(PHONE, BOT_NUMBER, "VERIFY")
     assert await telnyx.post_event("message.received", payload) == 200
     assert await telnyx.post_event("message.received", payload) == 200  # Telnyx repeats itself
     code = code_in(await came(telnyx, 1))
@@ -303,7 +306,9 @@ async def test_no_code_is_stored_or_logged_and_no_number_is_logged_even_when_deb
     assert len(code) == 10
     await text(telnyx, other_than(code))
     await text(telnyx, f"my code is {code}0")
-    telnyx.faults.append(Fault(400, json.dumps(quoting_error(code)), {"Content-Type": "text/json"}))
+    telnyx.faults.append(
+        ApiFault(400, json.dumps(quoting_error(code)), {"Content-Type": "text/json"})
+    )
     assert await telnyx.text(PHONE, BOT_NUMBER, "STATUS") == 200
     await bot.logged("text given up")
     assert await text(telnyx, code) == SUCCESS
@@ -609,7 +614,7 @@ async def test_demo_once_prints_a_verified_conversation_heeds_no_settings_and_le
 
 
 async def test_demo_lets_a_person_text_the_bot_from_the_terminal(processes: Processes) -> None:
-    bot = await processes.start("demo", talkative=True)
+    bot = await processes.start("demo", "--port", "0", talkative=True)
 
     async def type_and_read(line: str, expected: str) -> str:
         """Type a line, and return what is printed up to where it matches what is expected."""
@@ -618,7 +623,7 @@ async def test_demo_lets_a_person_text_the_bot_from_the_terminal(processes: Proc
         await until(lambda: re.search(expected, bot.out[before:]) is not None)
         return bot.out[before:]
 
-    await until(lambda: "text the bot. /help says" in bot.out)
+    await until(lambda: "/help says more" in bot.out)
     code = code_in(await type_and_read("verify please", CODE.pattern))
     await type_and_read(code, re.escape(SUCCESS))
     await type_and_read(code, "the bot stays silent")
@@ -631,7 +636,7 @@ async def test_demo_lets_a_person_text_the_bot_from_the_terminal(processes: Proc
     await type_and_read("/later soon", "a length is like")
     await type_and_read("/dance", "There is no /dance")
     await type_and_read("/help", "/quit")
-    bot.hang_up()
+    bot.tell("/quit")
     ended = await bot.end()
     assert (ended.code, ended.err) == (0, "")
 

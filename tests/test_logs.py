@@ -17,8 +17,9 @@ from aiohttp import ClientSession
 from bot import logs
 from bot.carrier.client import Carrier
 from bot.services.janitor import Janitor
+from bot.simulator.faults import ApiFault
 from bot.simulator.stage import BOT_NUMBER, PHONE
-from bot.simulator.telnyx import API_KEY, Fault, SimulatedTelnyx
+from bot.simulator.telnyx import API_KEY, SimulatedTelnyx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,9 +121,9 @@ async def meet_faults(stage: Stage) -> None:
     assert sender is not None
     html = {"Content-Type": "text/html"}
     stage.telnyx.faults += [
-        Fault.error(500, "10007"),
-        Fault(200, f"<html>{CHATTER}</html>", html),
-        Fault(400, json.dumps({"errors": [{"code": "40333", "detail": CHATTER}]})),
+        ApiFault.error(500, "10007"),
+        ApiFault(200, f"<html>{CHATTER}</html>", html),
+        ApiFault(400, json.dumps({"errors": [{"code": "40333", "detail": CHATTER}]})),
     ]
     await stage.text(PHONE, "STATUS")
     await stage.travel(PHONE, timedelta(seconds=2))
@@ -132,7 +133,7 @@ async def meet_faults(stage: Stage) -> None:
         while stage.telnyx.faults or not sender.idle:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0.005)
     await stage.travel(PHONE, timedelta(seconds=61))
-    stage.telnyx.faults.append(Fault.error(400, "40300"))
+    stage.telnyx.faults.append(ApiFault.error(400, "40300"))
     await stage.text(OTHER_PHONE, "VERIFY")
     assert not stage.telnyx.faults
 

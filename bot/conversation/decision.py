@@ -261,9 +261,7 @@ class _Turn:
         return self.keyring.matches(guess, token, conversation.bot_number, conversation.phone)
 
     def _tries_left(self) -> int:
-        token = self.conversation.token
-        spent = max(self.ledger.wrong_guesses, token.guesses if token else 0)
-        return max(0, self.policy.attempts - spent)
+        return self.policy.tries_left(self.ledger, self.conversation.token)
 
     def make(self, event: Event) -> None:
         """Let the table move; a pair that is not in it changes nothing."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bot.conversation.state import Alphabet, CodeFormat
 
 if TYPE_CHECKING:
-    from bot.conversation.state import Ledger
+    from bot.conversation.state import Ledger, Token
 
 FIRST_LOCK = timedelta(minutes=15)
 LONGEST_LOCK = timedelta(hours=24)
@@ -38,6 +38,11 @@ class Policy:
     codes_per_day: int = 10
     app_name: str = "Textproof"
     support_contact: str = ""
+
+    def tries_left(self, ledger: Ledger, token: Token | None) -> int:
+        """Count the wrong guesses a phone may still make before it is locked."""
+        spent = max(ledger.wrong_guesses, token.guesses if token else 0)
+        return max(0, self.attempts - spent)
 
     def next_code_at(self, ledger: Ledger) -> datetime | None:
         """Tell from when a further code may be texted; None means at once."""

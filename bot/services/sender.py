@@ -47,7 +47,8 @@ _SLOTS = 20
 _CATCH_UP = 0.05
 """Seconds of a delay of the event loop that the pace makes up for."""
 _BACKOFF = (1, 3, 9, 30)
-_JITTER = 0.2
+JITTER = 0.2
+"""By how much of itself the wait before another try varies, so that retries spread."""
 _SETTLE_RETRIES = (0.2, 1.0, 3.0, 9.0)
 
 _log = structlog.get_logger(__name__)
@@ -93,19 +94,22 @@ class Pacer:
 class Sender:
     """Sends what is queued, until `stop`; `wake` tells it that something was."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a loop meets many; none of them belong together
         self,
         database: Database,
         open_transport: Callable[[], AbstractAsyncContextManager[Transport]],
         rules: Rules,
         clock: Clock,
+        *,
         rate: float,
+        jitter: float = JITTER,
     ) -> None:
         self._database = database
         self._open_transport = open_transport
         self._rules = rules
         self._clock = clock
         self._pacer = Pacer(rate)
+        self._jitter = jitter
         self._woken = asyncio.Event()
         self._stopping = asyncio.Event()
         self._claiming = False
@@ -268,7 +272,7 @@ class Sender:
 
     def _backoff(self, attempts: int, retry_after: float | None) -> timedelta:
         wait = _BACKOFF[min(attempts, len(_BACKOFF)) - 1]
-        jittered = wait * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
+        jittered = wait * random.uniform(1 - self._jitter, 1 + self._jitter)  # noqa: S311 - no secret
         return timedelta(seconds=max(jittered, retry_after or 0))
 
     async def _drain(self) -> None:

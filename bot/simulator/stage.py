@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 from bot import app
 from bot.conversation.decision import Shape
 from bot.settings import Settings
+from bot.simulator.faults import fault_named
+from bot.simulator.journal import ClockMoved
 from bot.simulator.telnyx import API_KEY, SimulatedTelnyx
 from bot.store import outbox
+from bot.store.models import OutboxState
 from bot.web.routes import WEBHOOK_PATH
 
 if TYPE_CHECKING:
@@ -23,8 +26,9 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
     from bot.app import Running
+    from bot.services.sender import Sender
     from bot.simulator.clock import TravelClock
-    from bot.simulator.telnyx import PhoneText
+    from bot.simulator.journal import Text
 
 BOT_NUMBER = "+13125550100"
 PHONE = "+13125550001"
@@ -55,9 +59,7 @@ class Stage:
     bot: Running
     clock: TravelClock
 
-    async def text(
-        self, phone: str, text: str | None, shape: Shape = Shape.PLAIN
-    ) -> list[PhoneText]:
+    async def text(self, phone: str, text: str | None, shape: Shape = Shape.PLAIN) -> list[Text]:
         """Text the bot and return all that came to the phone until there was quiet."""
         before = len(self.telnyx.texts)
         status = await self.telnyx.text(phone, BOT_NUMBER, text, shape)
@@ -66,28 +68,49 @@ class Stage:
         await self.quiet()
         return self._came_to(phone, before)
 
-    async def travel(self, phone: str, length: timedelta) -> list[PhoneText]:
+    async def travel(self, phone: str, length: timedelta) -> list[Text]:
         """Move the clock ahead and return all that then came to the phone."""
         before = len(self.telnyx.texts)
-        self.clock.travel(length)
-        if self.bot.sender:
-            self.bot.sender.wake()
+        self.move_clock(length)
         await self.quiet()
         return self._came_to(phone, before)
 
+    def move_clock(self, length: timedelta) -> None:
+        """Move the clock ahead and have what is due by then done; raises ValueError if too far."""
+        self.clock.travel(length)
+        self.telnyx.journal.add(ClockMoved(self.clock.now(), length))
+        self._sender.wake()
+
+    def arm(self, fault: str) -> None:
+        """Have a fault of the menu come about at its next occasion; raises ValueError."""
+        self.telnyx.arm(fault_named(fault))
+
     async def quiet(self) -> None:
-        """Wait until no text is due, none is on its way, and all is reported."""
-        sender = self.bot.sender
-        if sender is None:
-            raise ValueError("nobody sends on this stage")
+        """Wait until no text is due, none is on its way, and all that is due is reported."""
         while True:
             due = await self.bot.database.read(outbox.any_due, self.clock.now())
-            if not due and sender.idle:
+            if not due and self._sender.idle:
                 break
             await asyncio.sleep(_LOOK_EVERY)
         await self.telnyx.reported()
 
-    def _came_to(self, phone: str, since: int) -> list[PhoneText]:
+    async def waiting(self) -> bool:
+        """Tell whether a text waits for its next try."""
+        counts = await self.bot.database.read(outbox.counts)
+        return bool(counts.get(OutboxState.QUEUED))
+
+    async def ready(self) -> None:
+        """Wait until the bot can send, so that the first text is answered as fast as any."""
+        while not self._sender.alive:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(_LOOK_EVERY)
+
+    @property
+    def _sender(self) -> Sender:
+        if self.bot.sender is None:
+            raise ValueError("nobody sends on this stage")
+        return self.bot.sender
+
+    def _came_to(self, phone: str, since: int) -> list[Text]:
         return [text for text in self.telnyx.texts[since:] if text.phone == phone]
 
 
@@ -111,8 +134,16 @@ async def staged(
             | changes
         )
         async with app.running(
-            settings, clock, asyncio.Event(), with_web=True, with_work=True
+            settings,
+            clock,
+            asyncio.Event(),
+            with_web=True,
+            with_work=True,
+            jitter=0,  # a story must turn out the same each time
         ) as bot:
             telnyx.webhook_url = f"{bot.url}{WEBHOOK_PATH}"
-            yield Stage(telnyx, bot, clock)
-            await telnyx.reported()
+            try:
+                yield Stage(telnyx, bot, clock)
+                await telnyx.reported()
+            finally:
+                telnyx.hang_up()

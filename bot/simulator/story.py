@@ -3,54 +3,90 @@
 One line each:
 
     # a remark
+    # with TOKEN_ATTEMPTS=3   a setting other than the usual
+    # at 2026-01-15T12:00:00+00:00  when it begins, if not at noon of that day
     > VERIFY                  the person texts
     < Textproof code: {code}. …  the bot answers; `{code}` stands for the code it sent
     * You are unsubscribed …  the carrier answers by itself
     = awaiting_code           where the conversation stands now
     /later 11m                the clock moves ahead
-    /phone +13125550002       another phone texts from here on
+    /fault 500                the next thing of its kind goes wrong; `faults.py` lists what can
+    /phone +13125550002       another phone texts, and is texted, from here on
     /mms TEXT, /group TEXT    the person texts with a picture, or to a group
 
-In what the person texts, `{code}` is the code that came last and `{wrong}` another one. All that
-comes back must be in the script: a line that no answer follows is met with silence.
+In what the person texts, `{code}` is the code that came last, `{code:1}` the first one that came
+to anyone, and `{wrong}` one that none of them is. All that comes back must be in the script: a
+line that no answer follows is met with silence. Only of `/later` an answer may come before it.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from bot.conversation.decision import Shape
+from bot.conversation.numbers import is_e164
 from bot.conversation.replies import CODE_PLACEHOLDER
-from bot.simulator.clock import to_length
+from bot.simulator.clock import NOON, to_length
+from bot.simulator.journal import Author
 from bot.simulator.stage import BOT_NUMBER, PHONE
 from bot.store import conversations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from bot.simulator.journal import Text
     from bot.simulator.stage import Stage
-    from bot.simulator.telnyx import PhoneText
 
+SHAPES = {">": Shape.PLAIN, "/mms": Shape.MEDIA, "/group": Shape.GROUP}
+"""The mark of a line in which the person texts, by the shape of the text."""
+ANSWERS = {"<": Author.BOT, "*": Author.CARRIER}
+WRONG = "{wrong}"
+WITH, AT = "# with ", "# at "
 _CODE = re.compile(r"[0-9A-F]{4,64}")
-_WRONG = "{wrong}"
-_SHAPES = {">": Shape.PLAIN, "/mms": Shape.MEDIA, "/group": Shape.GROUP}
+_CODE_WORD = re.compile(r"\{code(?::(\d{1,4}))?\}")
 
 
 class StoryError(Exception):
     """What happened is not what the script says; the message names the line."""
 
 
+def settings_of(script: str) -> dict[str, str]:
+    """Read the settings a script is played with; raises StoryError."""
+    settings = {}
+    for line in _directives(script, WITH):
+        name, equals, value = line.partition("=")
+        if not equals:
+            raise StoryError(f"{WITH}{line}\na setting is like TOKEN_ATTEMPTS=3")
+        settings[name.strip().lower()] = value.strip()
+    return settings
+
+
+def beginning_of(script: str) -> datetime:
+    """Read when a script begins, in UTC; raises StoryError."""
+    for line in _directives(script, AT):
+        try:
+            moment = datetime.fromisoformat(line)
+        except ValueError:
+            raise StoryError(f"{AT}{line}\na moment is like {NOON.isoformat()}") from None
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return NOON
+
+
+def _directives(script: str, mark: str) -> list[str]:
+    return [line[len(mark) :].strip() for line in script.splitlines() if line.startswith(mark)]
+
+
 @dataclass(slots=True)
 class Player:
-    """Plays a script line by line on a stage, telling `watch` of every text as it comes."""
+    """Plays a script line by line on a stage."""
 
     stage: Stage
-    watch: Callable[[str, str], None] = lambda _who, _text: None
     phone: str = PHONE
-    code: str = ""
-    _came: list[PhoneText] = field(default_factory=list)
+    _codes: list[str] = field(default_factory=list)
+    _last_code: str = ""
+    _told: int = 0
+    _came: list[Text] = field(default_factory=list)
 
     async def play(self, script: str) -> None:
         """Play the whole script; raises StoryError where it turns out otherwise."""
@@ -61,61 +97,85 @@ class Player:
                 raise StoryError(f"line {number}: {line.strip()}\n{error}") from error
         self._expect_silence()
 
-    async def text(self, text: str, shape: Shape = Shape.PLAIN) -> list[PhoneText]:
-        """Text from the current phone, and remember what comes back."""
-        self.watch("person", text)
-        return self._note(await self.stage.text(self.phone, text, shape))
-
-    async def later(self, length: str) -> list[PhoneText]:
-        """Move the clock ahead by a length like `11m`, and remember what then comes."""
-        return self._note(await self.stage.travel(self.phone, to_length(length)))
-
     async def _line(self, line: str) -> None:
         mark, _, rest = line.partition(" ")
         match mark:
             case "" | "#":
                 return
             case "<" | "*":
-                self._expect(rest, by_carrier=mark == "*")
+                self._expect(rest, ANSWERS[mark])
+                return
+            case "/later":
+                await self.stage.travel(self.phone, to_length(rest))
+                self._look()
+                return
+            case "/phone":
+                if not is_e164(rest):
+                    raise ValueError("a phone's number is like +13125550002")
+                self.phone = rest
                 return
         self._expect_silence()
         match mark:
             case ">" | "/mms" | "/group":
-                await self.text(self._filled_in(rest), _SHAPES[mark])
-            case "/later":
-                await self.later(rest)
-            case "/phone":
-                self.phone = rest
+                await self.stage.text(self.phone, self._filled_in(rest), SHAPES[mark])
+                self._look()
+            case "/fault":
+                self.stage.arm(rest)
             case "=":
                 await self._expect_state(rest)
             case _:
-                raise ValueError("a line begins with one of: # > < * = /later /phone /mms /group")
+                raise ValueError(
+                    "a line begins with one of: # > < * = /later /fault /phone /mms /group"
+                )
 
-    def _note(self, came: list[PhoneText]) -> list[PhoneText]:
-        for text in came:
-            self.watch("carrier" if text.by_carrier else "bot", text.text)
-        self._came = list(came)
-        return came
+    def _look(self) -> None:
+        """Take note of all that has come, to whichever phone."""
+        new = [text for text in self.stage.telnyx.texts if text.id > self._told]
+        self._came += new
+        self._told = max((text.id for text in new), default=self._told)
 
     def _filled_in(self, text: str) -> str:
-        return text.replace(CODE_PLACEHOLDER, self.code).replace(_WRONG, _other_than(self.code))
+        return _CODE_WORD.sub(self._code, text).replace(WRONG, self._wrong_code())
 
-    def _expect(self, pattern: str, *, by_carrier: bool) -> None:
-        if not self._came:
+    def _code(self, word: re.Match[str]) -> str:
+        if word[1] is None:
+            return self._last_code
+        number = int(word[1])
+        if not 1 <= number <= len(self._codes):
+            raise ValueError(f"only {len(self._codes)} codes have come so far")
+        return self._codes[number - 1]
+
+    def _wrong_code(self) -> str:
+        """Make a code of the shape of the last that none of those sent is."""
+        last = self._last_code
+        return next(
+            (other for digit in "0123456789" if (other := last[:-1] + digit) not in self._codes),
+            last,
+        )
+
+    def _expect(self, pattern: str, author: Author) -> None:
+        came = next((text for text in self._came if text.phone == self.phone), None)
+        if came is None:
             raise StoryError("expected this, and nothing came")
-        came = self._came.pop(0)
+        self._came.remove(came)
         before, placeholder, after = pattern.partition(CODE_PLACEHOLDER)
         middle = f"(?P<code>{_CODE.pattern})" if placeholder else ""
         expected = re.compile(re.escape(before) + middle + re.escape(after))
         match = expected.fullmatch(came.text)
-        if match is None or came.by_carrier is not by_carrier:
+        if match is None or came.author is not author:
             raise StoryError(f"expected this, and got: {came.text}")
         if placeholder:
-            self.code = match["code"]
+            self._note_code(match["code"])
+
+    def _note_code(self, code: str) -> None:
+        self._last_code = code
+        if code not in self._codes:
+            self._codes.append(code)
 
     def _expect_silence(self) -> None:
         if self._came:
-            raise StoryError(f"expected nothing more, and got: {self._came[0].text}")
+            extra = self._came[0]
+            raise StoryError(f"expected nothing more, and {extra.phone} got: {extra.text}")
 
     async def _expect_state(self, state: str) -> None:
         known = await self.stage.bot.database.read(conversations.find, self.phone)
@@ -126,8 +186,3 @@ class Player:
         ]
         if stands != [state]:
             raise StoryError(f"expected this state, and got: {', '.join(stands) or 'none'}")
-
-
-def _other_than(code: str) -> str:
-    """Make a code of the same shape that is not this one."""
-    return code[:-1] + ("1" if code[-1:] != "1" else "2")

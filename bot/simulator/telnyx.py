@@ -1,18 +1,18 @@
-"""A pretend Telnyx on loopback: records sends as the API does, signs real webhooks.
-
-The bodies have the shape of Telnyx's own documentation and OpenAPI description.
-"""
+"""A pretend Telnyx on loopback: records sends as the API does, signs real webhooks."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
+import time
 import uuid
 from collections import deque
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiohttp import ClientSession, web
 from nacl.signing import SigningKey
@@ -20,15 +20,35 @@ from nacl.signing import SigningKey
 from bot.carrier.errors import BLOCKED
 from bot.carrier.webhooks import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from bot.conversation.decision import Shape
-from bot.conversation.replies import GSM7_BASIC
+from bot.simulator import payloads
+from bot.simulator.faults import ApiFault, ReportFault, WebhookFault
+from bot.simulator.journal import (
+    Author,
+    Exchange,
+    FaultArmed,
+    FaultMet,
+    HttpMessage,
+    Journal,
+    Progress,
+    Text,
+    Wire,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+    from datetime import datetime
     from typing import Self
 
+    from aiohttp import ClientResponse
+
     from bot.services.clock import Clock
+    from bot.simulator.faults import Fault
+
+F = TypeVar("F", ApiFault, ReportFault, WebhookFault)
 
 API_KEY = "KEY-of-the-simulated-carrier"
+LATE_BY = timedelta(seconds=20)
+"""How late a late delivery report is, by the clock that can be moved."""
 
 # What Telnyx answers by itself, to a whole message, before a bot sees it.
 _STOP_WORDS = frozenset({"STOP", "STOPALL", "STOP ALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT"})
@@ -38,6 +58,15 @@ _AUTORESPONSES = {
     "START": "You are subscribed again. Reply STOP to unsubscribe.",
     "HELP": "Help: ask whoever gave you this number. Reply STOP to unsubscribe.",
 }
+_REPORTS = {
+    Progress.SENT: ("message.sent", "sent"),
+    Progress.DELIVERED: ("message.finalized", "delivered"),
+    Progress.FAILED: ("message.finalized", "delivery_failed"),
+}
+_LATER = {progress: order for order, progress in enumerate(Progress)}
+_LOOK_EVERY = 0.2
+_BEGAN = web.RequestKey("began", float)
+_EXCHANGE = web.RequestKey("exchange", Exchange)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,66 +78,91 @@ class ApiRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class PhoneText:
-    """A text that reached a phone; `by_carrier` where Telnyx wrote it, not the bot."""
+class _Report:
+    """A delivery report that waits for its time."""
 
-    phone: str
-    bot_number: str
-    text: str
-    by_carrier: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """How the next API request is answered instead."""
-
-    status: int
-    body: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def error(cls, status: int, code: str, **headers: str) -> Self:
-        """Make an error as Telnyx writes them."""
-        body = json.dumps({"errors": [{"code": code, "title": "A fault that was asked for"}]})
-        return cls(status, body, {"Content-Type": "application/json"} | headers)
+    due_at: datetime
+    payload: Mapping[str, Any]
+    text_id: int
+    steps: tuple[Progress, ...]
 
 
 class SimulatedTelnyx:
-    """The carrier between the phones and the bot. `webhook_url` is where the bot listens."""
+    """The carrier between the phones and the bot. `webhook_url` is where the bot listens.
+
+    Whatever happens is in its `journal`. Faults come about one at a time, in the order armed:
+    those of the API with the next request, of reports with the next text to a phone, of webhooks
+    with the next text from one.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._key = SigningKey.generate()
         self._session: ClientSession
+        self._closing = asyncio.Event()
+        self._ids = itertools.count(1)
+        self._texts: dict[int, Text] = {}
+        self._said_at: dict[str, datetime] = {}
         self._blocked: set[tuple[str, str]] = set()
         self._remembered: dict[str, tuple[bytes, Mapping[str, Any]]] = {}
-        self._reports: set[asyncio.Task[None]] = set()
+        self._late: list[_Report] = []
+        self._reporting: set[asyncio.Task[None]] = set()
         self.webhook_url = ""
         self.base_url = ""
+        self.journal = Journal()
         self.requests: list[ApiRequest] = []
-        self.texts: list[PhoneText] = []
-        self.faults: deque[Fault] = deque()
+        self.faults: deque[ApiFault] = deque()
+        self.report_faults: deque[ReportFault] = deque()
+        self.webhook_faults: deque[WebhookFault] = deque()
 
     @property
     def public_key(self) -> str:
         """The key that its webhooks verify with, as the portal shows it."""
         return base64.b64encode(bytes(self._key.verify_key)).decode()
 
+    @property
+    def texts(self) -> list[Text]:
+        """The texts to phones that have not failed on their way, in order."""
+        return [
+            text
+            for text in self._texts.values()
+            if text.author is not Author.PERSON and text.progress is not Progress.FAILED
+        ]
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
         """Serve the API on a free port of loopback until the block ends."""
         application = web.Application()
-        application.add_routes([web.post("/v2/messages", self._send)])
+        application.on_response_prepare.append(self._answered)
+        application.add_routes([web.post("/v2/messages", self._serve)])
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         self.base_url = f"http://127.0.0.1:{runner.addresses[0][1]}/v2"
+        late = asyncio.create_task(self._report_late())
         try:
             async with ClientSession() as self._session:
                 yield self
                 await self.reported()
         finally:
+            late.cancel()
+            self.hang_up()
             await runner.cleanup()
+
+    def arm(self, fault: Fault) -> None:
+        """Have a fault come about at its next occasion."""
+        match fault:
+            case ApiFault():
+                self.faults.append(fault)
+            case ReportFault():
+                self.report_faults.append(fault)
+            case WebhookFault():
+                self.webhook_faults.append(fault)
+        self.journal.add(FaultArmed(self._clock.now(), fault))
+
+    def hang_up(self) -> None:
+        """Let go of all requests that are kept waiting, now and from now on."""
+        self._closing.set()
 
     async def text(
         self,
@@ -118,23 +172,38 @@ class SimulatedTelnyx:
         shape: Shape = Shape.PLAIN,
     ) -> int:
         """Text the bot from a phone; returns how the bot answered the webhook (HTTP status)."""
+        self._said_at[phone] = self._clock.now()
+        said = self._note(Author.PERSON, phone, bot_number, text or "", shape)
         keyword = _keyword(text)
-        payload = inbound_payload(phone, bot_number, text, shape)
-        payload["autoresponse_type"] = keyword
         if keyword:
             self._respond(keyword, phone, bot_number)
-        return await self.post_event("message.received", payload)
+        payload = payloads.inbound(phone, bot_number, text, shape)
+        payload["autoresponse_type"] = keyword
+        fault = self._met(self.webhook_faults)
+        status = await self.post_event("message.received", payload)
+        if fault is WebhookFault.TWICE:
+            status = await self.post_event("message.received", payload)
+        self._progress(said.id, Progress.DELIVERED if status == 200 else Progress.FAILED)  # noqa: PLR2004
+        return status
 
     async def post_event(self, event_type: str, payload: Mapping[str, Any]) -> int:
         """Post a signed event to the bot and return the status of its answer."""
-        return await self.post(json.dumps(self._envelope(event_type, payload)).encode())
+        event = payloads.event(event_type, payload, self._clock.wall(), self.webhook_url)
+        return await self.post(json.dumps(event).encode())
 
     async def post(self, body: bytes) -> int:
         """Sign a body, whatever it is, post it, and return the status of the answer."""
+        began = time.monotonic()
+        at = self._clock.now()
         async with self._session.post(
             self.webhook_url, data=body, headers=self.signed(body)
         ) as answer:
-            return answer.status
+            received = await answer.text()
+            seconds = time.monotonic() - began
+        sent = _sent(answer, body)
+        heard = HttpMessage(_status_line(answer), tuple(answer.headers.items()), received)
+        self.journal.add(Exchange(next(self._ids), at, Wire.WEBHOOK, sent, heard, seconds))
+        return answer.status
 
     def signed(self, body: bytes) -> dict[str, str]:
         """Make the headers that Telnyx would send with a body."""
@@ -147,120 +216,141 @@ class SimulatedTelnyx:
         }
 
     async def reported(self) -> None:
-        """Wait until every delivery report so far has been posted."""
-        while self._reports:
-            await asyncio.wait(self._reports)
+        """Wait until every delivery report that is due has been posted."""
+        self._report_due()
+        while self._reporting:
+            await asyncio.wait(self._reporting)
 
     def _respond(self, keyword: str, phone: str, bot_number: str) -> None:
-        self.texts.append(PhoneText(phone, bot_number, _AUTORESPONSES[keyword], by_carrier=True))
+        text = self._note(Author.CARRIER, phone, bot_number, _AUTORESPONSES[keyword])
+        self._progress(text.id, Progress.DELIVERED)
         if keyword == "STOP":
             self._blocked.add((phone, bot_number))
         elif keyword == "START":
             self._blocked.discard((phone, bot_number))
 
-    async def _send(self, request: web.Request) -> web.Response:
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        request[_BEGAN] = time.monotonic()
         raw = await request.read()
+        exchange = Exchange(next(self._ids), self._clock.now(), Wire.API, _received(request, raw))
+        request[_EXCHANGE] = exchange
+        self.journal.add(exchange)
+        answer = await self._answer(request, raw)
+        if answer is not None:
+            return answer
+        seconds = time.monotonic() - request[_BEGAN]
+        self.journal.add(replace(exchange, seconds=seconds))
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionAbortedError
+
+    async def _answered(self, request: web.Request, answer: web.StreamResponse) -> None:
+        """Write down an answer as it leaves, with all its headers."""
+        if _EXCHANGE not in request:
+            return
+        start = f"HTTP/1.1 {answer.status} {answer.reason}"
+        told = HttpMessage(start, tuple(answer.headers.items()), _body(answer))
+        seconds = time.monotonic() - request[_BEGAN]
+        self.journal.add(replace(request[_EXCHANGE], answer=told, seconds=seconds))
+
+    async def _answer(self, request: web.Request, raw: bytes) -> web.Response | None:
+        """Answer as the API does, or as a fault wants it; None drops the connection."""
         body = json.loads(raw)
         self.requests.append(ApiRequest(dict(request.headers), body))
         if request.headers.get("Authorization") != f"Bearer {API_KEY}":
-            return _error(401, "10009")
-        if self.faults:
-            fault = self.faults.popleft()
-            return web.Response(status=fault.status, body=fault.body, headers=fault.headers)
+            return _response(ApiFault.error(401, "10009"))
         key = request.headers.get("Idempotency-Key", uuid.uuid4().hex)
+        fault = self._met(self.faults)
+        if fault is None:
+            return self._send(key, raw, body)
+        if fault.accepted:
+            self._send(key, raw, body)
+        if fault.after:
+            with_deadline = asyncio.wait_for(self._closing.wait(), fault.after)
+            await asyncio.gather(with_deadline, return_exceptions=True)
+        return None if fault.status is None else _response(fault)
+
+    def _send(self, key: str, raw: bytes, body: Mapping[str, Any]) -> web.Response:
+        """Take a text to its phone, unless it has been taken before or is blocked."""
         if key in self._remembered:
             known, answer = self._remembered[key]
-            return web.json_response(answer) if known == raw else _error(422, "10015")
+            return (
+                web.json_response(answer)
+                if known == raw
+                else _response(ApiFault.error(422, "10015"))
+            )
         if (body["to"], body["from"]) in self._blocked:
-            return _error(400, BLOCKED)
-        payload = outbound_payload(body)
+            return _response(ApiFault.error(400, BLOCKED))
+        payload = payloads.outbound(body)
         self._remembered[key] = (raw, {"data": payload})
-        self.texts.append(PhoneText(body["to"], body["from"], body["text"]))
-        self._report_soon(payload)
+        text = self._note(Author.BOT, body["to"], body["from"], body["text"])
+        self._report(payload, text.id)
         return web.json_response({"data": payload})
 
-    def _report_soon(self, payload: Mapping[str, Any]) -> None:
-        async def report() -> None:
-            for event_type, status in (
-                ("message.sent", "sent"),
-                ("message.finalized", "delivered"),
-            ):
-                to = [recipient | {"status": status} for recipient in payload["to"]]
-                await self.post_event(event_type, {**payload, "to": to})
+    def _report(self, payload: Mapping[str, Any], text_id: int) -> None:
+        """Report on a text that was accepted, as a fault wants it where one is armed."""
+        steps = (Progress.SENT, Progress.DELIVERED)
+        due_at = self._clock.now()
+        match self._met(self.report_faults):
+            case ReportFault.FAILED:
+                steps = (Progress.SENT, Progress.FAILED)
+            case ReportFault.REVERSED:
+                steps = (Progress.DELIVERED, Progress.SENT)
+            case ReportFault.LATE:
+                due_at += LATE_BY
+        self._late.append(_Report(due_at, payload, text_id, steps))
+        self._report_due()
 
-        task = asyncio.create_task(report())
-        self._reports.add(task)
-        task.add_done_callback(self._reports.discard)
+    def _report_due(self) -> None:
+        now = self._clock.now()
+        due = [report for report in self._late if report.due_at <= now]
+        self._late = [report for report in self._late if report.due_at > now]
+        for report in due:
+            task = asyncio.create_task(self._post_report(report))
+            self._reporting.add(task)
+            task.add_done_callback(self._reporting.discard)
 
-    def _envelope(self, event_type: str, payload: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            "data": {
-                "event_type": event_type,
-                "id": str(uuid.uuid4()),
-                "occurred_at": self._clock.wall().isoformat(timespec="milliseconds"),
-                "payload": payload,
-                "record_type": "event",
-            },
-            "meta": {"attempt": 1, "delivered_to": self.webhook_url},
-        }
+    async def _report_late(self) -> None:
+        """Post late reports when their time has come, if nobody waits for them."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            self._report_due()
 
+    async def _post_report(self, report: _Report) -> None:
+        for step in report.steps:
+            event_type, status = _REPORTS[step]
+            await self.post_event(event_type, payloads.reported(report.payload, status))
+            self._progress(report.text_id, step)
 
-def inbound_payload(
-    phone: str, bot_number: str, text: str | None, shape: Shape = Shape.PLAIN
-) -> dict[str, Any]:
-    """Make the payload of a text from a phone to the bot."""
-    picture = {"url": "http://127.0.0.1/picture.png", "content_type": "image/png", "size": 5}
-    others = (
-        [{"phone_number": "+13125550199", "line_type": "Wireless"}] if shape is Shape.GROUP else []
-    )
-    return {
-        "cc": others,
-        "completed_at": None,
-        "cost": {"amount": "0.0000", "currency": "USD"},
-        "direction": "inbound",
-        "encoding": "GSM-7",
-        "errors": [],
-        "from": {"carrier": "Example Wireless", "line_type": "long_code", "phone_number": phone},
-        "id": str(uuid.uuid4()),
-        "media": [picture] if shape is Shape.MEDIA else [],
-        "parts": 1,
-        "record_type": "message",
-        "text": text,
-        "to": [
-            {
-                "carrier": "Telnyx",
-                "line_type": "Wireless",
-                "phone_number": bot_number,
-                "status": "webhook_delivered",
-            }
-        ],
-        "type": "SMS" if shape is Shape.PLAIN else "MMS",
-    }
+    def _note(
+        self,
+        author: Author,
+        phone: str,
+        bot_number: str,
+        text: str,
+        shape: Shape = Shape.PLAIN,
+    ) -> Text:
+        now = self._clock.now()
+        said_at = self._said_at.get(phone)
+        took = None if author is Author.PERSON or said_at is None else now - said_at
+        noted = Text(next(self._ids), now, author, phone, bot_number, text, shape, took=took)
+        self._texts[noted.id] = noted
+        self.journal.add(noted)
+        return noted
 
+    def _progress(self, text_id: int, progress: Progress) -> None:
+        """Take a text further, never back: reports come in any order."""
+        text = self._texts[text_id]
+        if _LATER[progress] > _LATER[text.progress]:
+            self._texts[text_id] = replace(text, progress=progress)
+            self.journal.add(self._texts[text_id])
 
-def outbound_payload(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the payload that the API answers a send with."""
-    return {
-        "cost": {"amount": "0.0040", "currency": "USD"},
-        "direction": "outbound",
-        "encoding": "GSM-7" if GSM7_BASIC.issuperset(body["text"]) else "UCS-2",
-        "errors": [],
-        "from": {"carrier": "Telnyx", "line_type": "Wireless", "phone_number": body["from"]},
-        "id": str(uuid.uuid4()),
-        "media": [],
-        "parts": 1,
-        "record_type": "message",
-        "text": body["text"],
-        "to": [
-            {
-                "carrier": "Example Wireless",
-                "line_type": "Wireless",
-                "phone_number": body["to"],
-                "status": "queued",
-            }
-        ],
-        "type": "SMS",
-    }
+    def _met(self, armed: deque[F]) -> F | None:
+        if not armed:
+            return None
+        fault = armed.popleft()
+        self.journal.add(FaultMet(self._clock.now(), fault))
+        return fault
 
 
 def _keyword(text: str | None) -> str | None:
@@ -272,6 +362,25 @@ def _keyword(text: str | None) -> str | None:
     return "HELP" if word == "HELP" else None
 
 
-def _error(status: int, code: str) -> web.Response:
-    fault = Fault.error(status, code)
-    return web.Response(status=status, body=fault.body, headers=fault.headers)
+def _response(fault: ApiFault) -> web.Response:
+    return web.Response(status=fault.status or 0, body=fault.body.encode(), headers=fault.headers)
+
+
+def _body(answer: web.StreamResponse) -> str:
+    body = answer.body if isinstance(answer, web.Response) else None
+    return body.decode(errors="replace") if isinstance(body, bytes) else ""
+
+
+def _received(request: web.Request, body: bytes) -> HttpMessage:
+    start = f"{request.method} {request.path_qs} HTTP/{request.version[0]}.{request.version[1]}"
+    return HttpMessage(start, tuple(request.headers.items()), body.decode(errors="replace"))
+
+
+def _sent(answer: ClientResponse, body: bytes) -> HttpMessage:
+    asked = answer.request_info
+    start = f"{asked.method} {asked.url.path_qs} HTTP/1.1"
+    return HttpMessage(start, tuple(asked.headers.items()), body.decode(errors="replace"))
+
+
+def _status_line(answer: ClientResponse) -> str:
+    return f"HTTP/1.1 {answer.status} {answer.reason}"

@@ -1,88 +1,185 @@
-"""`bot demo`: one conversation played, then a phone in the terminal."""
+"""A phone in the terminal, with the powers of the phone page."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import sys
-import tempfile
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from bot.conversation.decision import Shape
 from bot.conversation.numbers import to_e164
-from bot.simulator.clock import TravelClock
-from bot.simulator.stage import BOT_NUMBER, PHONE, staged
-from bot.simulator.story import Player, StoryError
+from bot.simulator.clock import to_length
+from bot.simulator.faults import MENU
+from bot.simulator.journal import Author, Exchange, Progress, Standing, Text
+from bot.simulator.stage import PHONE
+from bot.simulator.transcript import transcript
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-_STYLES = {"person": "cyan", "bot": "green", "carrier": "yellow"}
-_NAMES = {"person": "you", "bot": "bot", "carrier": "Telnyx"}
+    from bot.simulator.journal import Entry, HttpMessage
+    from bot.simulator.stage import Stage
+
+_STYLES = {Author.PERSON: "cyan", Author.BOT: "green", Author.CARRIER: "yellow"}
+_NAMES = {Author.PERSON: "you", Author.BOT: "bot", Author.CARRIER: "Telnyx"}
 _COUNTRY_CODE = "+1"
 _HELP = """\
 Type what the phone texts to the bot: VERIFY, the code, RESEND, STATUS, HELP, NOT ME, STOP, START.
   /phone +13125550002   text from another phone (this one is {phone})
+  /mms TEXT             text with a picture; /group TEXT texts to a group
   /later 11m            move the clock ahead: 30s, 11m, 2h, 1d
+  /fault                what can be made to go wrong, and how
+  /state                where this phone stands, as the bot sees it
+  /wire                 the last requests as they went over the wire
+  /save FILE            write the session down as a story: bot demo --play FILE
   /help                 this page
   /quit                 the end (Ctrl-D too)"""
+_WIRE_LAST = 4
 
 
-async def demo(*, once: bool) -> int:
-    """Play the first conversation, then offer the phone unless `once`; return the exit code."""
-    with tempfile.TemporaryDirectory(prefix="textproof-") as folder:
-        url = f"sqlite+aiosqlite:///{Path(folder) / 'demo.db'}"
-        click.echo(
-            f"A phone, {PHONE}, texts the bot at {BOT_NUMBER}. All of it stays on this machine."
-        )
-        click.echo()
-        async with staged(url, TravelClock()) as stage:
-            player = Player(stage, _print)
+class Printer:
+    """Prints each text as it comes; `quiet_about` is a phone whose own texts are seen already."""
+
+    def __init__(self, quiet_about: str | None = None) -> None:
+        self.phone = PHONE
+        self.quiet_about = quiet_about
+        self._seen: set[int] = set()
+
+    def __call__(self, entry: Entry) -> None:
+        """Print an entry, if it is a text that is new or has failed."""
+        if not isinstance(entry, Text):
+            return
+        if entry.progress is Progress.FAILED:
+            click.secho("        (it did not reach the phone)", dim=True)
+        elif entry.id not in self._seen:
+            self._seen.add(entry.id)
+            if entry.author is not Author.PERSON or entry.phone != self.quiet_about:
+                self._print(entry)
+
+    def _print(self, text: Text) -> None:
+        name = click.style(f"{_NAMES[text.author]:>6}  ", fg=_STYLES[text.author], bold=True)
+        where = "" if text.phone == self.phone else f"[{text.phone}] "
+        click.echo(f"{name}{where}{text.text}")
+
+
+class Terminal:
+    """Reads lines: texts from a phone, and commands."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._journal = stage.telnyx.journal
+        self._phone = PHONE
+        self._printer = Printer()
+        self._commands = {
+            "/phone": self._turn_to,
+            "/mms": self._text_with_picture,
+            "/group": self._text_to_group,
+            "/later": self._later,
+            "/fault": self._fault,
+            "/state": self._state,
+            "/wire": self._wire,
+            "/save": self._save,
+            "/help": self._help,
+        }
+
+    async def run(self) -> bool:
+        """Obey line after line until /quit or the end; tell whether a person has ended it."""
+        self._journal.watchers.append(self._printer)
+        async for line in _lines():
+            if line.strip() == "/quit":
+                return True
             try:
-                await player.play((resources.files("bot.simulator") / "first.story").read_text())
-            except (StoryError, ConnectionError) as error:
-                click.secho(f"\nfirst.story, {error}", fg="red", err=True)
-                return 1
-            click.echo()
-            if not once:
-                await _offer_phone(player)
-    return 0
+                await self._obey(line.strip())
+            except (ValueError, OSError, ConnectionError) as error:
+                click.echo(f"{error}.")
+        return sys.stdin.isatty()
 
+    async def _obey(self, line: str) -> None:
+        word, _, rest = line.partition(" ")
+        if not word.startswith("/"):
+            if word:
+                await self._text(line)
+        elif word in self._commands:
+            await self._commands[word](rest.strip())
+        else:
+            click.echo(f"There is no {word}; /help says what there is.")
 
-async def _offer_phone(player: Player) -> None:
-    click.echo("Now you: text the bot. /help says more, Ctrl-D ends it.")
-    if sys.stdin.isatty():
-        player.watch = _print_answers  # what was typed stands there already
-    async for line in _lines():
-        if line.strip() == "/quit":
-            return
+    async def _text(self, text: str, shape: Shape = Shape.PLAIN) -> None:
+        if sys.stdin.isatty():
+            self._printer.quiet_about = self._phone  # what was typed stands there already
         try:
-            await _obey(player, line.strip())
-        except ValueError as error:
-            click.echo(f"{error}.")
+            came = await self._stage.text(self._phone, text, shape)
+        finally:
+            self._printer.quiet_about = None
+        if not came:
+            waiting = await self._stage.waiting()
+            what = "an answer waits for its next try" if waiting else "the bot stays silent"
+            click.secho(f"        ({what})", dim=True)
 
+    async def _text_with_picture(self, text: str) -> None:
+        await self._text(text, Shape.MEDIA)
 
-async def _obey(player: Player, line: str) -> None:
-    command, _, rest = line.partition(" ")
-    match command:
-        case "":
+    async def _text_to_group(self, text: str) -> None:
+        await self._text(text, Shape.GROUP)
+
+    async def _turn_to(self, number: str) -> None:
+        self._phone = self._printer.phone = to_e164(number, _COUNTRY_CODE)
+        click.echo(f"This is {self._phone} now.")
+
+    async def _later(self, length: str) -> None:
+        await self._stage.travel(self._phone, to_length(length))
+        click.echo(f"It is {length} later now.")
+
+    async def _fault(self, name: str) -> None:
+        if name:
+            self._stage.arm(name)
+            click.echo(f"Next time, {MENU[name].title}.")
             return
-        case "/help":
-            click.echo(_HELP.format(phone=player.phone))
-        case "/phone":
-            player.phone = to_e164(rest, _COUNTRY_CODE)
-            click.echo(f"This is {player.phone} now.")
-        case "/later":
-            await player.later(rest)
-            click.echo(f"It is {rest} later now.")
-        case _ if command.startswith("/"):
-            click.echo(f"There is no {command}; /help says what there is.")
-        case _:
-            if not await player.text(line):
-                click.secho("        (the bot stays silent)", dim=True)
+        for known, choice in MENU.items():
+            click.echo(f"  /fault {known:<10} next time, {choice.title}")
+
+    async def _state(self, _rest: str) -> None:
+        known = [
+            entry
+            for entry in self._journal.entries
+            if isinstance(entry, Standing) and entry.phone == self._phone
+        ]
+        if not known:
+            click.echo(f"{self._phone} has never texted the bot.")
+            return
+        stands, now = known[-1], self._stage.clock.now()
+        click.echo(f"{self._phone}: {stands.state}, {stands.tries_left} tries left")
+        for what, until in (("code", stands.expires_at), ("lock", stands.locked_until)):
+            if until and until > now:
+                click.echo(f"  the {what} ends in {(until - now).total_seconds():.0f} s")
+
+    async def _wire(self, _rest: str) -> None:
+        latest = {entry.id: entry for entry in self._journal.entries if isinstance(entry, Exchange)}
+        for exchange in list(latest.values())[-_WIRE_LAST:]:
+            _print_message(exchange.request, "cyan")
+            if exchange.answer is not None:
+                _print_message(exchange.answer, "green")
+
+    async def _save(self, file: str) -> None:
+        if not file:
+            raise ValueError("say where to: /save FILE")
+        script = transcript(self._journal.entries, self._stage.clock.now())
+        await asyncio.to_thread(Path(file).write_text, script, encoding="utf-8")
+        click.echo(f"Saved. Play it again with: bot demo --play {file}")
+
+    async def _help(self, _rest: str) -> None:
+        click.echo(_HELP.format(phone=self._phone))
+
+
+def _print_message(message: HttpMessage, colour: str) -> None:
+    click.secho(message.start, fg=colour, bold=True)
+    for name, value in message.headers:
+        click.echo(f"{name}: {value}")
+    click.echo(f"\n{message.body}\n")
 
 
 async def _lines() -> AsyncIterator[str]:
@@ -110,12 +207,3 @@ async def _lines() -> AsyncIterator[str]:
             yield line.decode(errors="replace")
     finally:
         loop.remove_reader(stdin)
-
-
-def _print_answers(who: str, text: str) -> None:
-    if who != "person":
-        _print(who, text)
-
-
-def _print(who: str, text: str) -> None:
-    click.echo(click.style(f"{_NAMES[who]:>6}  ", fg=_STYLES[who], bold=True) + text)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp import web
-from harness.clock import StoppedClock
 
 from bot.carrier.client import Carrier
 from bot.carrier.errors import Accepted, Hold, Later, Never, advice
-from bot.simulator.telnyx import API_KEY, Fault, SimulatedTelnyx
+from bot.simulator.clock import StoppedClock
+from bot.simulator.faults import ApiFault
+from bot.simulator.telnyx import API_KEY, SimulatedTelnyx
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -108,25 +109,25 @@ async def test_another_body_under_a_used_key_means_that_it_was_accepted_before(
 @pytest.mark.parametrize(
     ("fault", "outcome"),
     [
-        (Fault.error(500, "10007"), Later("10007")),
-        (Fault(500, "<h1>Oops</h1>", HTML), Later("HTTP 500")),
-        (Fault(503, ""), Later("HTTP 503")),
-        (Fault(408, ""), Later("HTTP 408")),
-        (Fault(409, ""), Later("HTTP 409")),
-        (Fault.error(429, "10011", **{"Retry-After": "17"}), Later("10011", 17.0)),
-        (Fault(429, "", {"retry-after": "2"}), Later("HTTP 429", 2.0)),
-        (Fault.error(401, "10009"), Hold("10009")),
-        (Fault.error(400, "40333"), Hold("40333")),
-        (Fault.error(400, "40300"), Never("40300")),
-        (Fault.error(422, "40310"), Never("40310")),
-        (Fault(400, "<h1>Bad request</h1>", HTML), Never("HTTP 400")),
-        (Fault(400, "[]", JSON), Never("HTTP 400")),
-        (Fault(400, "{", JSON), Never("HTTP 400")),
+        (ApiFault.error(500, "10007"), Later("10007")),
+        (ApiFault(500, "<h1>Oops</h1>", HTML), Later("HTTP 500")),
+        (ApiFault(503, ""), Later("HTTP 503")),
+        (ApiFault(408, ""), Later("HTTP 408")),
+        (ApiFault(409, ""), Later("HTTP 409")),
+        (ApiFault.error(429, "10011", **{"Retry-After": "17"}), Later("10011", 17.0)),
+        (ApiFault(429, "", {"retry-after": "2"}), Later("HTTP 429", 2.0)),
+        (ApiFault.error(401, "10009"), Hold("10009")),
+        (ApiFault.error(400, "40333"), Hold("40333")),
+        (ApiFault.error(400, "40300"), Never("40300")),
+        (ApiFault.error(422, "40310"), Never("40310")),
+        (ApiFault(400, "<h1>Bad request</h1>", HTML), Never("HTTP 400")),
+        (ApiFault(400, "[]", JSON), Never("HTTP 400")),
+        (ApiFault(400, "{", JSON), Never("HTTP 400")),
     ],
     ids=str,
 )
 async def test_an_error_is_classified_after_one_request_and_no_more(
-    carrier: Carrier, telnyx: SimulatedTelnyx, fault: Fault, outcome: Outcome
+    carrier: Carrier, telnyx: SimulatedTelnyx, fault: ApiFault, outcome: Outcome
 ) -> None:
     telnyx.faults.append(fault)
 
@@ -138,7 +139,7 @@ async def test_an_error_is_classified_after_one_request_and_no_more(
 async def test_after_an_error_the_same_text_can_be_sent(
     carrier: Carrier, telnyx: SimulatedTelnyx
 ) -> None:
-    telnyx.faults.append(Fault.error(500, "10007"))
+    telnyx.faults.append(ApiFault.error(500, "10007"))
     await send(carrier)
     assert isinstance(await send(carrier, retried=True), Accepted)
     assert len(telnyx.texts) == 1
@@ -147,30 +148,30 @@ async def test_after_an_error_the_same_text_can_be_sent(
 @pytest.mark.parametrize(
     "fault",
     [
-        Fault(200, "<html>Sign in to the hotel's network</html>", HTML),
-        Fault(200, "", HTML),
-        Fault(200, "", JSON),
-        Fault(200, "{", JSON),
-        Fault(200, "null", JSON),
-        Fault(200, "[]", JSON),
-        Fault(200, '"ok"', JSON),
-        Fault(200, "7", JSON),
-        Fault(200, "{}", JSON),
-        Fault(200, '{"data": null}', JSON),
-        Fault(200, '{"data": []}', JSON),
-        Fault(200, '{"data": "x"}', JSON),
-        Fault(200, '{"data": {}}', JSON),
-        Fault(200, '{"data": {"id": null}}', JSON),
-        Fault(200, '{"data": {"id": ""}}', JSON),
-        Fault(200, '{"data": {"id": 7}}', JSON),
-        Fault(200, '{"data": {"id": %s}}' % ("9" * 5000), JSON),
-        Fault(202, "Accepted", HTML),
-        Fault(204, ""),
+        ApiFault(200, "<html>Sign in to the hotel's network</html>", HTML),
+        ApiFault(200, "", HTML),
+        ApiFault(200, "", JSON),
+        ApiFault(200, "{", JSON),
+        ApiFault(200, "null", JSON),
+        ApiFault(200, "[]", JSON),
+        ApiFault(200, '"ok"', JSON),
+        ApiFault(200, "7", JSON),
+        ApiFault(200, "{}", JSON),
+        ApiFault(200, '{"data": null}', JSON),
+        ApiFault(200, '{"data": []}', JSON),
+        ApiFault(200, '{"data": "x"}', JSON),
+        ApiFault(200, '{"data": {}}', JSON),
+        ApiFault(200, '{"data": {"id": null}}', JSON),
+        ApiFault(200, '{"data": {"id": ""}}', JSON),
+        ApiFault(200, '{"data": {"id": 7}}', JSON),
+        ApiFault(200, '{"data": {"id": %s}}' % ("9" * 5000), JSON),
+        ApiFault(202, "Accepted", HTML),
+        ApiFault(204, ""),
     ],
     ids=lambda fault: f"{fault.status} {fault.body[:30]}",
 )
 async def test_a_success_that_names_no_message_is_tried_again(
-    carrier: Carrier, telnyx: SimulatedTelnyx, fault: Fault
+    carrier: Carrier, telnyx: SimulatedTelnyx, fault: ApiFault
 ) -> None:
     telnyx.faults.append(fault)
     assert isinstance(await send(carrier), Later)
@@ -300,7 +301,7 @@ async def test_many_texts_at_once_each_get_their_own_id(
 async def test_a_redirect_is_not_followed_and_holds_until_the_address_is_mended(
     carrier: Carrier, telnyx: SimulatedTelnyx
 ) -> None:
-    telnyx.faults.append(Fault(307, headers={"Location": f"{telnyx.base_url}/messages"}))
+    telnyx.faults.append(ApiFault(307, headers={"Location": f"{telnyx.base_url}/messages"}))
     outcome = await send(carrier)
     assert outcome == Hold("HTTP 307")
     assert advice("HTTP 307") == "check TELNYX_BASE_URL"
@@ -312,5 +313,5 @@ async def test_an_id_that_cannot_be_kept_is_not_kept(
     carrier: Carrier, telnyx: SimulatedTelnyx, carrier_id: str
 ) -> None:
     body = json.dumps({"data": {"id": carrier_id}})
-    telnyx.faults.append(Fault(200, body, {"Content-Type": "application/json"}))
+    telnyx.faults.append(ApiFault(200, body, {"Content-Type": "application/json"}))
     assert await send(carrier) == Accepted(None)

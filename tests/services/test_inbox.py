@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from harness.clock import StoppedClock
 from harness.people import RULES, conversation, report, text
 from harness.reading import (
     code_of,
@@ -22,6 +21,7 @@ from bot.conversation.replies import Reply
 from bot.conversation.state import State
 from bot.services import inbox as inbox_module
 from bot.services.inbox import Inbox, apply
+from bot.simulator.clock import NOON, StoppedClock
 from bot.store import outbox
 from bot.store.database import Database, UnavailableError, UncertainCommitError
 from bot.store.models import LedgerRow, OutboxState, ReceivedRow, ReportRow, TokenRow
@@ -217,7 +217,7 @@ async def test_a_writer_that_has_ended_refuses(database: Database) -> None:
 
 
 async def _accepted_text(database: Database, inbox: Inbox, carrier_id: str) -> None:
-    now = StoppedClock.noon
+    now = NOON
     await inbox.accept(text("VERIFY"))
     (claimed,) = await database.write(outbox.claim, 1, now)
     await database.write(outbox.settle_accepted, claimed.id, carrier_id, now)
@@ -234,7 +234,7 @@ async def test_reports_move_a_text_forward_only(inbox: Inbox, database: Database
 async def test_a_report_that_comes_before_the_answer_is_kept_until_then(
     inbox: Inbox, database: Database
 ) -> None:
-    now = StoppedClock.noon
+    now = NOON
     await inbox.accept(text("VERIFY"))
     (claimed,) = await database.write(outbox.claim, 1, now)
     await inbox.accept(report("early", Delivery.DELIVERED))
@@ -264,7 +264,7 @@ async def test_stop_keeps_back_what_is_queued_and_confirms_once(
     await inbox.accept(text("VERIFY"))
     await inbox.accept(text("opt out"))
     await inbox.accept(text("opt out"))
-    claimed = await database.write(outbox.claim, 10, StoppedClock.noon)
+    claimed = await database.write(outbox.claim, 10, NOON)
     assert [row.reply for row in await outbox_rows(database)] == [Reply.CODE, Reply.STOPPED]
     assert ["opted out" in one.body for one in claimed] == [True]
 

@@ -4,7 +4,6 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from harness.clock import StoppedClock
 from harness.people import RULES, text
 from harness.reading import conversation_of, row_count
 from sqlalchemy import Connection, insert
@@ -12,6 +11,7 @@ from sqlalchemy import Connection, insert
 from bot.conversation.state import State
 from bot.services.inbox import apply
 from bot.services.janitor import Janitor
+from bot.simulator.clock import NOON, StoppedClock
 from bot.store.models import OutboxRow, ReceivedRow, TokenRow
 from bot.store.retention import CHUNK, purge_chunk
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 async def test_what_is_past_its_time_goes_and_the_conversation_stays(database: Database) -> None:
-    noon = StoppedClock.noon
+    noon = NOON
     await database.write(apply, [text("VERIFY")], noon, RULES)
     await database.write(purge_chunk, noon + timedelta(days=2))
     assert await row_count(database, ReceivedRow) == 1
@@ -37,7 +37,7 @@ async def test_what_is_past_its_time_goes_and_the_conversation_stays(database: D
 
 
 async def test_a_conversation_whose_token_is_purged_goes_on(database: Database) -> None:
-    noon = StoppedClock.noon
+    noon = NOON
     await database.write(apply, [text("VERIFY")], noon, RULES)
     later = noon + timedelta(days=40)
     await database.write(purge_chunk, later)
@@ -49,7 +49,7 @@ async def test_a_conversation_whose_token_is_purged_goes_on(database: Database) 
 async def test_the_janitor_removes_a_great_deal_in_small_pieces(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    noon = StoppedClock.noon
+    noon = NOON
     rows = [{"key": f"event:{n}", "received_at": noon} for n in range(CHUNK * 2 + 10)]
     await database.write(Connection.execute, insert(ReceivedRow.__table__), rows)
     clock = StoppedClock()

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from harness.clock import StoppedClock
 from harness.people import BOT_NUMBER, PHONE, RULES, SECRET, report, text
 from harness.reading import code_of, conversation_of, outbox_rows
 
@@ -19,6 +18,7 @@ from bot.services import sender as sender_module
 from bot.services.inbox import apply
 from bot.services.sender import HOLD, Pacer, Sender
 from bot.services.turns import Rules
+from bot.simulator.clock import StoppedClock
 from bot.store import outbox
 from bot.store.database import Database, UnavailableError
 from bot.store.models import OutboxState
@@ -113,7 +113,7 @@ async def open_post(
     async def opening() -> AsyncIterator[FakeTransport]:
         yield transport
 
-    sender = Sender(database, opening, rules, clock, rate)
+    sender = Sender(database, opening, rules, clock, rate=rate)
     task = asyncio.create_task(sender.run())
     try:
         yield Post(database, clock, transport, sender)

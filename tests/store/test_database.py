@@ -5,19 +5,18 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from harness.clock import StoppedClock
 from harness.people import RULES, text
 from harness.reading import row_count
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import DBAPIError, StatementError
 
 from bot.services.inbox import apply
+from bot.simulator.clock import NOON
 from bot.store import database as database_module
 from bot.store.database import Database, UnavailableError, UncertainCommitError
 from bot.store.models import LedgerRow, ReceivedRow
 
 LEDGERS, RECEIVED = LedgerRow.__table__, ReceivedRow.__table__
-NOON = StoppedClock.noon
 NOON_IN_TOKYO = NOON.astimezone(timezone(timedelta(hours=9)))
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from aiohttp import ClientSession, web
-from harness.clock import StoppedClock
 from sqlalchemy import text
 
 from bot import app
+from bot.simulator.clock import StoppedClock
 from bot.simulator.stage import BOT_NUMBER, StageSettings
 from bot.simulator.telnyx import API_KEY, SimulatedTelnyx
 from bot.store.database import UnavailableError

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 from aiohttp import ClientSession
-from harness.clock import StoppedClock
 from harness.reading import outbox_rows, row_count
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,8 +22,10 @@ from structlog.testing import capture_logs
 
 from bot.carrier.webhooks import SIGNATURE_HEADER, TIMESTAMP_HEADER, Verifier
 from bot.services.inbox import Inbox
+from bot.simulator import payloads
+from bot.simulator.clock import NOON, StoppedClock
 from bot.simulator.stage import BOT_NUMBER, PHONE
-from bot.simulator.telnyx import SimulatedTelnyx, inbound_payload
+from bot.simulator.telnyx import SimulatedTelnyx
 from bot.store.database import UnavailableError
 from bot.store.models import ConversationRow, LedgerRow, OutboxRow, ReceivedRow, TokenRow
 from bot.web import routes
@@ -98,7 +99,7 @@ async def door(aiohttp_client: AiohttpClient) -> Door:
 def event(
     text: str | None = "VERIFY", *, phone: str = PHONE, to: str = BOT_NUMBER, **more: Any
 ) -> bytes:
-    payload = inbound_payload(phone, to, text)
+    payload = payloads.inbound(phone, to, text)
     payload |= {"from" if name == "sender" else name: value for name, value in more.items()}
     return envelope("message.received", payload)
 
@@ -174,7 +175,7 @@ async def test_the_documented_body_leads_to_exactly_one_request_with_the_code(
 
 
 async def test_a_duplicate_is_answered_with_200_and_changes_nothing(stage: Stage) -> None:
-    payload = inbound_payload(PHONE, BOT_NUMBER, "VERIFY")
+    payload = payloads.inbound(PHONE, BOT_NUMBER, "VERIFY")
     first, again = (envelope("message.received", payload) for _ in range(2))
     assert first != again
 
@@ -259,7 +260,7 @@ async def test_a_signature_that_is_not_telnyxs_is_answered_with_401_and_handed_t
 @pytest.mark.parametrize("seconds", [-301, 301])
 async def test_a_stale_signature_is_answered_with_401(door: Door, seconds: int) -> None:
     body = event()
-    signed_at = door.clock.noon.timestamp() + seconds
+    signed_at = NOON.timestamp() + seconds
     timestamp = str(int(signed_at))
     signature = door.telnyx._key.sign(timestamp.encode() + b"|" + body).signature
     headers = {
@@ -606,7 +607,7 @@ json_values = st.recursive(
     max_leaves=6,
 )
 parties = st.fixed_dictionaries({"phone_number": st.sampled_from([PHONE, OTHER_PHONE, BOT_NUMBER])})
-payloads = st.fixed_dictionaries(
+payloads_of_texts = st.fixed_dictionaries(
     {},
     optional={
         "id": st.one_of(st.uuids().map(str), st.text(max_size=10), json_values),
@@ -630,7 +631,7 @@ usual = {
 events = st.builds(
     envelope,
     st.sampled_from(["message.received", "message.sent", "message.finalized"]),
-    st.one_of(payloads, st.fixed_dictionaries(usual)),
+    st.one_of(payloads_of_texts, st.fixed_dictionaries(usual)),
 )
 bodies = st.one_of(
     st.binary(max_size=300), json_values.map(lambda value: json.dumps(value).encode()), events

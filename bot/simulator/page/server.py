@@ -1,0 +1,270 @@
+"""The page's server, on loopback: only `bot demo` ever starts it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from importlib import resources
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+from aiohttp import web
+from aiohttp_sse import sse_response
+from jinja2 import Environment, PackageLoader, select_autoescape
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from bot.conversation.decision import Shape
+from bot.conversation.numbers import is_e164
+from bot.simulator.clock import to_length
+from bot.simulator.faults import MENU
+from bot.simulator.journal import Author, Text
+from bot.simulator.page.feed import as_event, of_text, to_json
+from bot.simulator.stage import BOT_NUMBER, PHONE
+from bot.simulator.transcript import transcript
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aiohttp.typedefs import Handler
+
+    from bot.simulator.stage import Stage
+
+PORT = 8025
+"""Where the page is, if nobody else is there."""
+_JUMPS = {"30s": "30 seconds", "11m": "11 minutes", "1d": "1 day"}
+_QUICK_TEXTS = ("VERIFY", "RESEND", "STATUS", "NOT ME", "STOP", "START")
+_TEXT_LONGEST = 1600
+_WAIT_USUALLY, _WAIT_LONGEST = 10.0, 60.0
+_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
+        " img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none';"
+        " require-trusted-types-for 'script'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+_ASSETS = {"phone.css": "text/css", "phone.js": "text/javascript", "icon.svg": "image/svg+xml"}
+
+_Wish = TypeVar("_Wish", bound="Wish")
+
+
+def _phone(number: str) -> str:
+    if not is_e164(number):
+        raise ValueError("a phone's number is like +13125550001")
+    return number
+
+
+class PortError(Exception):
+    """The port asked for cannot be had; the message says why."""
+
+
+class Wish(BaseModel):
+    """What a request may ask for; a field that there is not is refused."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class TextWish(Wish):
+    """A text from a phone (E.164) to the bot."""
+
+    phone: Annotated[str, AfterValidator(_phone)] = Field(alias="from")
+    text: str = Field(max_length=_TEXT_LONGEST)
+    shape: Shape = Shape.PLAIN
+
+
+class ClockWish(Wish):
+    """How far the clock is to move ahead, like `11m`."""
+
+    ahead: str
+
+
+class FaultWish(Wish):
+    """A fault of the menu, by its name."""
+
+    fault: str
+
+
+class LatestWish(Wish):
+    """Which message is waited for: one `to` a phone, after the one with the id `after`."""
+
+    to: Annotated[str, AfterValidator(_phone)]
+    after: int | None = None
+    wait: float = Field(default=_WAIT_USUALLY, ge=0, le=_WAIT_LONGEST)
+
+
+class Page:
+    """The page and what it asks for, on one stage."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._journal = stage.telnyx.journal
+        loader = PackageLoader("bot.simulator.page", ".")
+        templates = Environment(loader=loader, autoescape=select_autoescape())
+        self._page = templates.get_template("phone.html").render(
+            bot_number=BOT_NUMBER,
+            first_phone=PHONE,
+            bot_url=stage.bot.url,
+            jumps=_JUMPS,
+            menu=MENU,
+            quick_texts=_QUICK_TEXTS,
+        )
+
+    def application(self) -> web.Application:
+        """Make the web application."""
+        application = web.Application(middlewares=[_from_this_machine, _told_what_is_wrong])
+        application.on_response_prepare.append(_guard)
+        application.add_routes(
+            [
+                web.get("/", self.show),
+                web.get("/static/{name}", _asset),
+                web.get("/simulator/events", self.events),
+                web.post("/simulator/texts", self.text),
+                web.post("/simulator/clock", self.move_clock),
+                web.post("/simulator/faults", self.arm),
+                web.get("/simulator/messages/latest", self.latest),
+                web.get("/simulator/transcript", self.transcript),
+            ]
+        )
+        return application
+
+    async def show(self, _request: web.Request) -> web.Response:
+        """Show the page."""
+        return web.Response(text=self._page, content_type="text/html")
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """Tell of all that has happened and happens; who connects again begins anew."""
+        async with sse_response(request) as stream:
+            await stream.send(to_json({"kind": "Beginning", "now": self._stage.clock.now()}))
+            async for entry in self._journal.follow():
+                await stream.send(as_event(entry, self._stage.clock.now()))
+        return stream
+
+    async def text(self, request: web.Request) -> web.Response:
+        """Text the bot from a phone; answer how the bot answered the webhook."""
+        wish = await _read(request, TextWish)
+        status = await self._stage.telnyx.text(wish.phone, BOT_NUMBER, wish.text, wish.shape)
+        return web.json_response({"webhook_status": status})
+
+    async def move_clock(self, request: web.Request) -> web.Response:
+        """Move the clock ahead; answer what time it is then."""
+        self._stage.move_clock(to_length((await _read(request, ClockWish)).ahead))
+        return web.json_response({"now": self._stage.clock.now()}, dumps=to_json)
+
+    async def arm(self, request: web.Request) -> web.Response:
+        """Have a fault come about at its next occasion."""
+        self._stage.arm((await _read(request, FaultWish)).fault)
+        return web.json_response({"armed": True})
+
+    async def latest(self, request: web.Request) -> web.Response:
+        """Answer the latest message to a phone, waiting for one that is new.
+
+        New is what came after the message `after`; without that, after the phone's own last text.
+        """
+        query = dict(request.query)
+        if "to" in query:
+            query["to"] = query["to"].replace(" ", "+", 1)  # what "+" means in a query
+        wish = LatestWish.model_validate(query)
+        try:
+            async with asyncio.timeout(wish.wait):
+                while (found := self._latest(wish)) is None:
+                    await self._journal.longer_than(len(self._journal.entries))
+        except TimeoutError:
+            what = f"no new message to {wish.to} within {wish.wait:g} seconds"
+            return _problem(404, f"{what}; has the phone texted the bot?")
+        return web.json_response(of_text(found), dumps=to_json)
+
+    async def transcript(self, _request: web.Request) -> web.Response:
+        """Answer the session so far, in the story language."""
+        script = transcript(self._journal.entries, self._stage.clock.now())
+        saved = {"Content-Disposition": 'attachment; filename="session.story"'}
+        return web.Response(text=script, headers=saved)
+
+    def _latest(self, wish: LatestWish) -> Text | None:
+        after = wish.after
+        if after is None:
+            said = [
+                entry.id
+                for entry in self._journal.entries
+                if isinstance(entry, Text)
+                and entry.phone == wish.to
+                and entry.author is Author.PERSON
+            ]
+            after = max(said, default=0)
+        texts = self._stage.telnyx.texts
+        came = [text for text in texts if text.phone == wish.to and text.id > after]
+        return came[-1] if came else None
+
+
+@asynccontextmanager
+async def served(stage: Stage, port: int | None) -> AsyncIterator[str]:
+    """Serve the page until the block ends, and give its address.
+
+    Without a port it is `PORT`, or a free one where that is taken. Raises PortError where the
+    port asked for cannot be had.
+    """
+    # A page that is open waits for events, and goes without them when told to.
+    runner = web.AppRunner(Page(stage).application(), access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, "127.0.0.1", PORT if port is None else port).start()
+        except OSError as error:
+            if port is not None:
+                raise PortError(f"cannot listen on 127.0.0.1:{port} ({error.strerror})") from error
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def _read(request: web.Request, kind: type[_Wish]) -> _Wish:
+    """Read a JSON body; a page of another origin cannot send one unasked."""
+    if request.content_type != "application/json":
+        raise web.HTTPUnsupportedMediaType(text="send JSON, as Content-Type: application/json")
+    return kind.model_validate_json(await request.read())
+
+
+async def _asset(request: web.Request) -> web.Response:
+    name = request.match_info["name"]
+    if name not in _ASSETS:
+        raise web.HTTPNotFound
+    body = (resources.files("bot.simulator.page") / name).read_text(encoding="utf-8")
+    return web.Response(text=body, content_type=_ASSETS[name])
+
+
+@web.middleware
+async def _from_this_machine(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse names that a stranger's page could have led to this machine (DNS rebinding)."""
+    if request.url.host not in _HOSTS:
+        return _problem(403, "open this page as http://localhost or http://127.0.0.1")
+    return await handler(request)
+
+
+@web.middleware
+async def _told_what_is_wrong(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ValidationError as error:
+        mistakes = error.errors(include_url=False, include_context=False, include_input=False)
+        told = [f"{'.'.join(map(str, m['loc'])) or 'body'}: {m['msg']}" for m in mistakes]
+        return _problem(422, "; ".join(told))
+    except ValueError as error:
+        return _problem(422, str(error))
+
+
+def _problem(status: int, detail: str) -> web.Response:
+    """Say what is wrong (RFC 9457)."""
+    return web.json_response(
+        {"status": status, "detail": detail},
+        status=status,
+        content_type="application/problem+json",
+    )
+
+
+async def _guard(_request: web.Request, response: web.StreamResponse) -> None:
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
