@@ -238,11 +238,11 @@ class SimulatedTelnyx:
         answer = await self._answer(request, raw)
         if answer is not None:
             return answer
-        seconds = time.monotonic() - request[_BEGAN]
-        self.journal.add(replace(exchange, seconds=seconds))
+        self.journal.add(replace(exchange, seconds=time.monotonic() - request[_BEGAN]))
         if request.transport is not None:
             request.transport.abort()
-        raise ConnectionAbortedError
+        del request[_EXCHANGE]
+        return web.Response()  # goes nowhere
 
     async def _answered(self, request: web.Request, answer: web.StreamResponse) -> None:
         """Write down an answer as it leaves, with all its headers."""

@@ -235,8 +235,7 @@ function arm(name, by) {
   armed.set(name, Math.max(0, (armed.get(name) ?? 0) + by));
   const count = armed.get(name);
   const badge = button.querySelector(".armed");
-  badge.hidden = count === 0;
-  badge.textContent = count > 1 ? ` armed, ${count} times` : " armed";
+  badge.textContent = ["", " armed"][count] ?? ` armed, ${count} times`;
 }
 
 function begin() {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from aiohttp.typedefs import Handler
+    from aiohttp_sse import EventSourceResponse
 
     from bot.simulator.stage import Stage
 
@@ -34,6 +36,8 @@ _JUMPS = {"30s": "30 seconds", "11m": "11 minutes", "1d": "1 day"}
 _QUICK_TEXTS = ("VERIFY", "RESEND", "STATUS", "NOT ME", "STOP", "START")
 _TEXT_LONGEST = 1600
 _WAIT_USUALLY, _WAIT_LONGEST = 10.0, 60.0
+_RETRY = 1000
+"""Milliseconds after which a page that has lost the demo looks for it again."""
 _HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 _HEADERS = {
     "Content-Security-Policy": (
@@ -102,6 +106,7 @@ class Page:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._journal = stage.telnyx.journal
+        self._streams: set[EventSourceResponse] = set()
         loader = PackageLoader("bot.simulator.page", ".")
         templates = Environment(loader=loader, autoescape=select_autoescape())
         self._page = templates.get_template("phone.html").render(
@@ -117,6 +122,7 @@ class Page:
         """Make the web application."""
         application = web.Application(middlewares=[_from_this_machine, _told_what_is_wrong])
         application.on_response_prepare.append(_guard)
+        application.on_shutdown.append(self._end_streams)
         application.add_routes(
             [
                 web.get("/", self.show),
@@ -138,10 +144,26 @@ class Page:
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Tell of all that has happened and happens; who connects again begins anew."""
         async with sse_response(request) as stream:
-            await stream.send(to_json({"kind": "Beginning", "now": self._stage.clock.now()}))
+            self._streams.add(stream)
+            telling = asyncio.create_task(self._tell(stream))
+            try:
+                await stream.wait()
+            finally:
+                telling.cancel()
+                self._streams.discard(stream)
+        return stream
+
+    async def _tell(self, stream: EventSourceResponse) -> None:
+        beginning = to_json({"kind": "Beginning", "now": self._stage.clock.now()})
+        with contextlib.suppress(ConnectionError):
+            await stream.send(beginning, retry=_RETRY)
             async for entry in self._journal.follow():
                 await stream.send(as_event(entry, self._stage.clock.now()))
-        return stream
+
+    async def _end_streams(self, _application: web.Application) -> None:
+        """Let go of the pages that are open: they would wait for ever."""
+        for stream in self._streams:
+            stream.stop_streaming()
 
     async def text(self, request: web.Request) -> web.Response:
         """Text the bot from a phone; answer how the bot answered the webhook."""
@@ -206,7 +228,6 @@ async def served(stage: Stage, port: int | None) -> AsyncIterator[str]:
     Without a port it is `PORT`, or a free one where that is taken. Raises PortError where the
     port asked for cannot be had.
     """
-    # A page that is open waits for events, and goes without them when told to.
     runner = web.AppRunner(Page(stage).application(), access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:

@@ -1,0 +1,71 @@
+"""Take docs/phones-light.png and docs/phones-dark.png: the phone page in a real browser.
+
+Run it after the page has changed: python docs/take_screenshot.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from harness import browser as browsers  # noqa: E402
+
+from bot import logs  # noqa: E402
+from bot.simulator.clock import TravelClock  # noqa: E402
+from bot.simulator.page.server import served  # noqa: E402
+from bot.simulator.stage import staged  # noqa: E402
+from bot.simulator.standing import keep_told  # noqa: E402
+
+if TYPE_CHECKING:
+    from playwright.async_api import Page
+
+SIZE = {"width": 1180, "height": 900}
+SETTLED = 1500
+"""Milliseconds until all is delivered and drawn."""
+
+
+async def take() -> None:
+    """Play a little on two phones, and take the picture by day and by night."""
+    async with browsers.browser() as browser:
+        if browser is None:
+            sys.exit(browsers.HOW_TO_GET_ONE)
+        with tempfile.TemporaryDirectory() as folder:
+            url = f"sqlite+aiosqlite:///{Path(folder) / 'demo.db'}"
+            async with staged(url, TravelClock()) as stage, served(stage, 0) as address:
+                await stage.ready()
+                telling = asyncio.create_task(keep_told(stage))
+                page = await browser.new_page(viewport=SIZE, device_scale_factor=1)
+                await page.goto(address)
+                await _play(page)
+                for scheme in ("light", "dark"):
+                    await page.emulate_media(color_scheme=scheme)
+                    await page.screenshot(path=ROOT / "docs" / f"phones-{scheme}.png")
+                telling.cancel()
+
+
+async def _play(page: Page) -> None:
+    keyboard = page.keyboard
+    await keyboard.type("VERIFY")
+    await keyboard.press("Enter")
+    await page.get_by_role("button", name="Fill in the code").click()
+    await keyboard.press("Enter")
+    await page.get_by_role("button", name="Add a phone").click()
+    await keyboard.type("verify please")
+    await keyboard.press("Enter")
+    await page.get_by_role("button", name="Fill in the code").nth(1).wait_for()
+    await keyboard.type("000000")
+    await keyboard.press("Enter")
+    await page.get_by_role("button", name="does not reach the phone").click()
+    await page.wait_for_timeout(SETTLED)
+    await page.evaluate("scrollTo(0, 0)")
+
+
+if __name__ == "__main__":
+    logs.configure("warning", "console")
+    asyncio.run(take())
