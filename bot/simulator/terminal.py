@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from bot.simulator.stage import PHONE
 from bot.simulator.transcript import transcript
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from bot.simulator.journal import Entry, HttpMessage
     from bot.simulator.stage import Stage
@@ -39,14 +40,20 @@ Type what the phone texts to the bot: VERIFY, the code, RESEND, STATUS, HELP, NO
   /help                 this page
   /quit                 the end (Ctrl-D too)"""
 _WIRE_LAST = 4
+_PROMPT = "> "
 
 
 class Printer:
-    """Prints each text as it comes; `quiet_about` is a phone whose own texts are seen already."""
+    """Prints each text as it comes.
 
-    def __init__(self, quiet_about: str | None = None) -> None:
+    `phone` is the one whose number goes without saying, `quiet_about` one whose own texts are
+    seen already, and `prompt` what stands in the line that is being typed.
+    """
+
+    def __init__(self) -> None:
         self.phone = PHONE
-        self.quiet_about = quiet_about
+        self.quiet_about: str | None = None
+        self.prompt = ""
         self._seen: set[int] = set()
 
     def __call__(self, entry: Entry) -> None:
@@ -54,7 +61,7 @@ class Printer:
         if not isinstance(entry, Text):
             return
         if entry.progress is Progress.FAILED:
-            click.secho("        (it did not reach the phone)", dim=True)
+            self._echo(click.style("        (it did not reach the phone)", dim=True))
         elif entry.id not in self._seen:
             self._seen.add(entry.id)
             if entry.author is not Author.PERSON or entry.phone != self.quiet_about:
@@ -63,7 +70,13 @@ class Printer:
     def _print(self, text: Text) -> None:
         name = click.style(f"{_NAMES[text.author]:>6}  ", fg=_STYLES[text.author], bold=True)
         where = "" if text.phone == self.phone else f"[{text.phone}] "
-        click.echo(f"{name}{where}{text.text}")
+        self._echo(f"{name}{where}{text.text}")
+
+    def _echo(self, line: str) -> None:
+        """Print in place of the prompt, and put that below."""
+        start = "\r" if self.prompt else ""
+        click.echo(f"{start}{line}")
+        click.echo(self.prompt, nl=False)
 
 
 class Terminal:
@@ -89,14 +102,21 @@ class Terminal:
     async def run(self) -> bool:
         """Obey line after line until /quit or the end; tell whether a person has ended it."""
         self._journal.watchers.append(self._printer)
-        async for line in _lines():
-            if line.strip() == "/quit":
-                return True
-            try:
-                await self._obey(line.strip())
-            except (ValueError, OSError, ConnectionError) as error:
-                click.echo(f"{error}.")
-        return sys.stdin.isatty()
+        prompt = _PROMPT if sys.stdin.isatty() else ""
+        async with contextlib.aclosing(_lines()) as lines:
+            click.echo(prompt, nl=False)
+            self._printer.prompt = prompt
+            async for line in lines:
+                self._printer.prompt = ""
+                if line.strip() == "/quit":
+                    return True
+                try:
+                    await self._obey(line.strip())
+                except (ValueError, OSError) as error:
+                    click.echo(f"{error}.")
+                click.echo(prompt, nl=False)
+                self._printer.prompt = prompt
+        return bool(prompt)
 
     async def _obey(self, line: str) -> None:
         word, _, rest = line.partition(" ")
@@ -182,7 +202,7 @@ def _print_message(message: HttpMessage, colour: str) -> None:
     click.echo(f"\n{message.body}\n")
 
 
-async def _lines() -> AsyncIterator[str]:
+async def _lines() -> AsyncGenerator[str, None]:
     """Read the terminal line by line without a thread, which could not be interrupted."""
     arrived: asyncio.Queue[bytes] = asyncio.Queue()
     loop = asyncio.get_running_loop()
@@ -195,8 +215,6 @@ async def _lines() -> AsyncIterator[str]:
     rest = b""
     try:
         while True:
-            if sys.stdin.isatty():
-                click.echo("> ", nl=False)
             while b"\n" not in rest:
                 chunk = await arrived.get()
                 if not chunk:
