@@ -43,7 +43,7 @@ async def play(script: str) -> int:
         click.secho(f"\nThe story's setting of {names} is wrong.", fg="red", err=True)
         return 1
     except (StoryError, ConnectionError) as error:
-        click.secho(f"\n{error}", fg="red", err=True)
+        click.secho(f"\n{terminal.harmless(str(error))}", fg="red", err=True)
         return 1
     return 0
 

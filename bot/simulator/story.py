@@ -43,6 +43,11 @@ SHAPES = {">": Shape.PLAIN, "/mms": Shape.MEDIA, "/group": Shape.GROUP}
 ANSWERS = {"<": Author.BOT, "*": Author.CARRIER}
 WRONG = "{wrong}"
 WITH, AT = "# with ", "# at "
+_SETTABLE = frozenset(
+    {"token_length", "token_alphabet", "token_ttl", "token_attempts", "resend_cooldown"}
+    | {"codes_per_hour", "codes_per_day", "app_name", "support_contact"}
+)
+"""No other: a stranger's script must not choose a database, or a place to send texts to."""
 _CODE = re.compile(r"[0-9A-F]{4,64}")
 _CODE_WORD = re.compile(r"\{code(?::(\d{1,4}))?\}")
 
@@ -55,10 +60,11 @@ def settings_of(script: str) -> dict[str, str]:
     """Read the settings a script is played with; raises StoryError."""
     settings = {}
     for line in _directives(script, WITH):
-        name, equals, value = line.partition("=")
-        if not equals:
-            raise StoryError(f"{WITH}{line}\na setting is like TOKEN_ATTEMPTS=3")
-        settings[name.strip().lower()] = value.strip()
+        name, _, value = (part.strip() for part in line.partition("="))
+        if name.lower() not in _SETTABLE:
+            names = ", ".join(sorted(_SETTABLE)).upper()
+            raise StoryError(f"{WITH}{line}\na story can set NAME=VALUE of: {names}")
+        settings[name.lower()] = value
     return settings
 
 

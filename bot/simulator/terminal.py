@@ -70,7 +70,7 @@ class Printer:
     def _print(self, text: Text) -> None:
         name = click.style(f"{_NAMES[text.author]:>6}  ", fg=_STYLES[text.author], bold=True)
         where = "" if text.phone == self.phone else f"[{text.phone}] "
-        self._echo(f"{name}{where}{text.text}")
+        self._echo(f"{name}{where}{harmless(text.text)}")
 
     def _echo(self, line: str) -> None:
         """Print in place of the prompt, and put that below."""
@@ -198,8 +198,16 @@ class Terminal:
 def _print_message(message: HttpMessage, colour: str) -> None:
     click.secho(message.start, fg=colour, bold=True)
     for name, value in message.headers:
-        click.echo(f"{name}: {value}")
-    click.echo(f"\n{message.body}\n")
+        click.echo(harmless(f"{name}: {value}"))
+    click.echo(f"\n{harmless(message.body)}\n")
+
+
+def harmless(text: str) -> str:
+    """Keep what somebody texts from commanding the terminal it is shown in."""
+    return "".join(
+        character if character.isprintable() or character == "\n" else "\N{REPLACEMENT CHARACTER}"
+        for character in text
+    )
 
 
 async def _lines() -> AsyncGenerator[str, None]:
