@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -36,6 +37,8 @@ _JUMPS = {"30s": "30 seconds", "11m": "11 minutes", "1d": "1 day"}
 _QUICK_TEXTS = ("VERIFY", "RESEND", "STATUS", "NOT ME", "STOP", "START")
 _TEXT_LONGEST = 1600
 _WAIT_USUALLY, _WAIT_LONGEST = 10.0, 60.0
+_PING_EVERY = 1.0
+"""Seconds after which a page that was closed is noticed."""
 _RETRY = 1000
 """Milliseconds after which a page that has lost the demo looks for it again."""
 _HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -143,7 +146,7 @@ class Page:
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Tell of all that has happened and happens; who connects again begins anew."""
-        async with sse_response(request) as stream:
+        async with sse_response(request, ping_interval=_PING_EVERY) as stream:
             self._streams.add(stream)
             telling = asyncio.create_task(self._tell(stream))
             try:
@@ -235,7 +238,8 @@ async def served(stage: Stage, port: int | None) -> AsyncIterator[str]:
             await web.TCPSite(runner, "127.0.0.1", PORT if port is None else port).start()
         except OSError as error:
             if port is not None:
-                raise PortError(f"cannot listen on 127.0.0.1:{port} ({error.strerror})") from error
+                why = os.strerror(error.errno or 0)
+                raise PortError(f"cannot listen on 127.0.0.1:{port} ({why})") from error
             await web.TCPSite(runner, "127.0.0.1", 0).start()
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
@@ -260,7 +264,11 @@ async def _asset(request: web.Request) -> web.Response:
 @web.middleware
 async def _from_this_machine(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse names that a stranger's page could have led to this machine (DNS rebinding)."""
-    if request.url.host not in _HOSTS:
+    try:
+        known = request.url.host in _HOSTS
+    except ValueError:  # no host at all, or no port
+        known = False
+    if not known:
         return _problem(403, "open this page as http://localhost or http://127.0.0.1")
     return await handler(request)
 
@@ -269,6 +277,8 @@ async def _from_this_machine(request: web.Request, handler: Handler) -> web.Stre
 async def _told_what_is_wrong(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
+    except web.HTTPException as error:
+        return _problem(error.status, error.text or error.reason)
     except ValidationError as error:
         mistakes = error.errors(include_url=False, include_context=False, include_input=False)
         told = [f"{'.'.join(map(str, m['loc'])) or 'body'}: {m['msg']}" for m in mistakes]
