@@ -60,8 +60,8 @@ def settings_of(script: str) -> dict[str, str]:
     """Read the settings a script is played with; raises StoryError."""
     settings = {}
     for line in _directives(script, WITH):
-        name, _, value = (part.strip() for part in line.partition("="))
-        if name.lower() not in _SETTABLE:
+        name, equals, value = (part.strip() for part in line.partition("="))
+        if not equals or name.lower() not in _SETTABLE:
             names = ", ".join(sorted(_SETTABLE)).upper()
             raise StoryError(f"{WITH}{line}\na story can set NAME=VALUE of: {names}")
         settings[name.lower()] = value

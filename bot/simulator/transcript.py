@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 from bot.conversation.replies import CODE_PLACEHOLDER, CODE_WORDING
 from bot.simulator import faults
-from bot.simulator.journal import Author, ClockMoved, FaultArmed, Progress, Standing, Text
+from bot.simulator.journal import (
+    Author,
+    ClockMoved,
+    FaultArmed,
+    FaultMet,
+    Progress,
+    Standing,
+    Text,
+)
 from bot.simulator.stage import PHONE
 from bot.simulator.story import ANSWERS, AT, SHAPES, WRONG
 
@@ -26,6 +34,7 @@ _AT_ONCE = timedelta(seconds=0.5)
 """An answer that takes longer has waited for something, like another try; and in this time all
 that a text leads to has been seen."""
 _GAP = r"[\W_]*"
+_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 _MARKS = {shape: mark for mark, shape in SHAPES.items()} | {
     author: mark for mark, author in ANSWERS.items()
 }
@@ -40,7 +49,7 @@ def code_in(text: str) -> str | None:
 def transcript(entries: Sequence[Entry], now: datetime) -> str:
     """Write a session down as it stands now; a text that has failed is not in it."""
     latest = {entry.id: entry for entry in entries if isinstance(entry, Text)}
-    writer = _Writer(entries[0].at if entries else now)
+    writer = _Writer(_began(entries[0]) if entries else now)
     told: set[int] = set()
     for entry in entries:
         match entry:
@@ -51,9 +60,15 @@ def transcript(entries: Sequence[Entry], now: datetime) -> str:
                 writer.moved(entry)
             case FaultArmed():
                 writer.armed(entry)
+            case FaultMet():
+                writer.met(entry)
             case Standing():
                 writer.states[entry.phone] = entry.state
     return writer.finished(now)
+
+
+def _began(first: Entry) -> datetime:
+    return first.at - first.length if isinstance(first, ClockMoved) else first.at
 
 
 @dataclass(slots=True)
@@ -92,6 +107,11 @@ class _Writer:
         if name is not None:
             self._before_action(fault.at)
             self.lines.append(f"/fault {name}")
+
+    def met(self, fault: FaultMet) -> None:
+        """Stop where a try has failed: from then on the next one waits its time."""
+        if fault.at - self.at >= _AT_ONCE:
+            self._before_action(fault.at)
 
     def finished(self, now: datetime) -> str:
         self._tell_states(now)
@@ -141,14 +161,15 @@ class _Writer:
             line, found = spelled.subn(word, line)
             if found:
                 return line
-        shape = rf"[0-9A-F]{{{len(self.last_code)}}}"
+        symbol = "[0-9]" if self.last_code.isdecimal() else "[0-9A-F]"
+        shape = rf"{symbol}{{{len(self.last_code)}}}"
         return WRONG if self.last_code and re.fullmatch(shape, line) else line
 
 
 def _written(length: timedelta) -> str:
-    """Write a length as the story language has it."""
-    seconds = length.total_seconds()
-    for unit, of in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= of and not seconds % of:
-            return f"{int(seconds // of)}{unit}"
-    return f"{seconds:g}s"
+    """Write a length as the story language has it, which knows six figures and a tenth."""
+    tenths = length // _TICK
+    units = [(unit, of) for unit, of in _UNITS if tenths < of * 10_000_000]
+    whole = [f"{tenths // of // 10}{unit}" for unit, of in units if not tenths % (of * 10)]
+    parts = [f"{tenths / of / 10:.1f}{unit}" for unit, of in reversed(units) if not tenths % of]
+    return next(iter((*whole, *parts)), f"{tenths // 600}m")

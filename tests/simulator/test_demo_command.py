@@ -1,0 +1,162 @@
+"""`bot demo` as people start and stop it, and `bot serve` without any of it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp import ClientSession
+from harness.processes import PATIENCE, BotProcess, Processes, until
+
+from bot.simulator.demo import play
+from bot.simulator.stage import PHONE
+from bot.simulator.telnyx import SimulatedTelnyx
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from bot.simulator.stage import Stage
+
+STORY = """\
+# with TOKEN_ATTEMPTS=1
+# at 2026-03-01T08:30:00+00:00
+> VERIFY
+< Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.
+> {wrong}
+< Too many wrong codes. Please wait 15 minutes, then text VERIFY for a new code.
+= locked
+"""
+
+
+@pytest.fixture
+async def processes(tmp_path: Path) -> AsyncIterator[Processes]:
+    (tmp_path / "elsewhere").mkdir()
+    async with Processes(tmp_path / "elsewhere") as processes:
+        yield processes
+
+
+async def test_a_story_is_played_aloud(processes: Processes, tmp_path: Path) -> None:
+    file = tmp_path / "saved.story"
+    file.write_text(STORY, encoding="utf-8")
+    ended = await processes.run("demo", "--play", str(file))
+    assert (ended.code, ended.err) == (0, "")
+    assert [line.split()[0] for line in ended.out.splitlines()] == ["you", "bot", "you", "bot"]
+    file.write_text(STORY.replace("= locked", "= verified"), encoding="utf-8")
+    assert (await processes.run("demo", "--play", str(file))).code == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "told"),
+    [
+        ("= locked", "= verified", "line 7: = verified\nexpected this state, and got: locked\n"),
+        ("15 minutes", "16 minutes", "expected this, and got: Too many wrong codes."),
+        ("ATTEMPTS=1", "ATTEMPTS=none", "setting of TOKEN_ATTEMPTS is wrong"),
+        ("TOKEN_ATTEMPTS=1", "DATABASE_URL=x", "a story can set NAME=VALUE of: APP_NAME"),
+        ("2026-03-01", "yesterday", "# at yesterdayT08:30:00+00:00\na moment is like 2026"),
+        ("# with", "/dance with", "a line begins with one of"),
+    ],
+)
+async def test_a_story_that_turns_out_otherwise_ends_with_1_and_says_where(
+    wrong: str, right: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await play(STORY.replace(wrong, right)) == 1
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["> \x1b[2J", "\x1b]0;title\x07"])
+async def test_what_a_story_says_has_no_power_over_the_terminal(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await play(line) == 1
+    told = capsys.readouterr()
+    assert "\N{REPLACEMENT CHARACTER}" in told.out + told.err
+    assert "\x1b" not in (told.out + told.err).replace("\x1b[31m", "").replace("\x1b[0m", "")
+
+
+async def test_a_port_that_is_taken_is_told_in_a_sentence(processes: Processes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = await processes.run("demo", "--port", port)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == (
+        f"bot: cannot listen on 127.0.0.1:{port} (Address already in use); try another --port\n"
+    )
+
+
+@asynccontextmanager
+async def demo(processes: Processes, tmp_path: Path) -> AsyncIterator[tuple[BotProcess, str]]:
+    """Start the demo without a terminal, as a script does."""
+    bot = await processes.start("demo", "--port", "0", env={"TMPDIR": str(tmp_path)})
+    await until(lambda: "http" in bot.out)
+    yield bot, re.findall(r"http://\S+", bot.out)[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_without_a_terminal_it_goes_on_until_told_to_stop_and_leaves_nothing_behind(
+    number: int, processes: Processes, tmp_path: Path
+) -> None:
+    before = set(tmp_path.iterdir())
+    async with demo(processes, tmp_path) as (bot, url), ClientSession(url) as session:
+        async with session.get("/") as answer:
+            assert answer.status == 200
+        async with session.get("/simulator/events"):
+            bot.send(number)
+            ended = await bot.end()
+    assert (ended.code, ended.err) == (0, "")
+    assert set(tmp_path.iterdir()) == before
+
+
+async def test_it_ends_while_telnyx_keeps_a_request_waiting(
+    processes: Processes, tmp_path: Path
+) -> None:
+    async with demo(processes, tmp_path) as (bot, url), ClientSession(url) as session:
+        await session.post("/simulator/faults", json={"fault": "hang"})
+        await session.post("/simulator/texts", json={"from": PHONE, "text": "VERIFY"})
+        async with session.get("/simulator/events") as events:
+            async with asyncio.timeout(PATIENCE):
+                while b'"wire": "api"' not in await events.content.readline():
+                    pass
+        bot.send(signal.SIGTERM)
+        ended = await bot.end()
+    assert ended.code == 0
+
+
+_OWN = {("POST", "/webhooks/telnyx"), ("GET", "/healthz"), ("GET", "/readyz")}
+
+
+@pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/static/phone.js", "/v2/messages"]
+    + [f"/simulator/{name}" for name in ("events", "texts", "clock", "faults", "transcript")]
+    + ["/simulator", "/simulator/messages/latest"],
+)
+async def test_a_bot_that_serves_has_no_route_of_the_simulators(path: str, stage: Stage) -> None:
+    assert stage.bot.url is not None
+    async with ClientSession(stage.bot.url) as session:
+        for ask in (session.get, session.post):
+            async with ask(path) as answer:
+                assert answer.status == 404
+        for method, own in _OWN:
+            async with session.request(method, own) as answer:
+                assert answer.status != 404
+
+
+def test_what_serves_does_not_even_import_the_simulator() -> None:
+    look = (
+        "import sys, bot.__main__, bot.app, bot.web.routes, bot.settings, bot.logs;"
+        "print([name for name in sys.modules if name.startswith(('bot.simulator', 'jinja2'))])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", look], capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
+    assert ended.stdout == "[]\n"
+    assert SimulatedTelnyx.__module__.startswith("bot.simulator")
