@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from bot.simulator.stage import Stage
 
 STORY = """\
 # with TOKEN_ATTEMPTS=1
@@ -127,27 +126,6 @@ async def test_it_ends_while_telnyx_keeps_a_request_waiting(
         bot.send(signal.SIGTERM)
         ended = await bot.end()
     assert ended.code == 0
-
-
-_OWN = {("POST", "/webhooks/telnyx"), ("GET", "/healthz"), ("GET", "/readyz")}
-
-
-@pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
-@pytest.mark.parametrize(
-    "path",
-    ["/", "/static/phone.js", "/v2/messages"]
-    + [f"/simulator/{name}" for name in ("events", "texts", "clock", "faults", "transcript")]
-    + ["/simulator", "/simulator/messages/latest"],
-)
-async def test_a_bot_that_serves_has_no_route_of_the_simulators(path: str, stage: Stage) -> None:
-    assert stage.bot.url is not None
-    async with ClientSession(stage.bot.url) as session:
-        for ask in (session.get, session.post):
-            async with ask(path) as answer:
-                assert answer.status == 404
-        for method, own in _OWN:
-            async with session.request(method, own) as answer:
-                assert answer.status != 404
 
 
 def test_what_serves_does_not_even_import_the_simulator() -> None:

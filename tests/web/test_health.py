@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from aiohttp import ClientSession, web
+from harness.settings import settings_for
 from sqlalchemy import text
 
 from bot import app
 from bot.simulator.clock import StoppedClock
-from bot.simulator.stage import BOT_NUMBER, StageSettings
-from bot.simulator.telnyx import API_KEY, SimulatedTelnyx
+from bot.simulator.stage import BOT_NUMBER
 from bot.store.database import UnavailableError
 from bot.web.health import Readiness
 
@@ -214,18 +214,3 @@ async def test_a_database_without_a_schema_is_migrated_on_sqlite_and_refused_on_
     else:
         with pytest.raises(app.SchemaError):
             await starting.__aenter__()
-
-
-def settings_for(database_url: URL) -> StageSettings:
-    return StageSettings.model_validate(
-        {
-            "database_url": database_url,
-            "telnyx_api_key": API_KEY,
-            "telnyx_public_key": SimulatedTelnyx(StoppedClock()).public_key,
-            "telnyx_base_url": "http://127.0.0.1:9/v2",
-            "from_number": BOT_NUMBER,
-            "secret_key": "a secret of the tests that is long enough",
-            "host": "127.0.0.1",
-            "port": 0,
-        }
-    )

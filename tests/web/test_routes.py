@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import web
+from harness.settings import settings_for
+
+from bot import app
+from bot.simulator.clock import StoppedClock
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+
+@pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
+async def test_a_bot_that_serves_has_three_doors_and_no_other(
+    database_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[web.Application] = []
+
+    class Watched(web.AppRunner):
+        def __init__(self, application: web.Application, **how: Any) -> None:
+            served.append(application)
+            super().__init__(application, **how)
+
+    monkeypatch.setattr(web, "AppRunner", Watched)
+    async with app.running(
+        settings_for(database_url), StoppedClock(), asyncio.Event(), with_web=True, with_work=False
+    ):
+        (application,) = served
+
+    doors = {
+        (route.method, route.resource.canonical if route.resource else "")
+        for route in application.router.routes()
+    }
+    assert doors == {
+        ("POST", "/webhooks/telnyx"),
+        ("GET", "/healthz"),
+        ("HEAD", "/healthz"),
+        ("GET", "/readyz"),
+        ("HEAD", "/readyz"),
+    }
