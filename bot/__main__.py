@@ -115,7 +115,11 @@ def demo(*, port: int | None, once: bool, file: Path | None) -> None:
 
     logs.configure("warning", "console")
     if file:
-        sys.exit(_run(offered.play(file.read_text(encoding="utf-8"))))
+        try:
+            script = file.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            _fail(f"{file} is no story: it is not a text in UTF-8")
+        sys.exit(_run(offered.play(script)))
     if once:
         sys.exit(_run(offered.play(offered.first_story())))
     try:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aiohttp import ClientSession, web
+from aiohttp import ClientConnectionError, ClientSession, web
 from nacl.signing import SigningKey
 
 from bot.carrier.errors import BLOCKED
@@ -319,7 +319,10 @@ class SimulatedTelnyx:
     async def _post_report(self, report: _Report) -> None:
         for step in report.steps:
             event_type, status = _REPORTS[step]
-            await self.post_event(event_type, payloads.reported(report.payload, status))
+            try:
+                await self.post_event(event_type, payloads.reported(report.payload, status))
+            except ClientConnectionError:
+                return  # the bot has gone, and nobody is left to be told
             self._progress(report.text_id, step)
 
     def _note(

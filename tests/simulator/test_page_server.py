@@ -193,6 +193,7 @@ async def test_every_answer_is_of_its_type_and_guarded(  # noqa: PLR0913, PLR091
     answer = await page.ask(method, Address(path, encoded=True), **how)
     assert (answer.status, answer.kind) == (status, kind)
     assert_guarded(answer.headers)
+    assert ("Allow" in answer.headers) is (status == 405)
 
 
 async def test_an_answer_of_a_fault_of_our_own_is_guarded_and_tells_nothing_of_it(

@@ -155,6 +155,7 @@ async def test_a_code_that_is_sent_again_keeps_its_number_and_is_the_last(stage:
     await Player(stage).play(
         f"> VERIFY\n< {CODE}\n/phone {OTHER_PHONE}\n> VERIFY\n< {CODE}\n/later 1m\n"
         f"/phone {PHONE}\n> RESEND\n< {again}\n> {{code}}\n< {SUCCESS}\n"
+        f"/phone +13125550003\n> VERIFY\n< {CODE}\n> {{code:3}}\n< {SUCCESS}\n"
         f"/phone {OTHER_PHONE}\n> {{code:2}}\n< {SUCCESS}"
     )
 

@@ -278,7 +278,10 @@ async def _told_what_is_wrong(request: web.Request, handler: Handler) -> web.Str
     try:
         return await handler(request)
     except web.HTTPException as error:
-        return _problem(error.status, error.text or error.reason)
+        answer = _problem(error.status, error.text or error.reason)
+        if "Allow" in error.headers:
+            answer.headers["Allow"] = error.headers["Allow"]
+        return answer
     except ValidationError as error:
         mistakes = error.errors(include_url=False, include_context=False, include_input=False)
         told = [f"{'.'.join(map(str, m['loc'])) or 'body'}: {m['msg']}" for m in mistakes]
