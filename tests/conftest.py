@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 from harness import postgresql
+from harness.processes import Processes
 from sqlalchemy.engine import URL, make_url
 
 from bot.simulator.clock import StoppedClock
@@ -84,6 +85,20 @@ async def set_stage(database_url: URL) -> AsyncIterator[SetStage]:
             return await stack.enter_async_context(staged(database_url, by, **changes))
 
         yield setting
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Make an empty folder, far from the checkout, to start processes in."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+async def processes(folder: Path) -> AsyncIterator[Processes]:
+    async with Processes(folder) as processes:
+        yield processes
 
 
 @pytest.fixture

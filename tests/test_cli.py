@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
-from harness.processes import PATIENCE, Processes, until
+from harness.processes import PATIENCE, SECRET, Processes, as_written, environment, until
 from sqlalchemy import text as sql
 from sqlalchemy.engine import URL, make_url
 
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from harness.processes import BotProcess, Ended
     from sqlalchemy import Connection
 
-SECRET = "a-secret-of-the-tests-that-is-long-enough"
 PASSWORD = "hunter2"
 CODE = re.compile(r"Textproof code: ([0-9]+)\.")
 MOMENT = r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC"
@@ -76,44 +75,8 @@ async def telnyx() -> AsyncIterator[SimulatedTelnyx]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Make an empty folder, far from the checkout, to start processes in."""
-    folder = tmp_path / "elsewhere"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def empty_database_url(make_database: MakeDatabase) -> URL:
     return make_database(migrated=False)
-
-
-@pytest.fixture
-async def processes(folder: Path) -> AsyncIterator[Processes]:
-    async with Processes(folder) as processes:
-        yield processes
-
-
-def environment(url: URL, telnyx: SimulatedTelnyx | None = None, **more: str) -> dict[str, str]:
-    telnyx = telnyx or SimulatedTelnyx(SystemClock())
-    return {
-        "TELNYX_API_KEY": API_KEY,
-        "TELNYX_PUBLIC_KEY": telnyx.public_key,
-        "TELNYX_BASE_URL": telnyx.base_url or "http://127.0.0.1:9/v2",
-        "FROM_NUMBER": BOT_NUMBER,
-        "SECRET_KEY": SECRET,
-        "DATABASE_URL": as_written(url),
-        "HOST": "127.0.0.1",
-        "PORT": "0",
-        "LOG_FORMAT": "json",
-        **more,
-    }
-
-
-def as_written(url: URL) -> str:
-    """Write a URL as hosts hand it out: `postgres://`, which names no driver."""
-    written = url.set(drivername="postgres") if url.get_backend_name() == "postgresql" else url
-    return written.render_as_string(hide_password=False)
 
 
 async def connect(bot: BotProcess, telnyx: SimulatedTelnyx) -> None:

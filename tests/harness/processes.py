@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import ClientConnectionError, ClientSession
 
+from bot.services.clock import SystemClock
+from bot.simulator.stage import BOT_NUMBER
+from bot.simulator.telnyx import API_KEY, SimulatedTelnyx
+
 if TYPE_CHECKING:
     from asyncio import StreamReader
     from asyncio.subprocess import Process
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
+    from sqlalchemy import URL
+
+SECRET = "a-secret-of-the-tests-that-is-long-enough"
 PATIENCE = 60.0
 """Seconds until a test gives up on what takes a few on a slow machine."""
 _LOOK_EVERY = 0.02
@@ -119,6 +126,29 @@ class BotProcess:
         return await self.end()
 
 
+def environment(url: URL, telnyx: SimulatedTelnyx | None = None, **more: str) -> dict[str, str]:
+    """Make the settings of a bot at work on a database, with a Telnyx or with none in reach."""
+    telnyx = telnyx or SimulatedTelnyx(SystemClock())
+    return {
+        "TELNYX_API_KEY": API_KEY,
+        "TELNYX_PUBLIC_KEY": telnyx.public_key,
+        "TELNYX_BASE_URL": telnyx.base_url or "http://127.0.0.1:9/v2",
+        "FROM_NUMBER": BOT_NUMBER,
+        "SECRET_KEY": SECRET,
+        "DATABASE_URL": as_written(url),
+        "HOST": "127.0.0.1",
+        "PORT": "0",
+        "LOG_FORMAT": "json",
+        **more,
+    }
+
+
+def as_written(url: URL) -> str:
+    """Write a URL as hosts hand it out: `postgres://`, which names no driver."""
+    written = url.set(drivername="postgres") if url.get_backend_name() == "postgresql" else url
+    return written.render_as_string(hide_password=False)
+
+
 class Processes:
     """Starts `bot …` from one folder, with no environment but what is given."""
 
@@ -133,12 +163,16 @@ class Processes:
         await self._stack.aclose()
 
     async def start(
-        self, *arguments: str, env: Mapping[str, str] | None = None, talkative: bool = False
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        talkative: bool = False,
+        module: str = "bot",
     ) -> BotProcess:
         """Start one; a `talkative` one is told lines by the test."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "bot", *arguments),
+            *("-m", module, *arguments),
             cwd=self._folder,
             env={"PATH": os.defpath, **(env or {})},
             stdin=PIPE if talkative else DEVNULL,

@@ -35,21 +35,16 @@ STORY = """\
 """
 
 
-@pytest.fixture
-async def processes(tmp_path: Path) -> AsyncIterator[Processes]:
-    (tmp_path / "elsewhere").mkdir()
-    async with Processes(tmp_path / "elsewhere") as processes:
-        yield processes
-
-
 async def test_a_story_is_played_aloud(processes: Processes, tmp_path: Path) -> None:
     file = tmp_path / "saved.story"
     file.write_text(STORY, encoding="utf-8")
     ended = await processes.run("demo", "--play", str(file))
     assert (ended.code, ended.err) == (0, "")
     assert [line.split()[0] for line in ended.out.splitlines()] == ["you", "bot", "you", "bot"]
-    file.write_text(STORY.replace("= locked", "= verified"), encoding="utf-8")
-    assert (await processes.run("demo", "--play", str(file))).code == 1
+    file.write_bytes(b"> VERIFY \xff\n")
+    ended = await processes.run("demo", "--play", str(file))
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == f"bot: {file} is no story: it is not a text in UTF-8\n"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,91 @@
+"""`bot …`, ended as by a power cut when it comes to a named point for the n-th time.
+
+Run it as: python -m harness.crashing POINT N serve; N = 0 is never. A claim's lease is shortened,
+so that a test need not wait half a minute for what a dead process had claimed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from datetime import timedelta
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from bot.__main__ import main
+from bot.carrier.client import Carrier
+from bot.services import inbox
+from bot.services.inbox import Inbox
+from bot.services.sender import Sender
+from bot.store import outbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LEASE = timedelta(seconds=2)
+
+_left = 0
+
+
+def _strike() -> None:
+    """End the process at the n-th call, with nothing flushed and nobody told."""
+    global _left  # noqa: PLW0603 - there is one count, and one process to end
+    _left -= 1
+    if _left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _before(owner: Any, name: str) -> None:
+    """Strike whenever an asynchronous method is about to begin."""
+    method: Callable[..., Any] = getattr(owner, name)
+
+    @wraps(method)
+    async def struck(*args: Any, **kwargs: Any) -> Any:
+        _strike()
+        return await method(*args, **kwargs)
+
+    setattr(owner, name, struck)
+
+
+def _after(owner: Any, name: str) -> None:
+    """Strike whenever an asynchronous method has done its work."""
+    method: Callable[..., Any] = getattr(owner, name)
+
+    @wraps(method)
+    async def struck(*args: Any, **kwargs: Any) -> Any:
+        result = await method(*args, **kwargs)
+        _strike()
+        return result
+
+    setattr(owner, name, struck)
+
+
+def _within_the_inbox_transaction() -> None:
+    """Strike when all is written, and nothing is committed."""
+    apply = inbox.apply
+
+    @wraps(apply)
+    def struck(*args: Any) -> None:
+        apply(*args)
+        _strike()
+
+    setattr(inbox, "apply", struck)  # noqa: B010 - mypy minds that a struck one takes anything
+
+
+POINTS: dict[str, Callable[[], None]] = {
+    "before the inbox commits": _within_the_inbox_transaction,
+    "after the inbox has committed": lambda: _after(Inbox, "_commit"),
+    "after the claim": lambda: _before(Sender, "_deliver"),
+    "response received": lambda: _after(Carrier, "send"),
+    "before settling": lambda: _before(Sender, "_settle"),
+    "after settling": lambda: _after(Sender, "_settle"),
+}
+
+
+if __name__ == "__main__":
+    point, nth, *arguments = sys.argv[1:]
+    _left = int(nth)
+    outbox.LEASE = LEASE
+    POINTS[point]()
+    main(arguments, prog_name="bot")

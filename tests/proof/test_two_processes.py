@@ -1,0 +1,114 @@
+"""Several processes on one database: no text is sent twice, no guess goes uncounted."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from harness.processes import Processes, environment, until
+from harness.witness import Witness, check, drained
+from sqlalchemy import select
+
+from bot.conversation.state import State
+from bot.services.clock import SystemClock
+from bot.simulator.stage import PHONE
+from bot.simulator.telnyx import SimulatedTelnyx
+from bot.store import conversations, ledgers
+from bot.store.database import Database
+from bot.store.models import TokenRow
+from bot.web.routes import WEBHOOK_PATH
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sqlalchemy import URL, Connection
+
+GUESSES = 200
+TRIES = 5
+PHONES = [f"+1312555{number:04}" for number in range(20)]
+
+
+@pytest.fixture
+async def carriers() -> AsyncIterator[list[SimulatedTelnyx]]:
+    """One Telnyx that calls two doors: both know its key, and both send to the first's API."""
+    async with SimulatedTelnyx(SystemClock()).running() as one:
+        other = SimulatedTelnyx(SystemClock())
+        other._key = one._key
+        async with other.running():
+            yield [one, other]
+
+
+@pytest.fixture
+async def database(database_url: URL) -> AsyncIterator[Database]:
+    database = Database(database_url)
+    yield database
+    await database.close()
+
+
+async def both_serve(
+    carriers: list[SimulatedTelnyx], processes: Processes, url: URL, *arguments: str
+) -> list[Witness]:
+    """Start a process for each door, and someone who texts through it."""
+    env = environment(url, carriers[0])
+    bots = [await processes.start("serve", *arguments, env=env) for _ in carriers]
+    for bot, carrier in zip(bots, carriers, strict=True):
+        carrier.webhook_url = await bot.ready() + WEBHOOK_PATH
+    return [Witness(carrier) for carrier in carriers]
+
+
+async def test_guesses_in_parallel_at_two_processes_are_all_counted(
+    database_url: URL,
+    database: Database,
+    carriers: list[SimulatedTelnyx],
+    processes: Processes,
+) -> None:
+    one, other = await both_serve(carriers, processes, database_url)
+    await one.say(PHONE, "VERIFY")
+    code = await one.code_of(PHONE)
+    wrong = [f"{number:06}" for number in range(GUESSES + 1) if f"{number:06}" != code][:GUESSES]
+    doors = [one, other] * (GUESSES // 2)
+    await asyncio.gather(
+        *(door.say(PHONE, guess) for door, guess in zip(doors, wrong, strict=True))
+    )
+    await other.say(PHONE, code)
+    (known,) = await database.read(conversations.find, PHONE)
+    ledger = await database.read(ledgers.read, PHONE)
+    assert known.conversation.state is State.LOCKED
+    assert known.conversation.verified_at is None
+    assert (ledger.locks, ledger.wrong_guesses) == (1, 0)
+    assert await database.read(guesses_of_all_tokens) == [TRIES]
+    await drained(database)
+    told = [text.text for text in carriers[0].texts]
+    assert sum("Too many wrong codes" in text for text in told) == 1
+
+
+async def test_two_that_send_and_two_that_listen_text_each_person_once(
+    database_url: URL,
+    database: Database,
+    carriers: list[SimulatedTelnyx],
+    processes: Processes,
+) -> None:
+    one, other = await both_serve(carriers, processes, database_url, "--web-only")
+    workers = environment(database_url, carriers[0])
+    for _ in range(2):
+        await processes.start("work", env=workers)
+    doors = [one, other] * (len(PHONES) // 2)
+    await asyncio.gather(
+        *(door.say(phone, "VERIFY") for door, phone in zip(doors, PHONES, strict=True))
+    )
+    await until(lambda: len(carriers[0].texts) >= len(PHONES))
+    codes = {phone: await one.code_of(phone) for phone in PHONES}
+    await asyncio.gather(
+        *(
+            door.say(phone, codes[phone])
+            for door, phone in zip(reversed(doors), PHONES, strict=True)
+        )
+    )
+    await drained(database)
+    one.accepted += other.accepted
+    await check(database, one)
+
+
+def guesses_of_all_tokens(connection: Connection) -> list[int]:
+    return list(connection.scalars(select(TokenRow.__table__.c.guesses)))
