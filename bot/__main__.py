@@ -165,7 +165,7 @@ def _database_faults_told(settings: DatabaseSettings) -> Iterator[None]:
     from sqlalchemy.exc import DBAPIError
 
     from bot.app import SchemaError
-    from bot.store.database import UnavailableError
+    from bot.store.outages import UnavailableError
     from bot.store.schema import NewerSchemaError
 
     file = settings.sqlite_file

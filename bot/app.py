@@ -21,7 +21,8 @@ from bot.services.janitor import Janitor
 from bot.services.sender import JITTER, Sender
 from bot.services.turns import Rules
 from bot.store import schema
-from bot.store.database import Database, UnavailableError
+from bot.store.database import Database
+from bot.store.outages import UnavailableError
 from bot.web import routes
 from bot.web.health import Readiness
 from bot.web.webhook import Webhook

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import urlsplit
 
+from httpx import ConnectError
 from telnyx import APIError, APIStatusError, AsyncTelnyx, DefaultAioHttpClient
 
 from bot.carrier.errors import Accepted, Later, Outcome, classify
@@ -54,12 +55,13 @@ class Carrier:
         except APIStatusError as error:
             return classify(error.status_code, error.body, error.response.headers, retried=retried)
         except (APIError, RecursionError, TimeoutError, ValueError) as error:
-            return Later(type(error).__name__)
+            refused = isinstance(error.__cause__, ConnectError)
+            return Later(type(error).__name__, in_doubt=not refused)
         # Behind a proxy a 2xx may hold anything; the SDK then returns what it got.
         data = getattr(sent, "data", None)
         carrier_id = getattr(data, "id", None)
         if not isinstance(carrier_id, str) or not carrier_id:
-            return Later("no message id")
+            return Later("no message id", in_doubt=True)
         return Accepted(storable_id(carrier_id))
 
     async def close(self) -> None:

@@ -28,7 +28,7 @@ _REDIRECT, _BAD_REQUEST, _UNAUTHORIZED = 300, 400, 401
 _HOLD_STATUSES = frozenset({403, 404})
 _LATER_STATUSES = frozenset({408, 409, 429})
 _UNPROCESSABLE = 422
-_SERVER_ERROR = 500
+_SERVER_ERROR, _SERVICE_UNAVAILABLE = 500, 503
 _FAULT_LONGEST = 32
 _LONGEST_RETRY_AFTER = 300.0
 
@@ -45,6 +45,7 @@ _ADVICE = {
     "HTTP 403": "check the permissions of TELNYX_API_KEY",
     "HTTP 404": "check TELNYX_BASE_URL",
     "too late": "nothing: it could not leave before it was of no use any more",
+    "in doubt": "look at Telnyx's status: it took the request twice and said nothing of it",
     "code gone": "keep a replaced SECRET_KEY for an hour, as SECRET_KEY=new,old",
 }
 
@@ -58,10 +59,14 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """Try again; not before `retry_after` seconds where Telnyx asked for that."""
+    """Try again; not before `retry_after` seconds where Telnyx asked for that.
+
+    `in_doubt` where Telnyx may have taken the text without saying so.
+    """
 
     fault: str
     retry_after: float | None = None
+    in_doubt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,10 @@ def classify(  # noqa: PLR0911 - a table of answers, read from the top
     """Read an answer that is not a success; `retried` where the text may have left before."""
     code = _error_code(body)
     fault = code or f"HTTP {status}"
-    later = Later(fault, _retry_after(headers))
+    # A proxy that cannot reach Telnyx says 503; other faults without a code of Telnyx's may have
+    # come about on the way back.
+    in_doubt = code is None and status >= _SERVER_ERROR and status != _SERVICE_UNAVAILABLE
+    later = Later(fault, _retry_after(headers), in_doubt)
     if code in _NEVER:
         return Never(fault)
     if code in _HOLD:

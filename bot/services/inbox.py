@@ -17,8 +17,8 @@ from bot.conversation.decision import Blocked
 from bot.services.turns import take_turns
 from bot.store import conversations, outbox, received
 from bot.store.conversations import Key
-from bot.store.database import UnavailableError, UncertainCommitError
 from bot.store.models import OutboxState
+from bot.store.outages import UnavailableError, UncertainCommitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

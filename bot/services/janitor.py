@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from bot.store.database import UnavailableError
+from bot.store.outages import UnavailableError
 from bot.store.retention import purge_chunk
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from bot.conversation.replies import CODE_PLACEHOLDER
 from bot.services.turns import take_turns
 from bot.store import outbox
 from bot.store.conversations import Key
-from bot.store.database import UnavailableError
 from bot.store.models import OutboxState
+from bot.store.outages import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +47,8 @@ _SLOTS = 20
 _CATCH_UP = 0.05
 """Seconds of a delay of the event loop that the pace makes up for."""
 _BACKOFF = (1, 3, 9, 30)
+_AFTER_DOUBT = 5
+"""Seconds before a text in doubt is tried for the last time: time for the carrier to recover."""
 JITTER = 0.2
 """By how much of itself the wait before another try varies, so that retries spread."""
 _SETTLE_RETRIES = (0.2, 1.0, 3.0, 9.0)
@@ -176,9 +178,9 @@ class Sender:
 
     def _claim(self, connection: Connection, slots: int, now: datetime) -> list[Claimed]:
         """Claim texts of the numbers that are not held, and of a held one a probe, when due."""
-        dropped = outbox.drop_late(connection, now)
+        dropped = outbox.drop_hopeless(connection, now)
         if dropped:
-            _log.warning("texts dropped", count=dropped, fault=outbox.TOO_LATE)
+            _log.warning("texts dropped", count=dropped, advice="see bot status")
         probes: list[Claimed] = []
         for number, until in self._held.items():
             if now >= until and len(probes) < slots:
@@ -236,21 +238,21 @@ class Sender:
                 log.info("text accepted", carrier_id=carrier_id)
                 await self._settle(_settle_accepted, claimed, carrier_id, now, self._rules)
             case Later(fault):
-                due_at = now + self._backoff(claimed.attempts, outcome.retry_after)
+                due_at = now + self._backoff(claimed.attempts, outcome)
                 log.warning(
                     "text will be tried again",
                     fault=fault,
                     advice=advice(fault),
                     due_at=due_at.isoformat(),
                 )
-                await self._settle(outbox.settle_later, claimed, due_at, fault)
+                await self._settle(_settle_later, claimed, due_at, outcome)
             case Never(fault):
                 self._held.pop(claimed.bot_number, None)
                 log.warning("text given up", fault=fault, advice=advice(fault))
                 await self._settle(_settle_refused, claimed, fault, now, self._rules)
             case Hold(fault):
                 self._hold(claimed.bot_number, fault, now + HOLD)
-                await self._settle(outbox.settle_later, claimed, now, fault)
+                await self._settle(_settle_later, claimed, now, outcome)
 
     def _hold(self, bot_number: str, fault: str, until: datetime) -> None:
         """Pause sending from a number; one that another may still send from is left alone."""
@@ -270,16 +272,25 @@ class Sender:
             else:
                 return
 
-    def _backoff(self, attempts: int, retry_after: float | None) -> timedelta:
+    def _backoff(self, attempts: int, outcome: Later) -> timedelta:
         wait = _BACKOFF[min(attempts, len(_BACKOFF)) - 1]
+        if outcome.in_doubt:
+            wait = max(wait, _AFTER_DOUBT)
         jittered = wait * random.uniform(1 - self._jitter, 1 + self._jitter)  # noqa: S311 - no secret
-        return timedelta(seconds=max(jittered, retry_after or 0))
+        return timedelta(seconds=max(jittered, outcome.retry_after or 0))
 
     async def _drain(self) -> None:
         if self._in_flight:
             _, late = await asyncio.wait(self._in_flight, timeout=DRAIN_WITHIN)
             for task in late:
                 task.cancel()
+
+
+def _settle_later(
+    connection: Connection, claimed: Claimed, due_at: datetime, outcome: Later | Hold
+) -> None:
+    in_doubt = isinstance(outcome, Later) and outcome.in_doubt
+    outbox.settle_later(connection, claimed, due_at, outcome.fault, in_doubt=in_doubt)
 
 
 def _settle_accepted(

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 BOT_NUMBER = "+13125550100"
 PHONE = "+13125550001"
-_LOOK_EVERY = 0.005
+_LOOK_EVERY = 0.002
 
 
 class StageSettings(Settings):
@@ -87,10 +87,7 @@ class Stage:
 
     async def quiet(self) -> None:
         """Wait until no text is due, none is on its way, and all that is due is reported."""
-        while True:
-            due = await self.bot.database.read(outbox.any_due, self.clock.now())
-            if not due and self._sender.idle:
-                break
+        while not self._sender.idle or await self._any_due():  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(_LOOK_EVERY)
         await self.telnyx.reported()
 
@@ -103,6 +100,9 @@ class Stage:
         """Wait until the bot can send, so that the first text is answered as fast as any."""
         while not self._sender.alive:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(_LOOK_EVERY)
+
+    async def _any_due(self) -> bool:
+        return await self.bot.database.read(outbox.any_due, self.clock.now())
 
     @property
     def _sender(self) -> Sender:

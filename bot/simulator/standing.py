@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bot.simulator.journal import Standing, Text
 from bot.store import conversations, ledgers
-from bot.store.database import UnavailableError
+from bot.store.outages import UnavailableError
 
 if TYPE_CHECKING:
     from datetime import datetime

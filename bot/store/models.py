@@ -193,7 +193,8 @@ class OutboxRow(Base):
 
     `key` is the idempotency key for the carrier: random, since a counter would repeat itself
     when a database is made anew. `due_at` is when the row may be claimed next; a claim moves it
-    ahead by the lease. `fault` says why it has not been accepted.
+    ahead by the lease. `doubts` counts the tries of which nobody said how they ended. `fault` says
+    why it has not been accepted.
     """
 
     __tablename__ = "outbox"
@@ -224,6 +225,7 @@ class OutboxRow(Base):
     send_by: Mapped[Moment]
     due_at: Mapped[Moment]
     attempts: Mapped[int] = mapped_column(default=0)
+    doubts: Mapped[int] = mapped_column(default=0, server_default="0")
     carrier_id: Mapped[CarrierId | None] = mapped_column(index=True)
     fault: Mapped[str | None] = mapped_column(String(64))
 

@@ -10,11 +10,23 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import delete, exists, func, insert, select, update
+from sqlalchemy import (
+    Integer,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from bot.store import tokens
 from bot.store.database import insert_missing
-from bot.store.models import ConversationRow, OutboxRow, OutboxState, ReportRow
+from bot.store.models import ConversationRow, OutboxRow, OutboxState, ReportRow, UtcDateTime
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -38,6 +50,10 @@ _CLAIMED = tuple(
 )
 _DROP_MOST = 500
 TOO_LATE = "too late"
+IN_DOUBT = "in doubt"
+DOUBTS_MOST = 2
+"""How often a text is tried when nobody says whether the carrier took it: so many times at most
+it reaches the person, should the carrier not heed idempotency keys."""
 _NOT_SETTLED = (OutboxState.QUEUED, OutboxState.CANCELLED)
 _QUEUED = _OUTBOX.c.state == OutboxState.QUEUED
 _ORDER = {
@@ -130,25 +146,59 @@ def cancel(
         connection.execute(queued.values(state=OutboxState.CANCELLED))
 
 
+# Statements that run at every look into the outbox are made once: making one costs more than
+# running it.
+_NOW = bindparam("now", type_=UtcDateTime)
+_DUE = and_(_QUEUED, _OUTBOX.c.due_at <= _NOW)
+_ANY_DUE = select(exists().where(_DUE))
+_HOPELESS = (
+    select(_OUTBOX.c.id)
+    .where(_DUE, or_(_OUTBOX.c.send_by <= _NOW, _OUTBOX.c.doubts >= DOUBTS_MOST))
+    .limit(_DROP_MOST)
+    .with_for_update(skip_locked=True)
+)
+_DROP_HOPELESS = (
+    update(_OUTBOX)
+    .where(_OUTBOX.c.id.in_(_HOPELESS))
+    .values(
+        state=OutboxState.DROPPED,
+        fault=case(
+            (_OUTBOX.c.doubts >= DOUBTS_MOST, IN_DOUBT),
+            else_=func.coalesce(_OUTBOX.c.fault, TOO_LATE),
+        ),
+    )
+)
+_earlier = _OUTBOX.alias()
+_FIRST_IN_LINE = ~exists().where(
+    _earlier.c.conversation_id == _OUTBOX.c.conversation_id,
+    _earlier.c.id < _OUTBOX.c.id,
+    _earlier.c.state == OutboxState.QUEUED,
+)
+_CLAIMABLE = (
+    select(*_CLAIMED, _CONVERSATIONS.c.bot_number, _CONVERSATIONS.c.phone)
+    .join(_CONVERSATIONS)
+    .where(_DUE, _OUTBOX.c.send_by > _NOW, _FIRST_IN_LINE)
+    .order_by(_OUTBOX.c.due_at, _OUTBOX.c.id)
+    .limit(bindparam("most", type_=Integer))
+    .with_for_update(of=_OUTBOX, skip_locked=True)
+)
+_CLAIMABLE_FROM = _CLAIMABLE.where(_CONVERSATIONS.c.bot_number == bindparam("only"))
+_CLAIMABLE_BUT = _CLAIMABLE.where(
+    _CONVERSATIONS.c.bot_number.not_in(bindparam("but", expanding=True))
+)
+
+
 def any_due(connection: Connection, now: datetime) -> bool:
     """Tell whether there is anything to claim; cheap, and needs no write lock."""
-    return bool(connection.scalar(select(exists().where(_QUEUED, _OUTBOX.c.due_at <= now))))
+    return bool(connection.scalar(_ANY_DUE, {"now": now}))
 
 
-def drop_late(connection: Connection, now: datetime) -> int:
-    """Drop, visibly, some of the texts that are past their time; return how many."""
-    late = (
-        select(_OUTBOX.c.id)
-        .where(_QUEUED, _OUTBOX.c.due_at <= now, _OUTBOX.c.send_by <= now)
-        .limit(_DROP_MOST)
-        .with_for_update(skip_locked=True)
-    )
-    dropped = (
-        update(_OUTBOX)
-        .where(_OUTBOX.c.id.in_(late))
-        .values(state=OutboxState.DROPPED, fault=func.coalesce(_OUTBOX.c.fault, TOO_LATE))
-    )
-    return connection.execute(dropped).rowcount
+def drop_hopeless(connection: Connection, now: datetime) -> int:
+    """Drop, visibly, some of the texts that are past their time or too doubtful.
+
+    Returns how many.
+    """
+    return connection.execute(_DROP_HOPELESS, {"now": now}).rowcount
 
 
 def claim(
@@ -161,31 +211,23 @@ def claim(
 ) -> list[Claimed]:
     """Claim up to `limit` texts that are due, from `only` one number of the bot or all `but` some.
 
+    Each is in doubt from now on: this process may die when the text has left.
     Of each conversation only the oldest unsettled one is taken, so that texts to a person keep
     their order.
     """
-    earlier = _OUTBOX.alias()
-    first_in_line = ~exists().where(
-        earlier.c.conversation_id == _OUTBOX.c.conversation_id,
-        earlier.c.id < _OUTBOX.c.id,
-        earlier.c.state == OutboxState.QUEUED,
-    )
-    number = _CONVERSATIONS.c.bot_number
-    rows = connection.execute(
-        select(*_CLAIMED, number, _CONVERSATIONS.c.phone)
-        .join(_CONVERSATIONS)
-        .where(_QUEUED, _OUTBOX.c.due_at <= now, _OUTBOX.c.send_by > now, first_in_line)
-        .where(number == only if only else number.not_in(but))
-        .order_by(_OUTBOX.c.due_at, _OUTBOX.c.id)
-        .limit(limit)
-        .with_for_update(of=_OUTBOX, skip_locked=True)
-    ).all()
+    which = (_CLAIMABLE_FROM, {"only": only}) if only else (_CLAIMABLE_BUT, {"but": list(but)})
+    statement, numbers = which
+    rows = connection.execute(statement, {"now": now, "most": limit} | numbers).all()
     if not rows:
         return []
     connection.execute(
         update(_OUTBOX)
         .where(_OUTBOX.c.id.in_([row.id for row in rows]))
-        .values(due_at=now + LEASE, attempts=_OUTBOX.c.attempts + 1)
+        .values(
+            due_at=now + LEASE,
+            attempts=_OUTBOX.c.attempts + 1,
+            doubts=_OUTBOX.c.doubts + 1,
+        )
     )
     issued = tokens.load(connection, [row.token_id for row in rows if row.token_id])
     return [_claimed(row, issued.get(row.token_id)) for row in rows]
@@ -220,12 +262,17 @@ def settle_accepted(
     return fault
 
 
-def settle_later(connection: Connection, claimed: Claimed, due_at: datetime, fault: str) -> None:
-    """Try a text again at `due_at`, unless it has been cancelled or claimed again."""
+def settle_later(
+    connection: Connection, claimed: Claimed, due_at: datetime, fault: str, *, in_doubt: bool
+) -> None:
+    """Try a text again at `due_at`, unless it has been cancelled or claimed again.
+
+    Where it is not `in_doubt`, the carrier is known not to have it.
+    """
     connection.execute(
         update(_OUTBOX)
         .where(_OUTBOX.c.id == claimed.id, _OUTBOX.c.attempts == claimed.attempts, _QUEUED)
-        .values(due_at=due_at, fault=fault)
+        .values(due_at=due_at, fault=fault, doubts=_OUTBOX.c.doubts - (0 if in_doubt else 1))
     )
 
 

@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from bot.store.database import is_locked
+from bot.store.outages import is_locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable

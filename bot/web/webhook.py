@@ -19,7 +19,7 @@ from bot.carrier.webhooks import (
     SignatureError,
     parse,
 )
-from bot.store.database import UnavailableError
+from bot.store.outages import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Collection

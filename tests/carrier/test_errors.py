@@ -69,6 +69,16 @@ def test_a_fault_of_the_server_passes(status: int, body: object) -> None:
     assert isinstance(outcome(status, body), Later)
 
 
+@pytest.mark.parametrize(
+    ("status", "in_doubt"), [(500, True), (502, True), (504, True), (503, False)]
+)
+def test_a_fault_between_us_and_telnyx_leaves_in_doubt_whether_the_text_has_left(
+    status: int, in_doubt: bool
+) -> None:
+    assert outcome(status, HTML) == Later(f"HTTP {status}", in_doubt=in_doubt)
+    assert outcome(status, error("10007")) == Later("10007", in_doubt=False)
+
+
 @pytest.mark.parametrize("status", [408, 409, 429])
 def test_a_status_that_asks_for_another_try_gets_one(status: int) -> None:
     assert outcome(status, HTML) == Later(f"HTTP {status}")
@@ -158,7 +168,7 @@ def test_retry_after_is_honoured_within_reason(header: str | None, seconds: floa
 )
 def test_a_body_without_a_code_is_named_by_its_status(body: object) -> None:
     assert outcome(400, body) == Never("HTTP 400")
-    assert outcome(500, body) == Later("HTTP 500")
+    assert outcome(500, body) == Later("HTTP 500", in_doubt=True)
     assert outcome(401, body) == Hold("HTTP 401")
 
 

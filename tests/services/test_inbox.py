@@ -23,8 +23,9 @@ from bot.services import inbox as inbox_module
 from bot.services.inbox import Inbox, apply
 from bot.simulator.clock import NOON, StoppedClock
 from bot.store import outbox
-from bot.store.database import Database, UnavailableError, UncertainCommitError
+from bot.store.database import Database
 from bot.store.models import LedgerRow, OutboxState, ReceivedRow, ReportRow, TokenRow
+from bot.store.outages import UnavailableError, UncertainCommitError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -172,10 +173,10 @@ async def test_an_outage_refuses_all_that_wait_and_nothing_of_them_is_stored_lat
 
 
 async def _hold_lock(blocker: Database, locked: asyncio.Event, release: asyncio.Event) -> None:
-    async with blocker._writer.connect() as connection:
-        await connection.begin()
-        if blocker.url.get_backend_name() == "postgresql":
-            await connection.exec_driver_sql("LOCK TABLE ledgers IN EXCLUSIVE MODE")
+    on_postgresql = blocker.url.get_backend_name() == "postgresql"
+    lock = "LOCK TABLE ledgers IN EXCLUSIVE MODE" if on_postgresql else "DELETE FROM received"
+    async with blocker._kind.reader.connect() as connection:
+        await connection.exec_driver_sql(lock)
         locked.set()
         await release.wait()
         await connection.rollback()

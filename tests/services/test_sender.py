@@ -20,8 +20,9 @@ from bot.services.sender import HOLD, Pacer, Sender
 from bot.services.turns import Rules
 from bot.simulator.clock import StoppedClock
 from bot.store import outbox
-from bot.store.database import Database, UnavailableError
+from bot.store.database import Database
 from bot.store.models import OutboxState
+from bot.store.outages import UnavailableError
 from bot.store.outbox import LEASE
 
 if TYPE_CHECKING:
@@ -162,10 +163,28 @@ async def test_the_wait_between_tries_grows(
     database: Database, clock: StoppedClock, attempts: int, around: float
 ) -> None:
     async with open_post(database, clock) as post:
-        waits = {post.sender._backoff(attempts, None).total_seconds() for _ in range(50)}
-        asked = post.sender._backoff(attempts, 120)
+        backoff, no = post.sender._backoff, Later("10007")
+        waits = {backoff(attempts, no).total_seconds() for _ in range(50)}
+        asked = backoff(attempts, Later("10011", retry_after=120))
+        doubtful = backoff(1, Later("timeout", in_doubt=True)).total_seconds()
+    assert 4 <= doubtful <= 6
     assert around * 0.8 <= min(waits) < max(waits) <= around * 1.2
     assert asked == timedelta(seconds=120)
+
+
+async def test_a_text_is_tried_twice_at_most_while_nobody_says_whether_it_has_left(
+    database: Database, clock: StoppedClock
+) -> None:
+    silence = Later("timeout", in_doubt=True)
+    async with open_post(database, clock, silence, Later("10007"), silence) as post:
+        await post.text("VERIFY")
+        for tries in (1, 2, 3):
+            await post.until_sent(tries)
+            await post.until(lambda rows, done=tries: rows[0].attempts == done and rows[0].fault)
+            await post.later(timedelta(seconds=12))
+        (row,) = await post.until_state(OutboxState.DROPPED)
+    assert (row.fault, row.doubts) == (outbox.IN_DOUBT, 2)
+    assert len(post.transport.sent) == 3
 
 
 async def test_a_text_that_cannot_arrive_is_given_up_visibly(

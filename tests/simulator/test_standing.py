@@ -13,7 +13,7 @@ from bot.simulator.journal import Standing
 from bot.simulator.stage import BOT_NUMBER, PHONE
 from bot.simulator.standing import keep_told
 from bot.simulator.transcript import code_in
-from bot.store.database import UnavailableError
+from bot.store.outages import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

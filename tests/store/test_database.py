@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -13,8 +14,9 @@ from sqlalchemy.exc import DBAPIError, StatementError
 from bot.services.inbox import apply
 from bot.simulator.clock import NOON
 from bot.store import database as database_module
-from bot.store.database import Database, UnavailableError, UncertainCommitError
+from bot.store.database import Database
 from bot.store.models import LedgerRow, ReceivedRow
+from bot.store.outages import UnavailableError, UncertainCommitError
 
 LEDGERS, RECEIVED = LedgerRow.__table__, ReceivedRow.__table__
 NOON_IN_TOKYO = NOON.astimezone(timezone(timedelta(hours=9)))
@@ -53,20 +55,18 @@ async def test_a_transaction_that_takes_too_long_is_not_committed(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_module, "WRITE_WITHIN", 0.3)
-    begin = database_module._begin
 
-    async def begin_slowly(connection: Any) -> None:
-        await begin(connection)
-        await asyncio.Event().wait()
+    def remember_slowly(connection: Connection) -> None:
+        remember(connection, "message:slow")
+        time.sleep(0.4)
 
-    monkeypatch.setattr(database_module, "_begin", begin_slowly)
     with pytest.raises(UnavailableError):
-        await database.write(remember, "message:slow")
-    monkeypatch.setattr(database_module, "_begin", begin)
+        await database.write(remember_slowly)
     assert await row_count(database, ReceivedRow) == 0
     await database.write(remember, "message:after")
 
 
+@pytest.mark.parametrize("make_database", ["postgresql"], indirect=True)
 async def test_a_commit_whose_answer_is_lost_is_said_to_be_uncertain(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,8 +110,7 @@ async def test_a_naive_moment_is_refused(database: Database) -> None:
 
 
 async def test_reads_do_not_wait_for_the_write_lock(database: Database) -> None:
-    async with database._writer.connect() as connection:
-        await connection.begin()
+    async with database._kind.reader.connect() as connection:
         await connection.run_sync(remember, "message:1")
         assert await row_count(database, ReceivedRow) == 0
         await connection.rollback()

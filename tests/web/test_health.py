@@ -14,7 +14,7 @@ from sqlalchemy import text
 from bot import app
 from bot.simulator.clock import StoppedClock
 from bot.simulator.stage import BOT_NUMBER
-from bot.store.database import UnavailableError
+from bot.store.outages import UnavailableError
 from bot.web.health import Readiness
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from bot.simulator import payloads
 from bot.simulator.clock import NOON, StoppedClock
 from bot.simulator.stage import BOT_NUMBER, PHONE
 from bot.simulator.telnyx import SimulatedTelnyx
-from bot.store.database import UnavailableError
 from bot.store.models import ConversationRow, LedgerRow, OutboxRow, ReceivedRow, TokenRow
+from bot.store.outages import UnavailableError
 from bot.web import routes
 from bot.web.health import Readiness
 from bot.web.routes import WEBHOOK_PATH

@@ -1,0 +1,82 @@
+"""What it means that the database failed: an outage passes, an error in the data comes back."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+_DEADLOCKS = ("40P01", "40001")
+# PostgreSQL: connection lost, resources short, server going down or read-only, waits cut short.
+_OUTAGES = ("08", "53", "57", "58", "25006", "55P03")
+
+
+class UnavailableError(Exception):
+    """The database cannot serve now; nothing of the transaction was committed."""
+
+
+class DeadlockError(UnavailableError):
+    """Two transactions waited for each other, and this one gave way: run it again."""
+
+
+class UncertainCommitError(UnavailableError):
+    """The connection was lost while committing: the transaction may stand or not."""
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Raise UnavailableError for an outage; let an error in the data pass."""
+    try:
+        yield
+    except (PoolTimeoutError, OSError, TimeoutError) as error:
+        raise UnavailableError(kind(error)) from error
+    except DBAPIError as error:
+        sqlstate = _sqlstate(error)
+        if sqlstate in _DEADLOCKS:
+            raise DeadlockError(kind(error)) from error
+        if error.connection_invalidated or _is_outage(error, sqlstate):
+            raise UnavailableError(kind(error)) from error
+        raise
+
+
+@contextlib.asynccontextmanager
+async def connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Connect; whatever keeps us from that, a wrong password too, is an outage and may pass."""
+    connection = engine.connect()
+    try:
+        await connection.start()
+    except Exception as error:
+        raise UnavailableError(kind(error)) from error
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+def kind(error: BaseException) -> str:
+    """Name an error without its text, which may quote data."""
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
+    sqlite_name = getattr(cause, "sqlite_errorname", "")
+    return " ".join(filter(None, (type(cause).__name__, sqlite_name, _sqlstate(error))))
+
+
+def is_locked(error: OperationalError) -> bool:
+    """Tell whether SQLite refused because another connection holds a lock."""
+    return getattr(error.orig, "sqlite_errorname", "").startswith("SQLITE_BUSY")
+
+
+def _is_outage(error: DBAPIError, sqlstate: str) -> bool:
+    if sqlstate:
+        return sqlstate.startswith(_OUTAGES)
+    return isinstance(error, (OperationalError, InterfaceError, InternalError))
+
+
+def _sqlstate(error: BaseException) -> str:
+    return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
