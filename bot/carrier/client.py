@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import urlsplit
 
-from httpx import ConnectError
+from aiohttp import ClientConnectorError
 from telnyx import APIError, APIStatusError, AsyncTelnyx, DefaultAioHttpClient
 
 from bot.carrier.errors import Accepted, Later, Outcome, classify
@@ -55,8 +55,7 @@ class Carrier:
         except APIStatusError as error:
             return classify(error.status_code, error.body, error.response.headers, retried=retried)
         except (APIError, RecursionError, TimeoutError, ValueError) as error:
-            refused = isinstance(error.__cause__, ConnectError)
-            return Later(type(error).__name__, in_doubt=not refused)
+            return Later(type(error).__name__, in_doubt=not _never_connected(error))
         # Behind a proxy a 2xx may hold anything; the SDK then returns what it got.
         data = getattr(sent, "data", None)
         carrier_id = getattr(data, "id", None)
@@ -67,6 +66,13 @@ class Carrier:
     async def close(self) -> None:
         """Close the connections to Telnyx."""
         await self._client.close()
+
+
+def _never_connected(error: BaseException | None) -> bool:
+    """Tell whether nothing was sent; only the transport's own error says so for certain."""
+    while error is not None and not isinstance(error, ClientConnectorError):
+        error = error.__cause__
+    return error is not None
 
 
 def _is_loopback(base_url: str) -> bool:

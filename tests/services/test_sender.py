@@ -180,7 +180,7 @@ async def test_a_text_is_tried_twice_at_most_while_nobody_says_whether_it_has_le
         await post.text("VERIFY")
         for tries in (1, 2, 3):
             await post.until_sent(tries)
-            await post.until(lambda rows, done=tries: rows[0].attempts == done and rows[0].fault)
+            await post.until(lambda rows: rows[0].fault is not None)
             await post.later(timedelta(seconds=12))
         (row,) = await post.until_state(OutboxState.DROPPED)
     assert (row.fault, row.doubts) == (outbox.IN_DOUBT, 2)

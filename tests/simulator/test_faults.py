@@ -20,6 +20,7 @@ from bot.simulator.journal import (
 )
 from bot.simulator.stage import PHONE
 from bot.simulator.transcript import code_in
+from bot.store import outbox
 from bot.store.models import OutboxState, ReceivedRow
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ async def test_a_text_that_was_taken_before_the_connection_dropped_comes_once(
     (dropped,) = ended(stage, Wire.API)
     assert dropped.answer is None
     assert dropped.seconds is not None
-    assert await stage.travel(PHONE, to_length("1s")) == []
+    assert await stage.travel(PHONE, to_length("5s")) == []
     row = await the_row(stage)
     assert (row.state, row.attempts, row.fault) == (OutboxState.DELIVERED, 2, None)
     dropped, again = ended(stage, Wire.API)
@@ -155,7 +156,7 @@ async def test_a_text_is_tried_again_after_a_request_that_got_no_answer(stage: S
     (unanswered,) = ended(stage, Wire.API)
     assert (unanswered.answer, unanswered.seconds is None) == (None, False)
     assert stage.telnyx.texts == []
-    assert len(await stage.travel(PHONE, to_length("1s"))) == 1
+    assert len(await stage.travel(PHONE, to_length("5s"))) == 1
     assert (await the_row(stage)).state is OutboxState.DELIVERED
 
 
@@ -169,8 +170,10 @@ async def test_requests_that_are_kept_waiting_are_let_go_of_at_the_end(stage: St
         stage.telnyx.hang_up()
         assert await texting == []
         stage.arm("hang")
-        assert await stage.travel(PHONE, to_length("1s")) == []
-        assert len(await stage.travel(PHONE, to_length("3s"))) == 1
+        assert await stage.travel(PHONE, to_length("5s")) == []
+        assert await stage.travel(PHONE, to_length("5s")) == []
+    row = await the_row(stage)
+    assert (row.state, row.fault) == (OutboxState.DROPPED, outbox.IN_DOUBT)
     assert_met(stage, "hang", "hang")
 
 
