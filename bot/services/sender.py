@@ -39,8 +39,9 @@ Ts = TypeVarTuple("Ts")
 
 POLL = 1.0
 """Seconds between looks into the outbox when nobody has told of a commit."""
-HOLD = timedelta(seconds=60)
-"""How long sending from a number pauses after a fault of the account, until the next probe."""
+HOLD = timedelta(seconds=50)
+"""How long sending from a number pauses after a fault of the account, until the next probe.
+With it and a look into the outbox, a text leaves within a minute of the fault being mended."""
 DRAIN_WITHIN = 6.0
 """Seconds that texts on their way get to arrive when the process is to end."""
 _SLOTS = 20
@@ -124,6 +125,10 @@ class Sender:
         """Tell whether no text is being claimed or on its way at this moment."""
         return not self._in_flight and not self._claiming
 
+    def paused(self, now: datetime) -> list[str]:
+        """Name the bot's numbers from which nothing is sent now, not even a probe."""
+        return [number for number, until in self._held.items() if now < until]
+
     def wake(self) -> None:
         """Look into the outbox now."""
         self._woken.set()
@@ -200,7 +205,8 @@ class Sender:
         """Look, without the write lock, until something is due or somebody tells of it."""
         while not self._woken.is_set():
             with contextlib.suppress(UnavailableError):
-                if await self._database.read(outbox.any_due, self._clock.now()):
+                now = self._clock.now()
+                if await self._database.read(outbox.any_due, now, self.paused(now)):
                     return
             await _set_within(self._woken, POLL)
 

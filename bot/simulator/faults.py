@@ -13,13 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Self
 
+_JSON = {"Content-Type": "application/json"}
+
 
 @dataclass(frozen=True, slots=True)
 class ApiFault:
     """How the next API request is answered instead.
 
-    Without a `status` the connection is dropped. `accepted` tells that the text leaves all the
-    same, and `after` how many seconds pass before the answer.
+    Without a `status` the connection is dropped; where it is `cut`, that happens in the middle of
+    the body. `accepted` tells that the text leaves all the same, and `after` how many seconds
+    pass before the answer.
     """
 
     status: int | None
@@ -27,20 +30,23 @@ class ApiFault:
     headers: Mapping[str, str] = field(default_factory=dict)
     accepted: bool = False
     after: float = 0.0
+    cut: bool = False
 
     @classmethod
     def error(cls, status: int, code: str, **headers: str) -> Self:
         """Make an error as Telnyx writes them."""
         body = json.dumps({"errors": [{"code": code, "title": "A fault that was asked for"}]})
-        return cls(status, body, {"Content-Type": "application/json"} | headers)
+        return cls(status, body, _JSON | headers)
 
 
 class ReportFault(StrEnum):
     """What goes wrong with the delivery reports of the next text to a phone."""
 
+    EARLY = "early"
     LATE = "late"
     FAILED = "failed"
     REVERSED = "reversed"
+    REPEATED = "repeated"
 
 
 class WebhookFault(StrEnum):
@@ -71,9 +77,24 @@ MENU: Mapping[str, Choice] = {
     "drop": Choice(
         "Telnyx takes the text, then drops the connection", ApiFault(None, accepted=True)
     ),
+    "refuse": Choice("Telnyx drops the connection, and does not take the text", ApiFault(None)),
+    "cut": Choice(
+        "Telnyx takes the text, and its answer breaks off",
+        ApiFault(200, '{"data": {"id": "', _JSON, accepted=True, cut=True),
+    ),
+    "html": Choice(
+        "a proxy answers in Telnyx's place",
+        ApiFault(200, "<html>Sign in to this network</html>", {"Content-Type": "text/html"}),
+    ),
+    "broken": Choice(
+        "Telnyx takes the text, and answers what is no JSON",
+        ApiFault(200, '{"data": {"id"', _JSON, accepted=True),
+    ),
+    ReportFault.EARLY: Choice("delivery reports come before the API's answer", ReportFault.EARLY),
     ReportFault.LATE: Choice("delivery reports come 20 seconds late", ReportFault.LATE),
     ReportFault.FAILED: Choice("the text does not reach the phone", ReportFault.FAILED),
     ReportFault.REVERSED: Choice("delivery reports come in the wrong order", ReportFault.REVERSED),
+    ReportFault.REPEATED: Choice("delivery reports come twice", ReportFault.REPEATED),
     WebhookFault.TWICE: Choice("Telnyx delivers the webhook twice", WebhookFault.TWICE),
 }
 """Every fault with a name: a word of the story language, of the terminal and of the page."""

@@ -102,7 +102,8 @@ class Stage:
             await asyncio.sleep(_LOOK_EVERY)
 
     async def _any_due(self) -> bool:
-        return await self.bot.database.read(outbox.any_due, self.clock.now())
+        now = self.clock.now()
+        return await self.bot.database.read(outbox.any_due, now, self._sender.paused(now))
 
     @property
     def _sender(self) -> Sender:

@@ -90,6 +90,7 @@ class _Report:
 class SimulatedTelnyx:
     """The carrier between the phones and the bot. `webhook_url` is where the bot listens.
 
+    One that no longer `heeds_keys` takes a request that it has had before for a new one.
     Whatever happens is in its `journal`. Faults come about one at a time, in the order armed:
     those of the API with the next request, of reports with the next text to a phone, of webhooks
     with the next text from one.
@@ -109,6 +110,7 @@ class SimulatedTelnyx:
         self._reporting: set[asyncio.Task[None]] = set()
         self.webhook_url = ""
         self.base_url = ""
+        self.heeds_keys = True
         self.journal = Journal()
         self.requests: list[ApiRequest] = []
         self.faults: deque[ApiFault] = deque()
@@ -262,17 +264,23 @@ class SimulatedTelnyx:
         key = request.headers.get("Idempotency-Key", uuid.uuid4().hex)
         fault = self._met(self.faults)
         if fault is None:
-            return self._send(key, raw, body)
+            early = ReportFault.EARLY in itertools.islice(self.report_faults, 1)
+            answer = self._send(key, raw, body)
+            if early:
+                await self.reported()
+            return answer
         if fault.accepted:
             self._send(key, raw, body)
         if fault.after:
             with_deadline = asyncio.wait_for(self._closing.wait(), fault.after)
             await asyncio.gather(with_deadline, return_exceptions=True)
-        return None if fault.status is None else _response(fault)
+        if fault.cut:
+            await _break_off(request, fault)
+        return None if fault.cut or fault.status is None else _response(fault)
 
     def _send(self, key: str, raw: bytes, body: Mapping[str, Any]) -> web.Response:
         """Take a text to its phone, unless it has been taken before or is blocked."""
-        if key in self._remembered:
+        if self.heeds_keys and key in self._remembered:
             known, answer = self._remembered[key]
             return (
                 web.json_response(answer)
@@ -289,13 +297,15 @@ class SimulatedTelnyx:
 
     def _report(self, payload: Mapping[str, Any], text_id: int) -> None:
         """Report on a text that was accepted, as a fault wants it where one is armed."""
-        steps = (Progress.SENT, Progress.DELIVERED)
+        steps: tuple[Progress, ...] = (Progress.SENT, Progress.DELIVERED)
         due_at = self._clock.now()
         match self._met(self.report_faults):
             case ReportFault.FAILED:
                 steps = (Progress.SENT, Progress.FAILED)
             case ReportFault.REVERSED:
                 steps = (Progress.DELIVERED, Progress.SENT)
+            case ReportFault.REPEATED:
+                steps = (Progress.SENT, Progress.SENT, Progress.DELIVERED, Progress.DELIVERED)
             case ReportFault.LATE:
                 due_at += LATE_BY
         self._late.append(_Report(due_at, payload, text_id, steps))
@@ -367,6 +377,14 @@ def _keyword(text: str | None) -> str | None:
 
 def _response(fault: ApiFault) -> web.Response:
     return web.Response(status=fault.status or 0, body=fault.body.encode(), headers=fault.headers)
+
+
+async def _break_off(request: web.Request, fault: ApiFault) -> None:
+    """Begin an answer that promises more than will come."""
+    begun = web.StreamResponse(status=fault.status or 0, headers=fault.headers)
+    begun.content_length = 2 * len(fault.body)
+    await begun.prepare(request)
+    await begun.write(fault.body.encode())
 
 
 def _body(answer: web.StreamResponse) -> str:

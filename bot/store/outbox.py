@@ -150,7 +150,6 @@ def cancel(
 # running it.
 _NOW = bindparam("now", type_=UtcDateTime)
 _DUE = and_(_QUEUED, _OUTBOX.c.due_at <= _NOW)
-_ANY_DUE = select(exists().where(_DUE))
 _HOPELESS = (
     select(_OUTBOX.c.id)
     .where(_DUE, or_(_OUTBOX.c.send_by <= _NOW, _OUTBOX.c.doubts >= DOUBTS_MOST))
@@ -174,6 +173,10 @@ _FIRST_IN_LINE = ~exists().where(
     _earlier.c.id < _OUTBOX.c.id,
     _earlier.c.state == OutboxState.QUEUED,
 )
+_BUT = _CONVERSATIONS.c.bot_number.not_in(bindparam("but", expanding=True))
+_ANY_DUE = select(
+    exists().where(_DUE, _CONVERSATIONS.c.id == _OUTBOX.c.conversation_id, _FIRST_IN_LINE, _BUT)
+)
 _CLAIMABLE = (
     select(*_CLAIMED, _CONVERSATIONS.c.bot_number, _CONVERSATIONS.c.phone)
     .join(_CONVERSATIONS)
@@ -183,14 +186,12 @@ _CLAIMABLE = (
     .with_for_update(of=_OUTBOX, skip_locked=True)
 )
 _CLAIMABLE_FROM = _CLAIMABLE.where(_CONVERSATIONS.c.bot_number == bindparam("only"))
-_CLAIMABLE_BUT = _CLAIMABLE.where(
-    _CONVERSATIONS.c.bot_number.not_in(bindparam("but", expanding=True))
-)
+_CLAIMABLE_BUT = _CLAIMABLE.where(_BUT)
 
 
-def any_due(connection: Connection, now: datetime) -> bool:
+def any_due(connection: Connection, now: datetime, but: Collection[str] = ()) -> bool:
     """Tell whether there is anything to claim; cheap, and needs no write lock."""
-    return bool(connection.scalar(_ANY_DUE, {"now": now}))
+    return bool(connection.scalar(_ANY_DUE, {"now": now, "but": list(but)}))
 
 
 def drop_hopeless(connection: Connection, now: datetime) -> int:

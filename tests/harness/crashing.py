@@ -13,6 +13,8 @@ from datetime import timedelta
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from aiohttp import ClientResponse
+
 from bot.__main__ import main
 from bot.carrier.client import Carrier
 from bot.services import inbox
@@ -77,6 +79,7 @@ POINTS: dict[str, Callable[[], None]] = {
     "before the inbox commits": _within_the_inbox_transaction,
     "after the inbox has committed": lambda: _after(Inbox, "_commit"),
     "after the claim": lambda: _before(Sender, "_deliver"),
+    "request written": lambda: _before(ClientResponse, "start"),
     "response received": lambda: _after(Carrier, "send"),
     "before settling": lambda: _before(Sender, "_settle"),
     "after settling": lambda: _after(Sender, "_settle"),

@@ -12,7 +12,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,44 +125,75 @@ def _installed() -> Path | None:
 
 @contextmanager
 def _started(programs: Path) -> Iterator[str]:
+    with cluster(programs) as own:
+        own.start()
+        yield own.url
+
+
+@contextmanager
+def cluster(programs: Path) -> Iterator[Cluster]:
+    """Make the data of a server of our own, and remove it, with the server, at the end."""
     user = _unprivileged_user()
-    with ExitStack() as stack:
-        folder = Path(
-            stack.enter_context(tempfile.TemporaryDirectory(prefix="textproof-postgresql-"))
-        )
+    with tempfile.TemporaryDirectory(prefix="textproof-postgresql-") as name:
+        folder = Path(name)
         if user:
             shutil.chown(folder, user)
-        data, port = folder / "data", _free_port()
         subprocess.run(
             [
                 programs / "initdb",
-                *("-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"),
+                *("-D", folder / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8"),
+                *("--no-locale", "-N"),
             ],
             user=user,
             cwd=folder,
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        log = stack.enter_context((folder / "log").open("wb"))
-        options = ["fsync=off", "listen_addresses=127.0.0.1", f"port={port}", "max_connections=200"]
-        process = subprocess.Popen(
-            [
-                programs / "postgres",
-                *("-D", data, "-k", folder),
-                *(f"--{option}" for option in options),
-            ],
-            user=user,
-            cwd=folder,
-            stdout=log,
-            stderr=log,
-        )
+        own = Cluster(programs, folder, user, _free_port())
         try:
-            url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-            _wait_for(url, process)
-            yield url
+            yield own
         finally:
-            process.send_signal(signal.SIGINT)  # a fast shutdown, which waits for no client
-            process.wait()
+            own.stop()
+
+
+@dataclass(slots=True)
+class Cluster:
+    """A server that can be stopped and started again, at the same address."""
+
+    programs: Path
+    folder: Path
+    user: str | None
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Return where the server is to be reached."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        options = ["fsync=off", "listen_addresses=127.0.0.1", "max_connections=200"]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    self.programs / "postgres",
+                    *("-D", self.folder / "data", "-k", self.folder),
+                    *(f"--{option}" for option in [*options, f"port={self.port}"]),
+                ],
+                user=self.user,
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+            )
+        _wait_for(self.url, self.process)
+
+    def stop(self) -> None:
+        """Stop it without waiting for its clients."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait()
+            self.process = None
 
 
 def _unprivileged_user() -> str | None:

@@ -62,6 +62,11 @@ class BotProcess:
         ]
 
     @property
+    def pid(self) -> int:
+        """Return the process's id."""
+        return self._process.pid
+
+    @property
     def out(self) -> str:
         """Return what came on standard output."""
         return self._out.decode()

@@ -62,13 +62,14 @@ class Witness:
 
     async def code_of(self, phone: str) -> str:
         """Wait for a code to come to a phone, and return the latest."""
+        await until(lambda: bool(codes_to(self.telnyx, phone)))
+        return codes_to(self.telnyx, phone)[-1]
 
-        def codes() -> list[str]:
-            texts = [text.text for text in self.telnyx.texts if text.phone == phone]
-            return [code for code in map(code_in, texts) if code]
 
-        await until(lambda: bool(codes()))
-        return codes()[-1]
+def codes_to(telnyx: SimulatedTelnyx, phone: str) -> list[str]:
+    """Read the codes that came to a phone, in order."""
+    texts = [text.text for text in telnyx.texts if text.phone == phone]
+    return [code for code in map(code_in, texts) if code]
 
 
 async def drained(database: Database) -> None:

@@ -9,7 +9,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from harness.chance import seeded, soaking
+from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
@@ -21,6 +22,9 @@ from bot.store import conversations
 from proof.model import Came, Expectation
 
 if TYPE_CHECKING:
+    import random
+
+    from conftest import MakeDatabase
     from sqlalchemy import URL
 
     from bot.simulator.stage import Stage
@@ -127,8 +131,9 @@ class Conversations(RuleBasedStateMachine):
         return known.conversation.state
 
 
-def play(url: URL, **size: Any) -> None:
+def play(url: URL, chance: random.Random, **size: Any) -> None:
     """Have the machine run on one stage; each run meets new people."""
+    seed(chance.getrandbits(64))(Conversations)
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         stage = runner.run(stack.enter_async_context(staged(url, StoppedClock())))
@@ -138,6 +143,7 @@ def play(url: URL, **size: Any) -> None:
                 Conversations,
                 settings=settings(
                     deadline=None,
+                    database=None,
                     suppress_health_check=list(HealthCheck),
                     print_blob=True,
                     **size,
@@ -148,9 +154,13 @@ def play(url: URL, **size: Any) -> None:
 
 
 def test_every_conversation_goes_as_the_model_says(database_url: URL) -> None:
-    play(database_url, max_examples=10, stateful_step_count=30)
+    with seeded("model") as chance:
+        play(database_url, chance, max_examples=50, stateful_step_count=30)
 
 
 @pytest.mark.soak
-def test_every_conversation_goes_as_the_model_says_for_long(database_url: URL) -> None:
-    play(database_url, max_examples=1000, stateful_step_count=100)
+def test_every_conversation_goes_as_the_model_says_for_long(
+    make_database: MakeDatabase, request: pytest.FixtureRequest
+) -> None:
+    for _, chance in soaking(request.node.name, 100):
+        play(make_database(), chance, max_examples=10, stateful_step_count=100)

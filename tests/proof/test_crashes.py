@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from harness.chance import seeded, soaking
 from harness.crashing import POINTS
 from harness.processes import BotProcess, Processes, environment
 from harness.witness import Witness, check, drained, free_port
@@ -17,18 +20,26 @@ from bot.store.database import Database
 from bot.web.routes import WEBHOOK_PATH
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import AsyncIterator
 
+    from conftest import MakeDatabase
     from sqlalchemy import URL
 
 TESTS = Path(__file__).parents[1]
 PHONES = [f"+1312555{number:04}" for number in range(3)]
 
 
-@pytest.fixture
-async def telnyx() -> AsyncIterator[SimulatedTelnyx]:
+@asynccontextmanager
+async def carrier() -> AsyncIterator[SimulatedTelnyx]:
     async with SimulatedTelnyx(SystemClock()).running() as telnyx:
         telnyx.webhook_url = f"http://127.0.0.1:{free_port()}{WEBHOOK_PATH}"
+        yield telnyx
+
+
+@pytest.fixture
+async def telnyx() -> AsyncIterator[SimulatedTelnyx]:
+    async with carrier() as telnyx:
         yield telnyx
 
 
@@ -45,15 +56,51 @@ async def serve(
 async def test_a_crash_loses_nothing_and_doubles_nothing(
     point: str, database_url: URL, telnyx: SimulatedTelnyx, processes: Processes
 ) -> None:
+    with seeded(point) as chance:
+        await crash(point, database_url, telnyx, processes, chance)
+
+
+async def test_a_crash_at_any_moment_loses_nothing_and_doubles_nothing(
+    database_url: URL, telnyx: SimulatedTelnyx, processes: Processes
+) -> None:
+    with seeded("any moment") as chance:
+        await crash(None, database_url, telnyx, processes, chance)
+
+
+@pytest.mark.soak
+async def test_a_thousand_crashes_lose_nothing_and_double_nothing(
+    make_database: MakeDatabase, folder: Path, request: pytest.FixtureRequest
+) -> None:
+    """Half of them at the named points, half at random; five hundred on each kind of database."""
+    named = list(POINTS)
+    for number, chance in soaking(request.node.name, 500):
+        point = named[number // 2 % len(named)] if number % 2 else None
+        async with carrier() as telnyx, Processes(folder) as processes:
+            await crash(point, make_database(), telnyx, processes, chance)
+
+
+async def crash(
+    point: str | None,
+    url: URL,
+    telnyx: SimulatedTelnyx,
+    processes: Processes,
+    chance: random.Random,
+) -> None:
+    """Have three people verify themselves while the process dies once, and check."""
     witness = Witness(telnyx)
-    nth = 1 if database_url.get_backend_name() == "sqlite" else 3
-    bot = await serve(processes, database_url, telnyx, point, nth)
+    nth = 0 if point is None else chance.randint(1, 3)
+    bot = await serve(processes, url, telnyx, point or "after settling", nth)
+    if point is None:
+        await bot.ready()
     texting = asyncio.gather(*(person(witness, phone) for phone in PHONES))
+    if point is None:
+        await asyncio.sleep(chance.uniform(0, 0.3))
+        bot.send(signal.SIGKILL)
     ended = await bot.end()
     assert ended.code == -9, ended.err
-    await serve(processes, database_url, telnyx, point, 0)
+    await serve(processes, url, telnyx, point or "after settling", 0)
     await texting
-    database = Database(database_url)
+    database = Database(url)
     try:
         await drained(database)
         await check(database, witness)

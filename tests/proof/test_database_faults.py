@@ -1,0 +1,189 @@
+"""The database fails: webhooks are refused in time, and what was refused is never stored."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import sqlite3
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+from harness import postgresql
+from harness.processes import Processes, as_written, environment
+from sqlalchemy import select
+from sqlalchemy.engine import make_url
+
+from bot.services.clock import SystemClock
+from bot.simulator import payloads
+from bot.simulator.stage import BOT_NUMBER
+from bot.simulator.telnyx import SimulatedTelnyx
+from bot.store import schema
+from bot.store.database import Database
+from bot.store.models import ReceivedRow
+from bot.web.routes import WEBHOOK_PATH
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from sqlalchemy import URL
+
+RECEIVED = ReceivedRow.__table__
+ANSWERED_WITHIN = 2.0
+"""Seconds that Telnyx waits for an answer."""
+
+on_sqlite = pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
+on_postgresql = pytest.mark.parametrize("make_database", ["postgresql"], indirect=True)
+
+
+@dataclass(slots=True)
+class Caller:
+    """A Telnyx that posts one VERIFY after the other, and remembers how each was answered."""
+
+    telnyx: SimulatedTelnyx
+    url: URL
+    answers: dict[str, int] = field(default_factory=dict)
+
+    async def call(self, times: int = 5) -> set[int]:
+        """Post some at once and return how they were answered; each in time."""
+        began = time.monotonic()
+        statuses = set(await asyncio.gather(*(self._post() for _ in range(times))))
+        assert time.monotonic() - began < ANSWERED_WITHIN
+        return statuses
+
+    async def until_well(self) -> None:
+        """Post until all are answered 200: the bot is to recover by itself."""
+        async with asyncio.timeout(20):
+            while await self.call() != {200}:  # noqa: ASYNC110 - nobody tells of it
+                await asyncio.sleep(0.1)
+
+    async def check(self) -> None:
+        """Check that what was acknowledged is stored, and nothing that was refused is."""
+        database = Database(self.url)
+        try:
+            stored = set(await database.read(lambda c: c.scalars(select(RECEIVED.c.key)).all()))
+        finally:
+            await database.close()
+        assert stored == {key for key, status in self.answers.items() if status == 200}
+
+    async def _post(self) -> int:
+        message = payloads.inbound(f"+1312{len(self.answers):07}", BOT_NUMBER, "VERIFY")
+        key = f"message:{message['id']}"
+        self.answers[key] = 0
+        self.answers[key] = await self.telnyx.post_event("message.received", message)
+        return self.answers[key]
+
+
+@asynccontextmanager
+async def calling(url: URL, processes: Processes) -> AsyncIterator[tuple[Caller, int]]:
+    """Start a bot that only listens, and call it; give its process id too."""
+    async with SimulatedTelnyx(SystemClock()).running() as telnyx:
+        bot = await processes.start("serve", "--web-only", env=environment(url, telnyx))
+        telnyx.webhook_url = await bot.ready() + WEBHOOK_PATH
+        caller = Caller(telnyx, url)
+        assert await caller.call() == {200}
+        yield caller, bot.pid
+        await caller.check()
+
+
+@on_sqlite
+@pytest.mark.parametrize("seconds", [3, pytest.param(15, marks=pytest.mark.soak)])
+async def test_a_sqlite_that_is_locked(
+    database_url: URL, processes: Processes, seconds: int
+) -> None:
+    async with calling(database_url, processes) as (caller, _):
+        with sqlite3.connect(str(database_url.database), isolation_level=None) as other:
+            other.execute("BEGIN IMMEDIATE")
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                assert await caller.call() == {503}
+            other.execute("ROLLBACK")
+        other.close()
+        await caller.until_well()
+
+
+@on_sqlite
+async def test_a_disk_that_is_full(database_url: URL, processes: Processes) -> None:
+    async with calling(database_url, processes) as (caller, pid):
+        _, most = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, most))
+        assert await caller.call() == {503}
+        assert await caller.call() == {503}
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))
+        await caller.until_well()
+
+
+@on_postgresql
+async def test_a_postgresql_whose_connections_are_cut_again_and_again(
+    database_url: URL, processes: Processes
+) -> None:
+    cut = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    async with (
+        calling(database_url, processes) as (caller, _),
+        administering(database_url) as administrator,
+    ):
+        for _ in range(10):
+            calls = asyncio.create_task(caller.call(20))
+            await asyncio.sleep(0.005)
+            await administrator.execute(cut)
+            assert await calls <= {200, 503}
+        await caller.until_well()
+
+
+@on_postgresql
+async def test_a_postgresql_that_only_reads(database_url: URL, processes: Processes) -> None:
+    name = database_url.database
+    async with (
+        calling(database_url, processes) as (caller, _),
+        administering(database_url) as administrator,
+    ):
+        for read_only, expected in (("on", {503}), ("off", {200})):
+            await administrator.execute(
+                f'ALTER DATABASE "{name}" SET default_transaction_read_only = {read_only}'
+            )
+            await administrator.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            assert await caller.call() <= expected | {503}
+            assert await caller.call() == expected
+
+
+@asynccontextmanager
+async def administering(url: URL) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(as_written(url))
+    await connection.execute("SET default_transaction_read_only = off")
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+def own_postgresql() -> Iterator[postgresql.Cluster]:
+    with postgresql.binaries() as programs:
+        if programs is None:
+            pytest.skip(postgresql.HOW_TO_GET_ONE)
+        with postgresql.cluster(programs) as own:
+            own.start()
+            yield own
+
+
+async def test_a_postgresql_that_is_restarted(
+    own_postgresql: postgresql.Cluster, processes: Processes
+) -> None:
+    url = make_url(own_postgresql.url).set(drivername="postgresql+asyncpg")
+    await schema.migrate(url)
+    async with calling(url, processes) as (caller, _):
+        calls = asyncio.create_task(caller.call(20))
+        await asyncio.to_thread(own_postgresql.stop)
+        assert await calls <= {200, 503}
+        assert await caller.call() == {503}
+        await asyncio.to_thread(own_postgresql.start)
+        await caller.until_well()

@@ -1,0 +1,126 @@
+"""SIGTERM in the middle of work: the process ends in time, and what it was doing is not lost."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import ClientError
+from harness.chance import seeded, soaking
+from harness.processes import Processes, environment, until
+from harness.witness import codes_to, drained
+from sqlalchemy import select
+
+from bot.services.clock import SystemClock
+from bot.simulator import payloads
+from bot.simulator.stage import BOT_NUMBER
+from bot.simulator.telnyx import SimulatedTelnyx
+from bot.store.database import Database
+from bot.store.models import ReceivedRow
+from bot.web.routes import WEBHOOK_PATH
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Mapping
+
+    from aiohttp import web
+    from conftest import MakeDatabase
+    from sqlalchemy import URL
+
+DOWN_WITHIN = 8.0
+"""Seconds: hosts that roll out a new release give ten, and then kill."""
+SENDS, WEBHOOKS = 20, 50
+
+
+class SlowTelnyx(SimulatedTelnyx):
+    """Takes its time over each request."""
+
+    takes = 1.0
+    in_flight = 0
+
+    async def _answer(self, request: web.Request, raw: bytes) -> web.Response | None:
+        self.in_flight += 1
+        await asyncio.sleep(self.takes)
+        self.in_flight -= 1
+        return await super()._answer(request, raw)
+
+
+def verify(number: int) -> dict[str, Any]:
+    return payloads.inbound(f"+1312{number:07}", BOT_NUMBER, "VERIFY")
+
+
+async def drain(url: URL, processes: Processes, chance: random.Random) -> float:
+    """End a bot in the middle of work, check, and return how long it took (seconds)."""
+    telnyx = SlowTelnyx(SystemClock())
+    telnyx.takes = chance.uniform(1, 4)
+    async with telnyx.running():
+        env = environment(url, telnyx)
+        bot = await processes.start("serve", env=env)
+        telnyx.webhook_url = await bot.ready() + WEBHOOK_PATH
+        first = [verify(number) for number in range(SENDS)]
+        second = [verify(SENDS + number) for number in range(WEBHOOKS)]
+        sent = await asyncio.gather(*(post(telnyx, message) for message in first))
+        assert set(sent) == {200}
+        await until(lambda: telnyx.in_flight == SENDS)
+        posting = [asyncio.create_task(post(telnyx, message)) for message in second]
+        await asyncio.sleep(chance.uniform(0, 0.05))
+        began = time.monotonic()
+        bot.send(signal.SIGTERM)
+        ended = await bot.end()
+        took = time.monotonic() - began
+        answers = await asyncio.gather(*posting)
+        assert ended.code == 0, ended.err
+        assert took < DOWN_WITHIN
+        telnyx.takes = 0.0
+        again = await processes.start("serve", env=env)
+        telnyx.webhook_url = await again.ready() + WEBHOOK_PATH
+        await check(url, telnyx, [*first, *second], [*sent, *answers])
+        await again.kill()
+    return took
+
+
+async def post(telnyx: SimulatedTelnyx, message: Mapping[str, Any]) -> int | None:
+    try:
+        return await telnyx.post_event("message.received", message)
+    except ClientError:
+        return None
+
+
+async def check(
+    url: URL,
+    telnyx: SimulatedTelnyx,
+    messages: list[dict[str, Any]],
+    answers: list[int | None],
+) -> None:
+    database = Database(url)
+    try:
+        await drained(database)
+        keys = set(
+            await database.read(lambda c: c.scalars(select(ReceivedRow.__table__.c.key)).all())
+        )
+    finally:
+        await database.close()
+    for message, answer in zip(messages, answers, strict=True):
+        stored = f"message:{message['id']}" in keys
+        assert stored or answer != 200, "acknowledged, and lost"
+        assert not stored or answer != 503, "refused, and stored"
+        codes = codes_to(telnyx, message["from"]["phone_number"])
+        assert len(codes) == stored
+
+
+async def test_a_process_that_is_told_to_end_loses_nothing(
+    database_url: URL, processes: Processes
+) -> None:
+    with seeded("drain") as chance:
+        await drain(database_url, processes, chance)
+
+
+@pytest.mark.soak
+async def test_twenty_processes_that_are_told_to_end_lose_nothing(
+    make_database: MakeDatabase, processes: Processes, request: pytest.FixtureRequest
+) -> None:
+    for _, chance in soaking(request.node.name, 20):
+        await drain(make_database(), processes, chance)
