@@ -42,3 +42,13 @@ def test_the_picture_shows_the_story_that_the_demo_plays() -> None:
 def test_the_readme_shows_the_commands_of_the_procfile() -> None:
     for line in (ROOT / "Procfile").read_text(encoding="utf-8").splitlines():
         assert f"    {line}\n" in README
+
+
+def test_every_test_that_the_proof_is_said_to_rest_on_is_there() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    tests = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/**/*.py"))
+    named = re.findall(r"`(test_\w+)`", page)
+    assert named
+    assert [name for name in named if f"def {name}(" not in tests] == []
+    files = re.findall(r"`(?:tests/)?(test_\w+\.py)`", page)
+    assert [file for file in files if not list(ROOT.glob(f"tests/**/{file}"))] == []
