@@ -87,7 +87,7 @@ class Stage:
 
     async def quiet(self) -> None:
         """Wait until no text is due, none is on its way, and all that is due is reported."""
-        while not self._sender.idle or await self._any_due():  # noqa: ASYNC110 - it tells nobody
+        while not await self._is_quiet():  # noqa: ASYNC110 - the sender tells nobody
             await asyncio.sleep(_LOOK_EVERY)
         await self.telnyx.reported()
 
@@ -101,9 +101,13 @@ class Stage:
         while not self._sender.alive:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(_LOOK_EVERY)
 
-    async def _any_due(self) -> bool:
+    async def _is_quiet(self) -> bool:
+        if not self._sender.idle:
+            return False
         now = self.clock.now()
-        return await self.bot.database.read(outbox.any_due, now, self._sender.paused(now))
+        due = await self.bot.database.read(outbox.any_due, now, self._sender.paused(now))
+        # What was due may have been claimed while we looked.
+        return not due and self._sender.idle
 
     @property
     def _sender(self) -> Sender:
