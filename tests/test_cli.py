@@ -158,7 +158,7 @@ def assert_refused(ended: Ended, *expected: str, code: int = 1) -> None:
 async def test_a_signed_verify_leads_to_one_request_with_the_code_and_the_code_verifies(
     database_url: URL, telnyx: SimulatedTelnyx, processes: Processes
 ) -> None:
-    bot = await processes.start("serve", env=environment(database_url, telnyx))
+    bot = await processes.start_cold("serve", env=environment(database_url, telnyx))
     await connect(bot, telnyx)
     payload = payloads.inbound(PHONE, BOT_NUMBER, "VERIFY")
     assert await telnyx.post_event("message.received", payload) == 200
@@ -562,7 +562,7 @@ def status(phone: str, url: URL, country_code: str = "+1") -> Result:
 async def test_demo_once_prints_a_verified_conversation_heeds_no_settings_and_leaves_nothing_behind(
     folder: Path, tmp_path: Path, processes: Processes
 ) -> None:
-    ended = await processes.run("demo", "--once", env=_WRONG | {"TMPDIR": str(tmp_path)})
+    ended = await processes.run_cold("demo", "--once", env=_WRONG | {"TMPDIR": str(tmp_path)})
     assert (ended.code, ended.err) == (0, "")
     chat = [line.strip() for line in ended.out.splitlines() if line.startswith("   ")]
     code = code_in(ended.out)
@@ -577,7 +577,7 @@ async def test_demo_once_prints_a_verified_conversation_heeds_no_settings_and_le
 
 
 async def test_demo_lets_a_person_text_the_bot_from_the_terminal(processes: Processes) -> None:
-    bot = await processes.start("demo", "--port", "0", talkative=True)
+    bot = await processes.start_cold("demo", "--port", "0", talkative=True)
 
     async def type_and_read(line: str, expected: str) -> str:
         """Type a line, and return what is printed up to where it matches what is expected."""
@@ -605,7 +605,9 @@ async def test_demo_lets_a_person_text_the_bot_from_the_terminal(processes: Proc
 
 
 async def test_help_and_version_name_what_there_is(processes: Processes) -> None:
-    shown, version = await asyncio.gather(processes.run("--help"), processes.run("--version"))
+    shown, version = await asyncio.gather(
+        processes.run_cold("--help"), processes.run_cold("--version")
+    )
     assert (shown.code, shown.err) == (0, "")
     assert shown.out.startswith("Usage: bot ")
     assert re.findall(r"^  ([a-z]+)  ", shown.out.partition("Commands:")[2], re.MULTILINE) == [

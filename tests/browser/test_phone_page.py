@@ -121,7 +121,7 @@ async def test_who_runs_one_command_opens_the_page_and_texts_verify_is_verified(
     context: BrowserContext, tmp_path: Path
 ) -> None:
     async with Processes(tmp_path) as processes:
-        bot = await processes.start("demo", "--port", "0")
+        bot = await processes.start_cold("demo", "--port", "0")
         await until(lambda: "text VERIFY" in bot.out)
         (address,) = re.findall(r"http://\S+", bot.out)
         page = await opened(context, address)

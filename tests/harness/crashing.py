@@ -1,14 +1,13 @@
 """`bot …`, ended as by a power cut when it comes to a named point for the n-th time.
 
-Run it as: python -m harness.crashing POINT N serve; N = 0 is never. A claim's lease is shortened,
-so that a test need not wait half a minute for what a dead process had claimed.
+A claim's lease is shortened, so that a test need not wait half a minute for what a dead process
+had claimed.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from datetime import timedelta
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -86,9 +85,11 @@ POINTS: dict[str, Callable[[], None]] = {
 }
 
 
-if __name__ == "__main__":
-    point, nth, *arguments = sys.argv[1:]
+def run_until_struck(arguments: list[str]) -> None:
+    """Be `bot …` until it comes to POINT for the N-th time: the first arguments; 0 is never."""
+    global _left  # noqa: PLW0603 - as above
+    point, nth, *rest = arguments
     _left = int(nth)
     outbox.LEASE = LEASE
     POINTS[point]()
-    main(arguments, prog_name="bot")
+    main(rest, prog_name="bot")

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import sys
-from asyncio.subprocess import DEVNULL, PIPE
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import ClientConnectionError, ClientSession
 
+from bot.__main__ import main
 from bot.services.clock import SystemClock
 from bot.simulator.stage import BOT_NUMBER
 from bot.simulator.telnyx import API_KEY, SimulatedTelnyx
+from harness.forking import fork
 
 if TYPE_CHECKING:
-    from asyncio import StreamReader
-    from asyncio.subprocess import Process
     from collections.abc import Callable, Mapping
-    from pathlib import Path
     from typing import Self
 
     from sqlalchemy import URL
@@ -50,31 +53,39 @@ class Ended:
     err: str
 
 
+def run_bot(arguments: list[str]) -> None:
+    """Be `bot …`."""
+    main(arguments, prog_name="bot")
+
+
 class BotProcess:
     """A `bot …` at work, and all that it has written so far."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process | BaseProcess, out: Path, err: Path) -> None:
         self._process = process
-        self._out, self._err = bytearray(), bytearray()
-        self._readers = [
-            asyncio.create_task(_collect(stream, into))
-            for stream, into in ((process.stdout, self._out), (process.stderr, self._err))
-        ]
+        self._out, self._err = out, err
 
     @property
     def pid(self) -> int:
         """Return the process's id."""
+        assert self._process.pid is not None
         return self._process.pid
+
+    @property
+    def code(self) -> int | None:
+        """Return the exit code, or minus the signal that ended it; None while it runs."""
+        process = self._process
+        return process.exitcode if isinstance(process, BaseProcess) else process.returncode
 
     @property
     def out(self) -> str:
         """Return what came on standard output."""
-        return self._out.decode()
+        return self._out.read_text(encoding="utf-8")
 
     @property
     def err(self) -> str:
         """Return what came on standard error: the log."""
-        return self._err.decode()
+        return self._err.read_text(encoding="utf-8")
 
     @property
     def log(self) -> list[dict[str, Any]]:
@@ -88,8 +99,8 @@ class BotProcess:
         def found() -> list[dict[str, Any]]:
             return [line for line in self.log if line["event"].startswith(beginning)]
 
-        await until(lambda: bool(found()) or self._process.returncode is not None)
-        assert found(), f"ended with {self._process.returncode} before {beginning!r}:\n{self.err}"
+        await until(lambda: bool(found()) or self.code is not None)
+        assert found(), f"ended with {self.code} before {beginning!r}:\n{self.err}"
         return found()[0]
 
     async def ready(self) -> str:
@@ -104,29 +115,23 @@ class BotProcess:
                 await asyncio.sleep(_ASK_EVERY)
 
     def tell(self, line: str) -> None:
-        """Write a line to the process's standard input."""
+        """Write a line to the standard input of a talkative process."""
+        assert isinstance(self._process, Process)
         assert self._process.stdin is not None
         self._process.stdin.write(f"{line}\n".encode())
 
-    def hang_up(self) -> None:
-        """End the process's standard input."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-
     def send(self, signal: int) -> None:
         """Send a signal."""
-        self._process.send_signal(signal)
+        os.kill(self.pid, signal)
 
     async def end(self) -> Ended:
         """Wait until the process has ended by itself; raises TimeoutError."""
-        async with asyncio.timeout(PATIENCE):
-            code = await self._process.wait()
-            await asyncio.gather(*self._readers)
-        return Ended(code, self.out, self.err)
+        await until(lambda: self.code is not None)
+        return Ended(self.code or 0, self.out, self.err)
 
     async def kill(self) -> Ended:
         """End the process as a power cut would."""
-        with contextlib.suppress(ProcessLookupError):
+        if self.code is None:
             self._process.kill()
         return await self.end()
 
@@ -160,6 +165,8 @@ class Processes:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._stack = AsyncExitStack()
+        self._files = Path(self._stack.enter_context(TemporaryDirectory()))
+        self._numbers = itertools.count()
 
     async def __aenter__(self) -> Self:
         return self
@@ -171,29 +178,53 @@ class Processes:
         self,
         *arguments: str,
         env: Mapping[str, str] | None = None,
-        talkative: bool = False,
-        module: str = "bot",
+        main: Callable[[list[str]], None] = run_bot,
     ) -> BotProcess:
-        """Start one; a `talkative` one is told lines by the test."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", module, *arguments),
-            cwd=self._folder,
+        """Fork one."""
+        out, err = self._output()
+        process = await asyncio.to_thread(
+            fork,
+            main,
+            list(arguments),
+            folder=self._folder,
             env={"PATH": os.defpath, **(env or {})},
-            stdin=PIPE if talkative else DEVNULL,
-            stdout=PIPE,
-            stderr=PIPE,
+            out=out,
+            err=err,
         )
-        bot = BotProcess(process)
-        self._stack.push_async_callback(bot.kill)
-        return bot
+        return self._at_work(BotProcess(process, out, err))
+
+    async def start_cold(
+        self, *arguments: str, env: Mapping[str, str] | None = None, talkative: bool = False
+    ) -> BotProcess:
+        """Start one as its operator does; a `talkative` one is told lines by the test."""
+        out, err = self._output()
+        with out.open("ab") as stdout, err.open("ab") as stderr:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "bot", *arguments),
+                cwd=self._folder,
+                env={"PATH": os.defpath, **(env or {})},
+                stdin=PIPE if talkative else DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+            )
+        return self._at_work(BotProcess(process, out, err))
 
     async def run(self, *arguments: str, env: Mapping[str, str] | None = None) -> Ended:
-        """Start one and wait until it has ended by itself."""
+        """Fork one and wait until it has ended by itself."""
         return await (await self.start(*arguments, env=env)).end()
 
+    async def run_cold(self, *arguments: str, env: Mapping[str, str] | None = None) -> Ended:
+        """Start one as its operator does, and wait until it has ended by itself."""
+        return await (await self.start_cold(*arguments, env=env)).end()
 
-async def _collect(stream: StreamReader | None, into: bytearray) -> None:
-    assert stream is not None
-    while chunk := await stream.read(65536):
-        into += chunk
+    def _output(self) -> tuple[Path, Path]:
+        number = next(self._numbers)
+        files = self._files / f"{number}.out", self._files / f"{number}.err"
+        for file in files:
+            file.touch()
+        return files
+
+    def _at_work(self, bot: BotProcess) -> BotProcess:
+        self._stack.push_async_callback(bot.kill)
+        return bot

@@ -6,12 +6,11 @@ import asyncio
 import itertools
 import signal
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from harness.chance import seeded, soaking
-from harness.crashing import POINTS
+from harness.crashing import POINTS, run_until_struck
 from harness.processes import BotProcess, Processes, environment
 from harness.witness import Witness, check, drained, free_port
 
@@ -23,11 +22,11 @@ from bot.web.routes import WEBHOOK_PATH
 if TYPE_CHECKING:
     import random
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from conftest import MakeDatabase
     from sqlalchemy import URL
 
-TESTS = Path(__file__).parents[1]
 PHONES = [f"+1312555{number:04}" for number in range(3)]
 
 
@@ -48,9 +47,9 @@ async def serve(
     processes: Processes, url: URL, telnyx: SimulatedTelnyx, point: str, nth: int
 ) -> BotProcess:
     port = telnyx.webhook_url.split(":")[2].partition("/")[0]
-    env = environment(url, telnyx, PORT=port, PYTHONPATH=str(TESTS))
+    env = environment(url, telnyx, PORT=port)
     arguments = (point, str(nth), "serve")
-    return await processes.start(*arguments, env=env, module="harness.crashing")
+    return await processes.start(*arguments, env=env, main=run_until_struck)
 
 
 @pytest.mark.parametrize(
