@@ -8,8 +8,10 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import phonenumbers
 from pydantic import (
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 _PUBLIC_KEY_LENGTH = 32
 _SECRET_SHORTEST = 32
+_EVENTS_SECRET_SHORTEST, _EVENTS_SECRET_LONGEST = 24, 64
 _DIGITS_LONGEST = 10
 _PORT_LARGEST = 65535
 _SSL_MODES = (None, "disable", "allow", "prefer", "require", "verify-ca", "verify-full")
@@ -140,10 +143,57 @@ def _api_key(value: SecretStr) -> SecretStr:
     return key
 
 
+def _switch(value: object) -> object:
+    words = {"on": True, "off": False}
+    return words.get(value.strip().lower(), value) if isinstance(value, str) else value
+
+
+def _test_numbers(value: object) -> object:
+    """Take `+15005550006=123456, …` apart."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    if not all(is_e164(number.strip()) and code.strip() for number, _, code in pairs):
+        raise ValueError("not numbers with codes")
+    return {number.strip(): code.strip().upper() for number, _, code in pairs}
+
+
+def _optional_address(value: str) -> str:
+    return value and _web_address(value)
+
+
+def _public_address(value: str) -> str:
+    address = _optional_address(value)
+    if urlsplit(address).path or "@" in address:
+        raise ValueError("more than an origin")
+    return address
+
+
+def _events_secret(value: SecretStr) -> SecretStr:
+    """Expect 24 to 64 random bytes (Standard Webhooks, "Signature scheme")."""
+    encoded = value.get_secret_value().removeprefix("whsec_")
+    try:
+        secret = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("not base64") from None
+    if not _EVENTS_SECRET_SHORTEST <= len(secret) <= _EVENTS_SECRET_LONGEST:
+        raise ValueError("length")
+    return value
+
+
+def _region(value: str) -> str:
+    if value.upper() not in phonenumbers.SUPPORTED_REGIONS:
+        raise ValueError("unknown country")
+    return value.upper()
+
+
 Listed = (NoDecode, BeforeValidator(_split), Field(min_length=1))
 PublicKey = Annotated[bytes, BeforeValidator(_public_key)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 Number = Annotated[str, AfterValidator(_number)]
+Region = Annotated[str, AfterValidator(_region)]
+Network = IPv4Network | IPv6Network
+EventsSecret = Annotated[SecretStr, AfterValidator(_events_secret)]
 CountryCode = Annotated[str, AfterValidator(_country_code)]
 
 
@@ -261,9 +311,64 @@ class Settings(DatabaseSettings):
         default=50, ge=0, le=10000, description="texts a second, Telnyx's limit being 50; 0 = off"
     )
 
+    test_numbers: Annotated[dict[str, str], NoDecode, BeforeValidator(_test_numbers)] = Field(
+        default_factory=dict,
+        description="test numbers with their codes, like +15005550006=123456, comma-separated;"
+        " each code of TOKEN_LENGTH and TOKEN_ALPHABET",
+    )
+    public_url: Annotated[str, AfterValidator(_public_address)] = Field(
+        default="",
+        description="the web address that people reach this bot at, like https://verify.example.com",
+    )
+    web_form: Annotated[bool, BeforeValidator(_switch)] = Field(
+        default=False, description="on or off"
+    )
+    web_codes_per_day: int = Field(default=500, ge=0, le=1_000_000, description="0 to 1000000")
+    allowed_countries: Annotated[tuple[Region, ...], NoDecode, BeforeValidator(_split)] = Field(
+        default=(),
+        description="countries in two letters, like US,CA; without any, those of FROM_NUMBER",
+    )
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_split)] = Field(
+        default=(),
+        description="addresses or networks, like 10.0.0.0/8, whose X-Forwarded-For is believed",
+    )
+    events_url: Annotated[str, AfterValidator(_optional_address)] = Field(
+        default="", description="the web address of your app that is told of what happens"
+    )
+    events_secret: Annotated[tuple[EventsSecret, ...], NoDecode, BeforeValidator(_split)] = Field(
+        default=(),
+        validate_default=True,
+        description="with EVENTS_URL, a secret of Standard Webhooks (whsec_ and base64 of 24 to"
+        " 64 bytes); several, comma-separated, while one replaces another",
+    )
+    events_to_private: Annotated[bool, BeforeValidator(_switch)] = Field(
+        default=False,
+        description="on or off: whether EVENTS_URL may lead to this machine or a private network",
+    )
+
     @field_validator("token_length")
     @classmethod
     def _fits_the_alphabet(cls, value: int, info: ValidationInfo[Any]) -> int:
         if info.data.get("token_alphabet") is Alphabet.DIGITS and value > _DIGITS_LONGEST:
             raise ValueError("too long for digits")
+        return value
+
+    @field_validator("test_numbers")
+    @classmethod
+    def _codes_fit(cls, value: dict[str, str], info: ValidationInfo[Any]) -> dict[str, str]:
+        if "token_length" not in info.data or "token_alphabet" not in info.data:
+            return value
+        symbols = "[0-9A-F]" if info.data["token_alphabet"] is Alphabet.HEX else "[0-9]"
+        shape = re.compile(f"{symbols}{{{info.data['token_length']}}}")
+        if not all(map(shape.fullmatch, value.values())):
+            raise ValueError("a code of another shape")
+        return value
+
+    @field_validator("events_secret")
+    @classmethod
+    def _goes_with_an_address(
+        cls, value: tuple[SecretStr, ...], info: ValidationInfo[Any]
+    ) -> tuple[SecretStr, ...]:
+        if info.data.get("events_url") and not value:
+            raise ValueError("missing")
         return value

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from bot.conversation.verification import Origin
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -49,7 +51,8 @@ class Token:
 
     A token works once, from `issued_at` until before `expires_at`, and not after `ended_at`
     (NIST SP 800-63B-4 §3.1.3.2). `guesses` counts every comparison made against it.
-    `text` says how far the latest text with its code has come.
+    `text` says how far the latest text with its code has come. `verification` is what it completes;
+    without one the person has asked on their own account.
     """
 
     id: str
@@ -62,11 +65,17 @@ class Token:
     used_at: datetime | None = None
     ended_at: datetime | None = None
     text: CodeText = CodeText.QUEUED
+    verification: str | None = None
+    origin: Origin = Origin.PERSON
+
+    @property
+    def spent(self) -> bool:
+        """Tell whether it was used or ended, whatever the time."""
+        return self.used_at is not None or self.ended_at is not None
 
     def works_at(self, now: datetime) -> bool:
         """Tell whether the token may still be guessed; one from the future has expired."""
-        unspent = self.used_at is None and self.ended_at is None
-        return unspent and self.issued_at <= now < self.expires_at
+        return not self.spent and self.issued_at <= now < self.expires_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +110,9 @@ class Conversation:
     """One person's number and one of the bot's, both E.164, and where they stand.
 
     `verified_at` is a fact beside the state: asking anew never erases it; so is the last opt-out.
-    `token` is the latest one issued, live or not. `hints` and `answers` count texts of
-    courtesy in a row, each with the time of the last.
+    `token` is the latest one issued for the person's own asking, live or not; `asked` are those of
+    verifications, as long as they matter. `hints` and `answers` count texts of courtesy in a row,
+    each with the time of the last.
     """
 
     bot_number: str
@@ -116,3 +126,4 @@ class Conversation:
     hinted_at: datetime | None = None
     answers: int = 0
     answered_at: datetime | None = None
+    asked: tuple[Token, ...] = ()

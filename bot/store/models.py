@@ -26,6 +26,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from bot.conversation.replies import Reply
 from bot.conversation.state import Alphabet, State
+from bot.conversation.verification import Origin, Outcome, Reason, Status
 
 if TYPE_CHECKING:
     from sqlalchemy import Dialect
@@ -49,6 +50,14 @@ class OutboxState(StrEnum):
 
 OUTBOX_FAILURES = (OutboxState.FAILED, OutboxState.DROPPED, OutboxState.CANCELLED)
 """States in which a text has not reached, and will not reach, the person."""
+
+
+class EventState(StrEnum):
+    """How far an event has come on its way to the app."""
+
+    QUEUED = "queued"
+    DELIVERED = "delivered"
+    DEAD = "dead"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -112,6 +121,11 @@ CarrierId = Annotated[str, mapped_column(String(ID_LONGEST))]
 TokenId = Annotated[str, mapped_column(String(32))]
 Moment = Annotated[datetime, mapped_column(UtcDateTime)]
 _QUEUED = text(f"state = '{OutboxState.QUEUED}'")
+_ASKED = text("verification_id IS NOT NULL")
+_BY_REFERENCE = text(f"origin = '{Origin.REFERENCE}'")
+_PENDING = text(f"status = '{Status.PENDING}'")
+_WAITING = text(f"state = '{EventState.QUEUED}'")
+_DEAD = text(f"state = '{EventState.DEAD}'")
 
 
 class Base(DeclarativeBase):
@@ -129,10 +143,8 @@ class Base(DeclarativeBase):
     __table__: ClassVar[Table]
 
 
-class LedgerRow(Base):
-    """What a phone has spent; locking this row locks all conversations of the phone."""
-
-    __tablename__ = "ledgers"
+class _Spent:
+    """What one phone has spent in one way."""
 
     phone: Mapped[E164] = mapped_column(primary_key=True)
     wrong_guesses: Mapped[int] = mapped_column(default=0)
@@ -141,6 +153,18 @@ class LedgerRow(Base):
     refused_until: Mapped[Moment | None]
     told_until: Mapped[Moment | None]
     code_times: Mapped[Any] = mapped_column(Times, default=())
+
+
+class LedgerRow(_Spent, Base):
+    """What a phone has spent by text; locking this row locks all conversations of the phone."""
+
+    __tablename__ = "ledgers"
+
+
+class WebLedgerRow(_Spent, Base):
+    """What others have spent for a phone: codes that apps asked for, and guesses typed there."""
+
+    __tablename__ = "web_ledgers"
 
 
 class ConversationRow(Base):
@@ -171,7 +195,16 @@ class TokenRow(Base):
     """One issued code, without the code."""
 
     __tablename__ = "tokens"
-    __table_args__ = (Index("ix_tokens_expires_at", "expires_at"),)
+    __table_args__ = (
+        Index("ix_tokens_expires_at", "expires_at"),
+        Index(
+            "ix_tokens_asked",
+            "conversation_id",
+            "expires_at",
+            sqlite_where=_ASKED,
+            postgresql_where=_ASKED,
+        ),
+    )
 
     id: Mapped[TokenId] = mapped_column(primary_key=True)
     conversation_id: Mapped[int] = mapped_column(
@@ -186,6 +219,122 @@ class TokenRow(Base):
     guesses: Mapped[int] = mapped_column(default=0)
     used_at: Mapped[Moment | None]
     ended_at: Mapped[Moment | None]
+    # No foreign key: SQLite would have to make the table anew for it.
+    verification_id: Mapped[TokenId | None]
+    origin: Mapped[Origin] = mapped_column(
+        _named(Origin), default=Origin.PERSON, server_default=Origin.PERSON
+    )
+
+
+class VerificationRow(Base):
+    """An app's request and its result; `id` orders, `name` is what the app knows it by."""
+
+    __tablename__ = "verifications"
+    __table_args__ = (
+        # A reference that people text is theirs alone; the app's own names need not be.
+        Index(
+            "uq_verifications_reference",
+            "reference",
+            unique=True,
+            sqlite_where=_BY_REFERENCE,
+            postgresql_where=_BY_REFERENCE,
+        ),
+        Index(
+            "ix_verifications_pending",
+            "expires_at",
+            sqlite_where=_PENDING,
+            postgresql_where=_PENDING,
+        ),
+        Index("ix_verifications_origin", "origin", "created_at"),
+    )
+
+    id: Mapped[RowId]
+    name: Mapped[TokenId] = mapped_column(unique=True)
+    origin: Mapped[Origin] = mapped_column(_named(Origin))
+    bot_number: Mapped[E164]
+    phone: Mapped[E164 | None] = mapped_column(index=True)
+    reference: Mapped[str | None] = mapped_column(String(128), index=True)
+    # Not `metadata`: SQLAlchemy's own.
+    details: Mapped[Any] = mapped_column(JSON)
+    status: Mapped[Status] = mapped_column(_named(Status))
+    reason: Mapped[Reason | None] = mapped_column(_named(Reason))
+    created_at: Mapped[Moment] = mapped_column(index=True)
+    expires_at: Mapped[Moment]
+    ended_at: Mapped[Moment | None]
+    session: Mapped[str | None] = mapped_column(String(64), index=True)
+    asked_from: Mapped[str | None] = mapped_column(String(64))
+    test: Mapped[bool]
+
+
+class EventRow(Base):
+    """Something the app is told of, kept until long after it knows.
+
+    `name` is the id it is told under, the same at every try; `subject` what it is about, of which
+    only the oldest is on its way; `body` is what is posted, byte for byte.
+    """
+
+    __tablename__ = "events"
+    __table_args__ = (
+        Index(
+            "ix_events_queued", "subject", "id", sqlite_where=_WAITING, postgresql_where=_WAITING
+        ),
+        Index("ix_events_due", "due_at", sqlite_where=_WAITING, postgresql_where=_WAITING),
+        Index("ix_events_created_at", "created_at"),
+        Index("ix_events_dead", "id", sqlite_where=_DEAD, postgresql_where=_DEAD),
+    )
+
+    id: Mapped[RowId]
+    name: Mapped[str] = mapped_column(String(40), unique=True)
+    subject: Mapped[TokenId]
+    type: Mapped[str] = mapped_column(String(40))
+    body: Mapped[str] = mapped_column(Text)
+    state: Mapped[EventState] = mapped_column(_named(EventState))
+    created_at: Mapped[Moment]
+    due_at: Mapped[Moment]
+    attempts: Mapped[int]
+    fault: Mapped[str | None] = mapped_column(String(64))
+
+
+class ReceiverRow(Base):
+    """An address that events go to and that has said it is gone (410): nothing goes there."""
+
+    __tablename__ = "receivers"
+
+    url_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    disabled_at: Mapped[Moment]
+
+
+class KeyRow(Base):
+    """An API key, without the key: `secret_hash` is the SHA-256 of its 256 random bits.
+
+    `name` is public, the part of the key that finds this row; `title` is the operator's word.
+    """
+
+    __tablename__ = "keys"
+
+    id: Mapped[RowId]
+    name: Mapped[str] = mapped_column(String(16), unique=True)
+    title: Mapped[str] = mapped_column(String(64))
+    secret_hash: Mapped[str] = mapped_column(String(64))
+    scopes: Mapped[str] = mapped_column(String(200))
+    per_minute: Mapped[int]
+    created_at: Mapped[Moment]
+    revoked_at: Mapped[Moment | None]
+
+
+class RequestRow(Base):
+    """A request of an app that was answered, by its Idempotency-Key: it is carried out once.
+
+    `key` names the app's key and its word; `fingerprint` is a hash of what was asked.
+    """
+
+    __tablename__ = "requests"
+
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    outcome: Mapped[Outcome] = mapped_column(_named(Outcome))
+    verification_name: Mapped[TokenId | None]
+    answered_at: Mapped[Moment] = mapped_column(index=True)
 
 
 class OutboxRow(Base):
