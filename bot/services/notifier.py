@@ -133,17 +133,12 @@ class Notifier:
         slots = _SLOTS - len(self._in_flight)
         if not slots:
             return False
-        claims = await self._database.write(self._claim, slots, self._clock.now())
+        claims = await self._database.write(events.claim, self._url, slots, self._clock.now())
         for claimed in claims:
             task = asyncio.create_task(self._deliver(transport, claimed))
             self._in_flight.add(task)
             task.add_done_callback(self._landed)
         return len(claims) == slots
-
-    def _claim(self, connection: Connection, slots: int, now: datetime) -> list[Claimed]:
-        if events.is_disabled(connection, self._url):
-            return []
-        return events.claim(connection, slots, now)
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._in_flight.discard(task)
@@ -156,12 +151,9 @@ class Notifier:
         """Look, without the write lock, until something is due or somebody tells of it."""
         while not self._woken.is_set():
             with contextlib.suppress(UnavailableError):
-                if await self._database.read(self._any_due, self._clock.now()):
+                if await self._database.read(events.any_due, self._url, self._clock.now()):
                     return
             await _set_within(self._woken, POLL)
-
-    def _any_due(self, connection: Connection, now: datetime) -> bool:
-        return events.any_due(connection, now) and not events.is_disabled(connection, self._url)
 
     async def _deliver(self, transport: Transport, claimed: Claimed) -> None:
         # The app judges the time of the try by the world's clock.
