@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
@@ -94,7 +95,10 @@ def _retry_after(value: str, at: datetime) -> float | None:
         if value.strip().isdecimal():
             seconds = float(value)
         else:
-            seconds = parsedate_to_datetime(value).timestamp() - at.timestamp()
+            moment = parsedate_to_datetime(value)
+            # One of the old forms names no zone; all are in UTC.
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            seconds = (moment - at).total_seconds()
     except (ValueError, OverflowError):
         return None
     return min(seconds, RETRY_AFTER_LONGEST) if seconds > 0 else None

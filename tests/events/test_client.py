@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -163,6 +164,21 @@ def test_what_is_answered_decides(status: int, headers: dict[str, str], outcome:
 def test_a_date_to_try_again_at_is_understood(wait: timedelta, seconds: float | None) -> None:
     headers = {"Retry-After": format_datetime(NOW + wait, usegmt=True)}
     assert client._read(503, headers, NOW) == Later("HTTP 503", seconds)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("Thu, 15 Jan 2026 12:02:00 GMT", "Thursday, 15-Jan-26 12:02:00 GMT"),
+        *("Thu Jan 15 12:02:00 2026", "Thu, 15 Jan 2026 12:02:00 -0000"),
+    ],
+)
+def test_every_form_of_a_date_is_understood(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/Chicago")
+    time.tzset()
+    assert client._read(503, {"Retry-After": value}, NOW) == Later("HTTP 503", 120)
+    monkeypatch.undo()
+    time.tzset()
 
 
 async def test_retry_after_is_read_off_the_wire(receiver: Receiver) -> None:
