@@ -52,11 +52,14 @@ class FakeTransport:
     outcomes: list[Outcome] = field(default_factory=list)
     posted: list[Posted] = field(default_factory=list)
     gates: dict[str, asyncio.Event] = field(default_factory=dict)
+    closed: bool = False
 
     async def post(self, *, name: str, body: str, at: datetime) -> Outcome:
         self.posted.append(Posted(name, body, at))
         if body in self.gates:
             await self.gates[body].wait()
+        if self.closed:
+            raise ConnectionError
         return self.outcomes.pop(0) if self.outcomes else Delivered()
 
     @property
@@ -115,6 +118,7 @@ async def open_post(
     @asynccontextmanager
     async def opening() -> AsyncIterator[FakeTransport]:
         yield transport
+        transport.closed = True
 
     notifier = Notifier(database, opening, URL, clock, jitter=0)
     task = asyncio.create_task(notifier.run())
