@@ -1,4 +1,4 @@
-"""The front door: `bot serve`, `work`, `migrate`, `status`, `demo`."""
+"""The front door: `bot serve`, `work`, `migrate`, `status`, `events`, `demo`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ import click
 from bot import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from datetime import datetime
     from typing import Any
 
     from bot.settings import DatabaseSettings, Settings
+    from bot.store.database import Database
 
 T = TypeVar("T")
 S = TypeVar("S", bound="DatabaseSettings")
@@ -74,26 +76,101 @@ def status(phone: str | None) -> None:
         number = phone and to_e164(phone, settings.country_code)
     except ValueError as error:
         _fail(f"PHONE: {error}; write it like +13125550001")
+
+    async def tell(database: Database, now: datetime) -> str:
+        from bot.services import status as told
+
+        if number is None:
+            return await database.read(told.overview, now)
+        return await database.read(told.of_phone, number, now)
+
+    click.echo(_on_database(settings, tell))
+
+
+@main.group(invoke_without_command=True)
+@click.pass_context
+def events(context: click.Context) -> None:
+    """Look after what your app is told: list, replay, resume.
+
+    Without a command, it is `bot events list`.
+    """
+    if context.invoked_subcommand is None:
+        context.invoke(list_events)
+
+
+@events.command("list")
+def list_events() -> None:
+    """Count events by state, and name those that were given up."""
+    from bot.settings import DatabaseSettings
+
+    async def tell(database: Database, _now: datetime) -> str:
+        from bot.services import status as told
+
+        return await database.read(told.of_events)
+
+    click.echo(_on_database(_read(DatabaseSettings), tell))
+
+
+@events.command()
+@click.argument("names", metavar="[ID]...", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All that were given up.")
+def replay(*, names: tuple[str, ...], every: bool) -> None:
+    """Deliver events that were given up after all: those of each ID, or --all."""
+    from bot.settings import DatabaseSettings
+
+    if every == bool(names):
+        _fail("say which events: bot events replay ID, or --all; bot events lists them")
+
+    async def put_back(database: Database, now: datetime) -> int:
+        from bot.store import events
+
+        return await database.write(events.replay, None if every else names, now)
+
+    count = _on_database(_read(DatabaseSettings), put_back)
+    if count < len(set(names)):
+        _fail(f"put back {count} of {len(set(names))}; bot events lists those that can be")
+    click.echo(f"Put back: {count}. They are delivered while bot serve or bot work runs.")
+
+
+@events.command()
+def resume() -> None:
+    """Deliver events again after your app has answered 410 (gone)."""
+    from bot.settings import DatabaseSettings
+
+    async def enable(database: Database, _now: datetime) -> int:
+        from bot.store import events
+
+        return await database.write(events.enable, None)
+
+    if _on_database(_read(DatabaseSettings), enable):
+        click.echo("Resumed. What waits is delivered while bot serve or bot work runs.")
+    else:
+        click.echo("Nothing was paused.")
+
+
+def _on_database(
+    settings: DatabaseSettings, act: Callable[[Database, datetime], Awaitable[T]]
+) -> T:
+    """Do something with a database that is there already, at a time (UTC), and close it."""
     if settings.sqlite_file and not settings.sqlite_file.exists():
         _fail(f"there is no database {settings.sqlite_file} yet; run: bot migrate, or {_CHECK_URL}")
     with _database_faults_told(settings):
-        click.echo(_run(_status(settings, number)))
+        return _run(_opened(settings, act))
 
 
-async def _status(settings: DatabaseSettings, number: str | None) -> str:
+async def _opened(
+    settings: DatabaseSettings, act: Callable[[Database, datetime], Awaitable[T]]
+) -> T:
     from bot.app import SchemaError
-    from bot.services import status as told
     from bot.services.clock import SystemClock
     from bot.store import schema
     from bot.store.database import Database
 
-    database, now = Database(settings.database_url), SystemClock().now()
+    database = Database(settings.database_url)
     try:
         if not await database.read(schema.is_current):
             raise SchemaError
-        if number is None:
-            return await database.read(told.overview, now)
-        return await database.read(told.of_phone, number, now)
+        return await act(database, SystemClock().now())
     finally:
         await database.close()
 
