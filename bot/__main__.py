@@ -1,4 +1,4 @@
-"""The front door: `bot serve`, `work`, `migrate`, `status`, `demo`."""
+"""The front door: `bot serve`, `work`, `migrate`, `status`, `keys`, `demo`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ import click
 from bot import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
     from typing import Any
 
     from bot.settings import DatabaseSettings, Settings
+    from bot.store.database import Database
 
 T = TypeVar("T")
 S = TypeVar("S", bound="DatabaseSettings")
@@ -74,28 +75,104 @@ def status(phone: str | None) -> None:
         number = phone and to_e164(phone, settings.country_code)
     except ValueError as error:
         _fail(f"PHONE: {error}; write it like +13125550001")
-    if settings.sqlite_file and not settings.sqlite_file.exists():
-        _fail(f"there is no database {settings.sqlite_file} yet; run: bot migrate, or {_CHECK_URL}")
-    with _database_faults_told(settings):
-        click.echo(_run(_status(settings, number)))
+    click.echo(_in_database(settings, lambda database: _status(database, number)))
 
 
-async def _status(settings: DatabaseSettings, number: str | None) -> str:
-    from bot.app import SchemaError
+async def _status(database: Database, number: str | None) -> str:
     from bot.services import status as told
     from bot.services.clock import SystemClock
-    from bot.store import schema
-    from bot.store.database import Database
 
-    database, now = Database(settings.database_url), SystemClock().now()
-    try:
-        if not await database.read(schema.is_current):
-            raise SchemaError
-        if number is None:
-            return await database.read(told.overview, now)
-        return await database.read(told.of_phone, number, now)
-    finally:
-        await database.close()
+    now = SystemClock().now()
+    if number is None:
+        return await database.read(told.overview, now)
+    return await database.read(told.of_phone, number, now)
+
+
+@main.group()
+def keys() -> None:
+    """Make, list and revoke the keys that your apps call the API with."""
+
+
+@keys.command()
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(["verifications:read", "verifications:write"]),
+    help="What the key allows; give it again for more. Without it: all.",
+)
+@click.option(
+    "--per-minute",
+    type=click.IntRange(1, 1_000_000),
+    default=600,
+    show_default=True,
+    help="How many requests a minute the key may make.",
+)
+def create(name: str, scopes: tuple[str, ...], per_minute: int) -> None:
+    """Make a key for the app called NAME, and show it this once."""
+    from bot.services.clock import SystemClock
+    from bot.settings import DatabaseSettings
+    from bot.store.keys import TITLE_LONGEST, Scope
+    from bot.store.keys import create as make
+
+    settings, title = _read(DatabaseSettings), name.strip()
+    if not title or len(title) > TITLE_LONGEST or not title.isprintable():
+        _fail(f"NAME: write 1 to {TITLE_LONGEST} printable characters, like 'web shop'")
+    wanted, now = frozenset(map(Scope, scopes or Scope)), SystemClock().now()
+    click.echo(
+        _in_database(
+            settings, lambda database: database.write(make, title, wanted, per_minute, now)
+        )
+    )
+    click.echo("Keep this key in your app's secrets: it is never shown again.", err=True)
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """List all keys, without their secrets."""
+    from bot.services import status as told
+    from bot.settings import DatabaseSettings
+    from bot.store.keys import listed
+
+    known = _in_database(_read(DatabaseSettings), lambda database: database.read(listed))
+    click.echo(told.of_keys(known) or "There are no keys yet; make one: bot keys create NAME")
+
+
+@keys.command()
+@click.argument("id_", metavar="ID")
+def revoke(id_: str) -> None:
+    """Revoke the key with this ID: it is refused from the next request on."""
+    from bot.services.clock import SystemClock
+    from bot.settings import DatabaseSettings
+    from bot.store.keys import revoke as end
+
+    settings, now = _read(DatabaseSettings), SystemClock().now()
+    if not _in_database(settings, lambda database: database.write(end, id_, now)):
+        _fail("no key that holds has this ID; to see the IDs, run: bot keys list")
+    click.echo("The key is revoked: it is refused from now on.")
+
+
+def _in_database(settings: DatabaseSettings, work: Callable[[Database], Awaitable[T]]) -> T:
+    """Do some work in the database, which must be there and have this version's schema."""
+    if settings.sqlite_file and not settings.sqlite_file.exists():
+        _fail(f"there is no database {settings.sqlite_file} yet; run: bot migrate, or {_CHECK_URL}")
+
+    async def working() -> T:
+        from bot.app import SchemaError
+        from bot.store import schema
+        from bot.store.database import Database
+
+        database = Database(settings.database_url)
+        try:
+            if not await database.read(schema.is_current):
+                raise SchemaError
+            return await work(database)
+        finally:
+            await database.close()
+
+    with _database_faults_told(settings):
+        return _run(working())
 
 
 @main.command()
