@@ -177,9 +177,7 @@ async def told_as_problems(request: web.Request, handler: Handler) -> web.Stream
         response = ProblemError(HTTPStatus.BAD_REQUEST, "the body broke off").answer()
     except UnavailableError:
         detail = "nothing was done: the database cannot be reached; please ask again"
-        response = ProblemError(
-            HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=LATER
-        ).answer()
+        response = ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=LATER).answer()
     except Exception:  # noqa: BLE001 - whatever it is, the app is told in the form it reads
         _log.exception("request failed", path=API)
         detail = "the fault is the bot's own; its log says more"
