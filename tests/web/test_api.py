@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,8 @@ from urllib.parse import unquote
 from xml.etree import ElementTree as ET
 
 import pytest
-from aiohttp import web
 from harness.apps import CODE, REFERENCE, App, FakeVerifications, app_with, make_key
+from harness.serving import served
 from structlog.testing import capture_logs
 
 from bot.conversation.verification import Origin, Outcome, Reason, Status, Verification
@@ -21,9 +20,7 @@ from bot.simulator.clock import NOON, StoppedClock
 from bot.simulator.stage import BOT_NUMBER, PHONE
 from bot.store.keys import Scope
 from bot.store.outages import UnavailableError
-from bot.web.api import BODY_LARGEST, Api, Reach
-from bot.web.authentication import Authentication
-from bot.web.problems import told_as_problems
+from bot.web.api import BODY_LARGEST
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -55,17 +52,12 @@ class Door:
 async def door(database: Database) -> AsyncIterator[Door]:
     clock = StoppedClock()
     bot = FakeVerifications(clock)
-    reach = Reach("+1", [BOT_NUMBER], {TEST_NUMBER, LANDLINE[:-1] + "1"})
-    api = Api(bot, Authentication(database, clock), reach, clock)
-    application = web.Application(middlewares=[told_as_problems])
-    application.add_routes(api.routes())
-    async with AsyncExitStack() as stack:
-        runner = web.AppRunner(application, access_log=None, auto_decompress=False)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        app = await stack.enter_async_context(app_with(url, await make_key(database, clock)))
+    test_numbers = {TEST_NUMBER, LANDLINE[:-1] + "1"}
+    key = await make_key(database, clock)
+    async with (
+        served(bot, database, clock, test_numbers) as url,
+        app_with(url, key) as app,
+    ):
         yield Door(app, bot, database, clock)
 
 
