@@ -176,7 +176,7 @@ async def told_as_problems(request: web.Request, handler: Handler) -> web.Stream
     except (ConnectionError, web.RequestPayloadError):
         response = ProblemError(HTTPStatus.BAD_REQUEST, "the body broke off").answer()
     except UnavailableError:
-        detail = "nothing was done: the database cannot be reached; please ask again"
+        detail = "the database cannot be reached now; ask again, under the same Idempotency-Key"
         response = ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=LATER).answer()
     except Exception:  # noqa: BLE001 - whatever it is, the app is told in the form it reads
         _log.exception("request failed", path=API)
