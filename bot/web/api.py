@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from dataclasses import dataclass
@@ -153,12 +154,12 @@ class Api:
             call.once,
         )
         verification, now = self._settled(result, Outcome.DONE), self._clock.now()
-        view = InvitationView if verification.origin is Origin.REFERENCE else VerificationView
-        return _shown(
-            view.of(verification, now),
-            HTTPStatus.CREATED,
-            {"Location": f"{API}/verifications/{verification.id}"},
-        )
+        view = VerificationView.of(verification, now)
+        if verification.origin is Origin.REFERENCE:
+            # Drawing the QR code takes milliseconds; webhooks must not wait for it.
+            view = await asyncio.to_thread(InvitationView.of, verification, now)
+        location = f"{API}/verifications/{verification.id}"
+        return _shown(view, HTTPStatus.CREATED, {"Location": location})
 
     async def get_verification(self, call: Call[NothingWish]) -> web.Response:
         """Show one verification."""

@@ -43,7 +43,8 @@ _ALWAYS: Mapping[HTTPStatus, str] = {
     HTTPStatus.UNAUTHORIZED: "There is no API key that holds.",
     HTTPStatus.FORBIDDEN: "The key does not have the scope.",
     HTTPStatus.TOO_MANY_REQUESTS: "There were too many requests (`too_many_requests`).",
-    HTTPStatus.SERVICE_UNAVAILABLE: "The database cannot be reached now; ask again, under the same Idempotency-Key.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "The database cannot be reached now; ask again, under the same"
+    " Idempotency-Key.",
 }
 _WITH_A_BODY: Mapping[HTTPStatus, str] = {
     HTTPStatus.BAD_REQUEST: "The body is not JSON.",
