@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bot.conversation.verification import Outcome
 from bot.store import keys
+from bot.store.outages import UnavailableError
 from bot.web import problems
 from bot.web.problems import ProblemError
 
@@ -27,6 +29,10 @@ _BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE)
 _CHALLENGE = 'Bearer realm="textproof"'
 _BURST_PART, _BURST_LEAST = 6, 5
 _BUCKETS_MOST = 10_000
+_READS_AT_ONCE = 4
+"""Keys that are looked up at the same time: strangers must leave connections for webhooks."""
+_READ_WITHIN = 1.5
+"""Seconds that a request waits for its turn to be looked up."""
 
 
 class Authentication:
@@ -39,6 +45,7 @@ class Authentication:
         self._database = database
         self._clock = clock
         self._rates = Rates()
+        self._reading = asyncio.Semaphore(_READS_AT_ONCE)
 
     async def admit(self, request: web.Request, scope: Scope) -> Key:
         """Return the key of a request; raises ProblemError (401, 403, 429), UnavailableError."""
@@ -64,10 +71,21 @@ class Authentication:
         if parts is None:
             raise _unknown("send an API key, as Authorization: Bearer tp_…", _CHALLENGE)
         name, secret = parts
-        key = await self._database.read(keys.find, name)
+        key = await self._find(name)
         if not keys.opens(key, secret) or key is None:
             raise _unknown("this API key does not hold", f'{_CHALLENGE}, error="invalid_token"')
         return key
+
+    async def _find(self, name: str) -> Key | None:
+        try:
+            async with asyncio.timeout(_READ_WITHIN):
+                await self._reading.acquire()
+        except TimeoutError:
+            raise UnavailableError("too many keys are looked up") from None
+        try:
+            return await self._database.read(keys.find, name)
+        finally:
+            self._reading.release()
 
 
 def _unknown(detail: str, challenge: str) -> ProblemError:

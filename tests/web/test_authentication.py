@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from bot.conversation.verification import Outcome
 from bot.simulator.clock import NOON, StoppedClock
 from bot.store import keys
 from bot.store.keys import Scope
+from bot.store.outages import UnavailableError
 from bot.web.authentication import Authentication, Rates
 from bot.web.problems import ProblemError
 
@@ -134,6 +136,28 @@ async def test_too_many_requests_are_told_when_the_next_may_come(
     clock.travel(timedelta(seconds=1))
     assert isinstance(await asked(authentication, busy), str)
     assert isinstance(await asked(authentication, busy), ProblemError)
+
+
+async def test_strangers_leave_the_database_to_others(
+    authentication: Authentication, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, slow = 0, asyncio.Event()
+
+    async def read(*_: object) -> None:
+        nonlocal reading
+        reading += 1
+        await slow.wait()
+
+    monkeypatch.setattr(database, "read", read)
+    monkeypatch.setattr("bot.web.authentication._READ_WITHIN", 0.05)
+    stranger = {"Authorization": f"Bearer tp_{'0' * 12}_{SECRET}"}
+    asking = [asyncio.create_task(asked(authentication, stranger)) for _ in range(6)]
+    done, waiting = await asyncio.wait(asking, timeout=1)
+    assert reading == 4
+    assert {type(task.exception()) for task in done} == {UnavailableError}
+    slow.set()
+    answers = await asyncio.gather(*waiting)
+    assert [isinstance(each, ProblemError) and each.view.status for each in answers] == [401] * 4
 
 
 @pytest.mark.parametrize(("per_minute", "burst"), [(1, 5), (29, 5), (36, 6), (600, 100)])
