@@ -24,7 +24,7 @@ def ask(path: str, body: dict[str, Any]) -> Any:
         headers={
             "Authorization": f"Bearer {os.environ['TEXTPROOF_KEY']}",
             "Content-Type": "application/json",
-            # With the same key, a request that comes again is carried out once.
+            # A request that comes again with the same key is carried out once.
             "Idempotency-Key": str(uuid.uuid4()),
         },
     )
