@@ -1,4 +1,4 @@
-"""The front door: `bot serve`, `work`, `migrate`, `status`, `events`, `demo`."""
+"""The front door: `bot serve`, `work`, `migrate`, `status`, `keys`, `events`, `demo`."""
 
 from __future__ import annotations
 
@@ -146,6 +146,69 @@ def resume() -> None:
         click.echo("Resumed. What waits is delivered while bot serve or bot work runs.")
     else:
         click.echo("Nothing was paused.")
+
+
+@main.group()
+def keys() -> None:
+    """Make, list and revoke the keys that your apps call the API with."""
+
+
+@keys.command()
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(["verifications:read", "verifications:write"]),
+    help="What the key allows; give it again for more. Without it: all.",
+)
+@click.option(
+    "--per-minute",
+    type=click.IntRange(1, 1_000_000),
+    default=600,
+    show_default=True,
+    help="How many requests a minute the key may make.",
+)
+def create(name: str, scopes: tuple[str, ...], per_minute: int) -> None:
+    """Make a key for the app called NAME, and show it this once."""
+    from bot.settings import DatabaseSettings
+    from bot.store.keys import TITLE_LONGEST, Scope
+    from bot.store.keys import create as make
+
+    settings, title = _read(DatabaseSettings), name.strip()
+    if not title or len(title) > TITLE_LONGEST or not title.isprintable():
+        _fail(f"NAME: write 1 to {TITLE_LONGEST} printable characters, like 'web shop'")
+    wanted = frozenset(map(Scope, scopes or Scope))
+
+    async def create(database: Database, now: datetime) -> str:
+        return await database.write(make, title, wanted, per_minute, now)
+
+    click.echo(_on_database(settings, create))
+    click.echo("Keep this key in your app's secrets: it is never shown again.", err=True)
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """List all keys, without their secrets."""
+    from bot.services import status as told
+    from bot.settings import DatabaseSettings
+    from bot.store.keys import listed
+
+    known = _on_database(_read(DatabaseSettings), lambda database, _: database.read(listed))
+    click.echo(told.of_keys(known) or "There are no keys yet; make one: bot keys create NAME")
+
+
+@keys.command()
+@click.argument("id_", metavar="ID")
+def revoke(id_: str) -> None:
+    """Revoke the key with this ID: it is refused from the next request on."""
+    from bot.settings import DatabaseSettings
+    from bot.store.keys import revoke as end
+
+    settings = _read(DatabaseSettings)
+    if not _on_database(settings, lambda database, now: database.write(end, id_, now)):
+        _fail("no key that holds has this ID; to see the IDs, run: bot keys list")
+    click.echo("The key is revoked: it is refused from now on.")
 
 
 def _on_database(

@@ -30,6 +30,8 @@ from bot.store import schema
 from bot.store.database import Database
 from bot.store.outages import UnavailableError
 from bot.web import routes
+from bot.web.api import Api, Reach
+from bot.web.authentication import Authentication
 from bot.web.health import Readiness
 from bot.web.webhook import Webhook
 
@@ -113,8 +115,9 @@ async def running(  # noqa: PLR0913 - each part of the world it meets is named a
             webhook = Webhook(
                 Verifier(settings.telnyx_public_key), inbox, settings.from_number, clock
             )
-            checks = _checks(database, inbox, sender) | _notifier_check(notifier)
-            url = await _listen(stack, routes.build(webhook, Readiness(checks)), settings)
+            readiness = Readiness(_checks(database, inbox, sender) | _notifier_check(notifier))
+            api = _api(settings, verifications, database, clock)
+            url = await _listen(stack, routes.build(webhook, readiness, api), settings)
         yield Running(database, rules, url, sender, notifier, expirer, verifications, loops.died)
 
 
@@ -252,6 +255,11 @@ def _checks(database: Database, inbox: Inbox, sender: Sender | None) -> dict[str
 
     checks: dict[str, Check] = {"database": schema_current, "writer": writer_alive}
     return checks if sender is None else checks | {"sender": sender_running}
+
+
+def _api(settings: Settings, verifications: Verifications, database: Database, clock: Clock) -> Api:
+    reach = Reach(settings.country_code, settings.from_number, frozenset(settings.test_numbers))
+    return Api(verifications, Authentication(database, clock), reach, clock)
 
 
 async def _listen(stack: AsyncExitStack, application: web.Application, settings: Settings) -> str:

@@ -27,13 +27,13 @@ from bot.simulator.faults import ApiFault
 from bot.simulator.journal import Author
 from bot.simulator.stage import BOT_NUMBER, PHONE
 from bot.simulator.telnyx import API_KEY, SimulatedTelnyx
-from bot.store import conversations, outbox
+from bot.store import conversations, keys, outbox
 from bot.store.database import Database
 from bot.store.models import OutboxState
 from bot.web.routes import WEBHOOK_PATH
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping
 
     from aiohttp import web
     from click.testing import Result
@@ -559,6 +559,77 @@ def status(phone: str, url: URL, country_code: str = "+1") -> Result:
     return CliRunner().invoke(main, ["status", phone], env=env)
 
 
+# `bot keys`
+
+
+def run_keys(url: URL, *arguments: str) -> Result:
+    """Run `bot keys …` in this process, which is quick."""
+    return CliRunner().invoke(main, ["keys", *arguments], env={"DATABASE_URL": as_written(url)})
+
+
+async def test_a_key_is_shown_once_listed_without_its_secret_and_revoked_once(
+    database_url: URL,
+) -> None:
+    def run(*arguments: str) -> Awaitable[Result]:
+        return asyncio.to_thread(run_keys, database_url, *arguments)
+
+    assert (await run("list")).stdout.startswith("There are no keys yet; make one: ")
+    made = await run("create", " web shop ", "--scope", "verifications:read", "--per-minute", "9")
+    assert (made.exit_code, made.stderr) == (
+        0,
+        "Keep this key in your app's secrets: it is never shown again.\n",
+    )
+    (name, secret) = keys.split(made.stdout.strip()) or ("", "")
+    assert (await run("create", "other")).exit_code == 0
+
+    listed = (await run("list")).stdout.splitlines()
+    assert re.fullmatch(
+        rf"{name}  web shop: verifications:read, 9 a minute, since {MOMENT}", listed[0]
+    )
+    assert "  other: verifications:read, verifications:write, 600 a minute, since " in listed[1]
+    assert secret not in "".join(listed)
+
+    revoked, again = await run("revoke", name), await run("revoke", name)
+    assert (revoked.exit_code, revoked.stdout) == (
+        0,
+        "The key is revoked: it is refused from now on.\n",
+    )
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert again.stderr.endswith("run: bot keys list\n")
+    assert re.search(
+        rf"since {MOMENT}, revoked {MOMENT}$", (await run("list")).stdout, re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("create", " "), "bot: NAME: write 1 to 64 printable characters"),
+        (("create", "x" * 65), "bot: NAME: write 1 to 64 printable characters"),
+        (("create", "a", "--scope", "all"), "'verifications:read', 'verifications:write'"),
+        (("create", "a", "--per-minute", "0"), "1<=x<=1000000"),
+        (("revoke", "nobody"), "bot: no key that holds has this ID"),
+    ],
+)
+@on_sqlite
+def test_what_is_wrong_about_a_key_is_told_in_a_sentence(
+    arguments: tuple[str, ...], expected: str, database_url: URL
+) -> None:
+    told = run_keys(database_url, *arguments)
+    assert told.exit_code != 0
+    assert told.stdout == ""
+    assert expected in told.stderr
+    assert (keys.PER_MINUTE, keys.PER_MINUTE_LARGEST, keys.TITLE_LONGEST) == (600, 1_000_000, 64)
+    assert {scope.value for scope in keys.Scope} == {"verifications:read", "verifications:write"}
+
+
+def test_a_key_needs_a_database_that_is_there(tmp_path: Path) -> None:
+    told = run_keys(make_url(f"sqlite+aiosqlite:///{tmp_path / 'none.db'}"), "create", "a")
+    assert (told.exit_code, told.stdout) == (1, "")
+    assert "run: bot migrate" in told.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 # `bot demo` and help
 
 
@@ -616,6 +687,7 @@ async def test_help_and_version_name_what_there_is(processes: Processes) -> None
     assert re.findall(r"^  ([a-z]+)  ", shown.out.partition("Commands:")[2], re.MULTILINE) == [
         "demo",
         "events",
+        "keys",
         "migrate",
         "serve",
         "status",

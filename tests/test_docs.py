@@ -3,9 +3,13 @@ from __future__ import annotations
 import importlib.util
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bot.conversation.diagram import mermaid
 from bot.settings import Settings
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -16,13 +20,21 @@ def test_the_readme_shows_the_table_of_moves_as_it_is() -> None:
     assert f"```mermaid\n{mermaid()}\n```" in README, "python -m bot.conversation.diagram"
 
 
+def as_written(field: FieldInfo) -> str:
+    """Write a default as the environment has it."""
+    default = field.get_default(call_default_factory=True, validated_data={})
+    if default in ("", (), {}):
+        return "none"
+    if isinstance(default, bool):
+        return "`on`" if default else "`off`"
+    return f"`{default}`"
+
+
 def test_the_readme_names_every_setting_with_its_default() -> None:
     section = README.partition("## Configuration\n")[2].partition("\n## ")[0]
     documented = dict(ROW.findall(section))
     actual = {
-        name.upper(): "required"
-        if field.is_required()
-        else f"`{field.default}`".replace("``", "none")
+        name.upper(): "required" if field.is_required() else as_written(field)
         for name, field in Settings.model_fields.items()
     }
     assert documented == actual
@@ -52,3 +64,12 @@ def test_every_test_that_the_proof_is_said_to_rest_on_is_there() -> None:
     assert [name for name in named if f"def {name}(" not in tests] == []
     files = re.findall(r"`(?:tests/)?(test_\w+\.py)`", page)
     assert [file for file in files if not list(ROOT.glob(f"tests/**/{file}"))] == []
+
+
+def test_the_guide_to_the_api_shows_its_examples_as_they_are() -> None:
+    guide = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^```(?:sh|python)\n(.*?)^```$", guide, re.DOTALL | re.MULTILINE)
+    assert shown == [
+        (ROOT / "docs" / "examples" / name).read_text(encoding="utf-8")
+        for name in ("verify.sh", "verify.py", "text_in.py")
+    ]

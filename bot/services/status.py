@@ -1,4 +1,4 @@
-"""What an operator sees: how many people stand where, and where one phone stands."""
+"""What an operator sees: how many people stand where, where one phone stands, which keys hold."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from bot.store import conversations, events, ledgers, outbox
 from bot.store.models import EventState, OutboxState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
 
     from bot.conversation.state import Conversation, Ledger
+    from bot.store.keys import Key
 
 _RECENT = timedelta(days=1)
 _DEAD_SHOWN = 50
@@ -74,6 +76,16 @@ def _given_up(event: events.Dead) -> list[str]:
         f"  {event.name}  {event.type} of {subject}, {_moment(event.created_at)}",
         f"    {fault}: {outcomes.advice(fault)}",
     ]
+
+
+def of_keys(keys: Sequence[Key]) -> str:
+    """List API keys, without their secrets; nothing where there are none."""
+    return "\n".join(
+        f"{key.name}  {key.title}: {', '.join(sorted(key.scopes))}, {key.per_minute} a minute,"
+        f" since {_moment(key.created_at)}"
+        f"{f', revoked {_moment(key.revoked_at)}' if key.revoked_at else ''}"
+        for key in keys
+    )
 
 
 def _describe(

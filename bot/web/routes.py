@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import web
 
+from bot.web.api import OPERATIONS
 from bot.web.health import healthz
+from bot.web.openapi import Description
+from bot.web.problems import told_as_problems
 from bot.web.webhook import LATER
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
+    from bot.web.api import Api
     from bot.web.health import Readiness
     from bot.web.webhook import Webhook
 
@@ -21,9 +25,9 @@ WEBHOOK_PATH = "/webhooks/telnyx"
 _log = structlog.get_logger(__name__)
 
 
-def build(webhook: Webhook, readiness: Readiness) -> web.Application:
-    """Make the web application."""
-    application = web.Application(middlewares=[never_500])
+def build(webhook: Webhook, readiness: Readiness, api: Api | None = None) -> web.Application:
+    """Make the web application; `api` is for apps, and describes itself."""
+    application = web.Application(middlewares=[never_500, told_as_problems])
     application.add_routes(
         [
             web.post(WEBHOOK_PATH, webhook.handle),
@@ -31,6 +35,8 @@ def build(webhook: Webhook, readiness: Readiness) -> web.Application:
             web.get("/readyz", readiness.handle),
         ]
     )
+    if api:
+        application.add_routes([*api.routes(), *Description(OPERATIONS).routes()])
     return application
 
 

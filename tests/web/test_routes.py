@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
-async def test_a_bot_that_serves_has_three_doors_and_no_other(
+async def test_a_bot_that_serves_has_these_doors_and_no_other(
     database_url: URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served: list[web.Application] = []
@@ -41,4 +41,16 @@ async def test_a_bot_that_serves_has_three_doors_and_no_other(
         ("HEAD", "/healthz"),
         ("GET", "/readyz"),
         ("HEAD", "/readyz"),
+        ("POST", "/v1/verifications"),
+        ("GET", "/v1/verifications"),
+        ("HEAD", "/v1/verifications"),
+        ("GET", "/v1/verifications/{id}"),
+        ("HEAD", "/v1/verifications/{id}"),
+        ("POST", "/v1/verifications/{id}/check"),
+        ("POST", "/v1/verifications/{id}/resend"),
+        ("POST", "/v1/verifications/{id}/cancel"),
+        ("GET", "/openapi.json"),
+        ("HEAD", "/openapi.json"),
+        ("GET", "/docs"),
+        ("HEAD", "/docs"),
     }
