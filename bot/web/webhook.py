@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from bot.carrier.webhooks import (
     parse,
 )
 from bot.store.outages import UnavailableError
+from bot.web.body import read
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -53,7 +53,7 @@ class Webhook:
     async def handle(self, request: web.Request) -> web.Response:
         """Answer 200 once the event is committed or does not concern us; else 4xx or 503."""
         try:
-            body = await _read(request)
+            body = await read(request, BODY_LARGEST, BODY_WITHIN)
             self._verifier.verify(
                 body,
                 request.headers.getall(SIGNATURE_HEADER, []),
@@ -102,28 +102,6 @@ class _OncePerMinute:
         if now >= self._due.get(what, 0.0):
             _log.warning(what, **details, count=self._unlogged.pop(what))
             self._due[what] = now + _COMPLAIN_EVERY
-
-
-async def _read(request: web.Request) -> bytes:
-    """Read the raw body, refusing one that is too long or too slow; raises HTTPException."""
-    if (request.content_length or 0) > BODY_LARGEST:
-        raise _hung_up(web.HTTPRequestEntityTooLarge(BODY_LARGEST, request.content_length or 0))
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_WITHIN):
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > BODY_LARGEST:
-                    raise _hung_up(web.HTTPRequestEntityTooLarge(BODY_LARGEST, len(body)))
-    except TimeoutError:
-        raise _hung_up(web.HTTPRequestTimeout()) from None
-    return bytes(body)
-
-
-def _hung_up(answer: web.HTTPException) -> web.HTTPException:
-    """Close the connection after the answer: the rest of the body is not waited for."""
-    answer.force_close()
-    return answer
 
 
 def _answer(status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
