@@ -11,6 +11,18 @@ E164 = re.compile(r"\+[1-9]\d{6,14}", re.ASCII)
 
 _SHOWN = 4
 
+_NOT_TEXTABLE = {
+    phonenumbers.PhoneNumberType.FIXED_LINE: "a landline",
+    phonenumbers.PhoneNumberType.TOLL_FREE: "a toll-free number",
+    phonenumbers.PhoneNumberType.PREMIUM_RATE: "a premium-rate number",
+    phonenumbers.PhoneNumberType.SHARED_COST: "a shared-cost number",
+    phonenumbers.PhoneNumberType.PERSONAL_NUMBER: "a forwarding number",
+    phonenumbers.PhoneNumberType.PAGER: "a pager",
+    phonenumbers.PhoneNumberType.UAN: "a company's shared number",
+    phonenumbers.PhoneNumberType.VOICEMAIL: "a voicemail",
+    phonenumbers.PhoneNumberType.UNKNOWN: "not a number that is in use",
+}
+
 
 def is_e164(number: str) -> bool:
     """Tell whether `number` is a phone's in E.164."""
@@ -30,6 +42,36 @@ def to_e164(written: str, country_code: str) -> str:
     if not phonenumbers.is_possible_number(number):
         raise ValueError("no phone number has this many digits")
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def why_not_textable(number: str) -> str | None:
+    """Say what a number (E.164) is, if it is none to text a code to; None where it may be.
+
+    Where texts cost extra, or nobody can read them, a code only serves whoever earns by it.
+    """
+    kind = phonenumbers.number_type(phonenumbers.parse(number))
+    return _NOT_TEXTABLE.get(kind)
+
+
+def region_of(number: str) -> str | None:
+    """Tell the country of a number (E.164) in two letters (ISO 3166-1); None where it has none."""
+    return phonenumbers.region_code_for_number(phonenumbers.parse(number))
+
+
+def readable(number: str) -> str:
+    """Write a number (E.164) as people read it: `+1 312-555-0001`."""
+    style = phonenumbers.PhoneNumberFormat.INTERNATIONAL
+    return phonenumbers.format_number(phonenumbers.parse(number), style)
+
+
+def example(country_code: str) -> str:
+    """Write a mobile number of a country (like "+1") as people there do; empty for none known."""
+    region = phonenumbers.region_code_for_country_code(int(country_code))
+    mobile = phonenumbers.PhoneNumberType.MOBILE
+    number = phonenumbers.example_number_for_type(region, mobile)
+    if number is None:
+        return ""
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL)
 
 
 def masked(number: str) -> str:
