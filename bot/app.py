@@ -14,17 +14,21 @@ from aiohttp import web
 
 from bot.carrier.webhooks import Verifier
 from bot.conversation.codes import Keyring
+from bot.conversation.numbers import region_of
 from bot.conversation.policy import Policy
 from bot.conversation.state import CodeFormat
 from bot.services.inbox import Inbox
 from bot.services.janitor import Janitor
 from bot.services.sender import JITTER, Sender
 from bot.services.turns import Rules
+from bot.services.verifications import Verifications
 from bot.store import schema
 from bot.store.database import Database
 from bot.store.outages import UnavailableError
 from bot.web import routes
+from bot.web.form import Form, Terms
 from bot.web.health import Readiness
+from bot.web.sessions import Sessions
 from bot.web.webhook import Webhook
 
 if TYPE_CHECKING:
@@ -101,7 +105,9 @@ async def running(  # noqa: PLR0913 - each part of the world it meets is named a
                 Verifier(settings.telnyx_public_key), inbox, settings.from_number, clock
             )
             checks = _checks(database, inbox, sender)
-            url = await _listen(stack, routes.build(webhook, Readiness(checks)), settings)
+            form = _form(settings, Verifications(), clock)
+            application = routes.build(webhook, Readiness(checks), form=form)
+            url = await _listen(stack, application, settings)
         yield Running(database, rules, url, sender, loops.died)
 
 
@@ -117,6 +123,23 @@ def _rules(settings: Settings) -> Rules:
         support_contact=settings.support_contact,
     )
     return Rules(policy, Keyring([secret.get_secret_value() for secret in settings.secret_key]))
+
+
+def _form(settings: Settings, verifications: Verifications, clock: Clock) -> Form | None:
+    if not settings.web_form:
+        return None
+    own = filter(None, map(region_of, settings.from_number))
+    terms = Terms(
+        app_name=settings.app_name,
+        code_format=CodeFormat(settings.token_length, settings.token_alphabet),
+        code_lifetime=timedelta(seconds=settings.token_ttl),
+        country_code=settings.country_code,
+        countries=settings.allowed_countries or tuple(dict.fromkeys(own)),
+        test_numbers=frozenset(settings.test_numbers),
+        trusted_proxies=settings.trusted_proxies,
+    )
+    keys = [secret.get_secret_value() for secret in settings.secret_key]
+    return Form(verifications, terms, Sessions(keys, settings.public_url), clock)
 
 
 async def _prepare_schema(database: Database) -> None:

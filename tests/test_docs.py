@@ -16,13 +16,20 @@ def test_the_readme_shows_the_table_of_moves_as_it_is() -> None:
     assert f"```mermaid\n{mermaid()}\n```" in README, "python -m bot.conversation.diagram"
 
 
+def written(default: object) -> str:
+    """Write a default as the README has it."""
+    if isinstance(default, bool):
+        return f"`{'on' if default else 'off'}`"
+    return f"`{default}`" if default or default == 0 else "none"
+
+
 def test_the_readme_names_every_setting_with_its_default() -> None:
     section = README.partition("## Configuration\n")[2].partition("\n## ")[0]
     documented = dict(ROW.findall(section))
     actual = {
         name.upper(): "required"
         if field.is_required()
-        else f"`{field.default}`".replace("``", "none")
+        else written(field.get_default(call_default_factory=True))
         for name, field in Settings.model_fields.items()
     }
     assert documented == actual

@@ -13,6 +13,7 @@ from bot.web.webhook import LATER
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
+    from bot.web.form import Form
     from bot.web.health import Readiness
     from bot.web.webhook import Webhook
 
@@ -21,8 +22,8 @@ WEBHOOK_PATH = "/webhooks/telnyx"
 _log = structlog.get_logger(__name__)
 
 
-def build(webhook: Webhook, readiness: Readiness) -> web.Application:
-    """Make the web application."""
+def build(webhook: Webhook, readiness: Readiness, *, form: Form | None = None) -> web.Application:
+    """Make the web application; without a form it has no pages."""
     application = web.Application(middlewares=[never_500])
     application.add_routes(
         [
@@ -31,6 +32,8 @@ def build(webhook: Webhook, readiness: Readiness) -> web.Application:
             web.get("/readyz", readiness.handle),
         ]
     )
+    if form is not None:
+        application.add_routes(form.routes())
     return application
 
 
