@@ -26,6 +26,7 @@ from bot.conversation.verification import Origin, Outcome, Status
 from bot.services.verifications import Wish
 from bot.store.outages import UnavailableError
 from bot.web.body import read
+from bot.web.complaints import OncePerMinute
 from bot.web.proxies import client_address, network_of
 from bot.web.webhook import LATER
 
@@ -103,6 +104,7 @@ class Form:
         self._terms = terms
         self._sessions = sessions
         self._clock = clock
+        self._complaints = OncePerMinute()
         self._pages = Environment(
             loader=PackageLoader("bot.web", "pages"),
             autoescape=select_autoescape(),
@@ -250,7 +252,14 @@ class Form:
     def _own(self, request: web.Request, fields: Mapping[str, str]) -> str | None:
         """Tell the session of a form that one of our own pages has sent; None for any other."""
         session_id = self._sessions.id_of(request)
-        if session_id is None or not self._sessions.asked_here(request):
+        if session_id is None:
+            return None
+        if not self._sessions.asked_here(request):
+            self._complaints.log(
+                "form refused",
+                reason="it comes from a page at another address",
+                advice="check PUBLIC_URL, if people are told to begin again",
+            )
             return None
         known = self._sessions.knows(fields.get("csrf", ""), session_id)
         return session_id if known else None

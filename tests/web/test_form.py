@@ -476,6 +476,21 @@ async def test_with_a_public_address_a_form_comes_from_there(
     assert (await asker.post("/request", phone=PHONE)).status == 200
 
 
+async def test_where_all_forms_seem_to_come_from_elsewhere_the_operator_is_told_once_a_minute(
+    make_counter: Callable[..., Awaitable[Counter]],
+) -> None:
+    counter = await make_counter(public_url="http://verify.example.com")
+    asker = counter.asker()
+    asker.headers = {"Origin": "http://elsewhere.example"}
+    with capture_logs() as logged:
+        for _ in range(3):
+            await asker.request(PHONE)
+    (only,) = logged
+    assert only["event"] == "form refused"
+    assert "PUBLIC_URL" in only["advice"]
+    assert "elsewhere" not in str(only)
+
+
 @pytest.mark.parametrize("token", ["", "0" * 64, "é", "\ud800"])
 async def test_a_form_without_its_token_is_refused(
     counter: Counter, asker: Asker, token: str
