@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
@@ -17,6 +18,7 @@ from bot.conversation.codes import Keyring
 from bot.conversation.numbers import region_of
 from bot.conversation.policy import Policy
 from bot.conversation.state import CodeFormat
+from bot.services.expirer import Expirer
 from bot.services.inbox import Inbox
 from bot.services.janitor import Janitor
 from bot.services.sender import JITTER, Sender
@@ -57,6 +59,8 @@ class Running:
     rules: Rules
     url: str | None
     sender: Sender | None
+    expirer: Expirer | None
+    verifications: Verifications | None
     died: asyncio.Event
 
 
@@ -85,9 +89,11 @@ async def running(  # noqa: PLR0913 - each part of the world it meets is named a
         database = Database(settings.database_url)
         stack.push_async_callback(database.close)
         await _prepare_schema(database)
-        sender = None
+        sender = expirer = verifications = None
         if with_work:
             loops.start("janitor", Janitor(database, clock).run())
+            expirer = Expirer(database, rules, clock, lambda: None)
+            loops.start("expirer", expirer.run())
             sender = Sender(
                 database,
                 lambda: _carrier(settings),
@@ -101,14 +107,15 @@ async def running(  # noqa: PLR0913 - each part of the world it meets is named a
         if with_web:
             inbox = Inbox(database, rules, clock, sender.wake if sender else lambda: None)
             loops.start("inbox", inbox.run())
+            verifications = Verifications(inbox, database, rules, clock, settings.from_number[0])
             webhook = Webhook(
                 Verifier(settings.telnyx_public_key), inbox, settings.from_number, clock
             )
             checks = _checks(database, inbox, sender)
-            form = _form(settings, Verifications(), clock)
+            form = _form(settings, verifications, clock)
             application = routes.build(webhook, Readiness(checks), form=form)
             url = await _listen(stack, application, settings)
-        yield Running(database, rules, url, sender, loops.died)
+        yield Running(database, rules, url, sender, expirer, verifications, loops.died)
 
 
 def _rules(settings: Settings) -> Rules:
@@ -121,8 +128,12 @@ def _rules(settings: Settings) -> Rules:
         codes_per_day=settings.codes_per_day,
         app_name=settings.app_name,
         support_contact=settings.support_contact,
+        form_host=urlsplit(settings.public_url).netloc,
+        form_codes_per_day=settings.web_codes_per_day,
     )
-    return Rules(policy, Keyring([secret.get_secret_value() for secret in settings.secret_key]))
+    secrets = [secret.get_secret_value() for secret in settings.secret_key]
+    keyring = Keyring(secrets, settings.test_numbers)
+    return Rules(policy, keyring, announces=bool(settings.events_url))
 
 
 def _form(settings: Settings, verifications: Verifications, clock: Clock) -> Form | None:

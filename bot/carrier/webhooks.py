@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
-from bot.conversation.decision import Answered, Said, Shape
+from bot.conversation.happened import Answered, Said, Shape
 from bot.conversation.numbers import is_e164
 
 if TYPE_CHECKING:

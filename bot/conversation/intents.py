@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from bot.conversation import references
 from bot.conversation.replies import CODE_WORDING
 from bot.conversation.state import Alphabet
 
@@ -34,10 +35,14 @@ class Intent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Understood:
-    """An intent and, for a guess alone, the code that was typed, as codes are written."""
+    """An intent and, for a guess alone, the code that was typed, as codes are written.
+
+    `reference` is an app's, in upper case, that came with VERIFY.
+    """
 
     intent: Intent
     guess: str = ""
+    reference: str = ""
 
 
 # Telnyx acts by itself on the first seven, as whole messages; 47 CFR 64.1200(a)(10) names the
@@ -65,6 +70,7 @@ _CRY_LONGEST = 6
 _WISH_LONGEST = 12
 """Words of a wish to be left alone: a longer text that holds such words may be about anything."""
 
+_VERIFY = "(?:verify|verfy|varify|verifiy|veryfy)"
 _NO_REFUSAL = r"^(?!.*\b(?:cant|do not|dont|never|no|not|wont)\b)"
 _PHRASES: dict[Intent, re.Pattern[str]] = {
     Intent.NOT_ME: re.compile(
@@ -81,8 +87,9 @@ _PHRASES: dict[Intent, re.Pattern[str]] = {
         r"^help\b|\bneed help\b|^info$|^(?:who|what)(?:s| is) this$|^who are you$"
     ),
     Intent.START: re.compile(r"^(?:start|unstop)$"),
-    Intent.VERIFY: re.compile(rf"{_NO_REFUSAL}.*\b(?:verify|verfy|varify|verifiy|veryfy)\b"),
+    Intent.VERIFY: re.compile(rf"{_NO_REFUSAL}.*\b{_VERIFY}\b"),
 }
+_REFERENCE = re.compile(rf"\b{_VERIFY}\W+(?:\w+\W+){{0,2}}?({references.WRITTEN})\b")
 _PHRASE_LONGEST = 12
 
 _POLITE = frozenset(
@@ -139,10 +146,26 @@ def understand(text: str, code_format: CodeFormat) -> Understood:
         return Understood(Intent.CHATTER)
     return (
         _phrase(phrase, len(words), Intent.NOT_ME)
+        or _reference(visible, len(words))
         or _guess(visible, code_format)
         or _phrase(phrase, len(words), *_PHRASES)
         or _small_talk(visible, words)
     )
+
+
+def reference_in(text: str) -> str:
+    """Read the reference of an app that a text holds; "" where there is none."""
+    if not any(map(str.isdecimal, text)):
+        return ""
+    visible = visible_part(text)
+    understood = _reference(visible, len(_WORD.findall(visible)))
+    return understood.reference if understood else ""
+
+
+def guess_in(text: str, code_format: CodeFormat) -> str | None:
+    """Read what was typed into a field for a code; None where it cannot be one."""
+    understood = _guess(visible_part(text), code_format)
+    return understood.guess if understood else None
 
 
 def visible_part(text: str) -> str:
@@ -206,6 +229,11 @@ def _small_talk(visible: str, words: list[str]) -> Understood:
     if visible and _THANKS.issuperset(words):
         return Understood(Intent.THANKS)
     return Understood(Intent.CHATTER)
+
+
+def _reference(visible: str, count: int) -> Understood | None:
+    found = _REFERENCE.search(visible) if count <= _PHRASE_LONGEST else None
+    return Understood(Intent.VERIFY, reference=found[1].upper()) if found else None
 
 
 def _guess(visible: str, code_format: CodeFormat) -> Understood | None:

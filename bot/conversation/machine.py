@@ -26,8 +26,19 @@ class Event(StrEnum):
     ASKED_TOO_OFTEN = "asks beyond the limit"
     ASKED_TOO_OFTEN_AGAIN = "asks beyond the limit, was told"
     RESEND_WITHOUT_CODE = "asks again, no code lives"
+    REFERENCE_UNKNOWN = "asks with an unknown reference"
+    REFERENCE_SPENT = "asks with a reference that is used up"
+    APP_ASKS = "an app asks for a code"
+    APP_ASKS_AGAIN = "an app asks again"
+    APP_CANCELS = "an app cancels"
+    TYPED_RIGHT = "right code, typed elsewhere"
+    TYPED_RIGHT_OF_SEVERAL = "right code, typed elsewhere, another lives"
+    TYPED_WRONG = "wrong code, typed elsewhere"
+    LAST_TYPED_WRONG = "wrong code, typed elsewhere, last try"
     GUESS_RIGHT = "right code"
+    GUESS_RIGHT_OF_SEVERAL = "right code, another lives"
     GUESS_WRONG = "wrong code"
+    GUESS_WRONG_CODES_SPENT = "wrong code, the last for those that live"
     LAST_GUESS_WRONG = "wrong code, last try"
     GUESS_TOO_LATE = "code after its expiry"
     GUESS_WITHOUT_CODE = "code, none lives"
@@ -44,8 +55,12 @@ class Event(StrEnum):
     STARTED_AT_CARRIER = "START, answered by the carrier"
     STOPPED_AT_CARRIER = "STOP, answered by the carrier"
     CODE_EXPIRED = "the code expires"
+    ONE_CODE_EXPIRED = "the code expires, another lives"
+    CODE_UNDELIVERABLE = "the code cannot be delivered"
+    LAST_CODE_ENDED = "no code lives any more"
     LOCK_ENDED = "the lock ends"
     LOCKED_ELSEWHERE = "locked at another number of the bot"
+    NOTHING = "nothing that moves anything"
 
 
 class Action(StrEnum):
@@ -53,13 +68,19 @@ class Action(StrEnum):
 
     ISSUE_CODE = "issue a code"
     REPEAT_CODE = "send the code again"
-    END_CODE = "end the code"
+    END_CODES = "end every code"
+    END_THAT_CODE = "end that code"
+    END_DEAD_CODES = "end the codes that are over"
     RECORD_SUCCESS = "record the success"
+    FORGET_WRONG_GUESSES = "give the tries by text back"
+    FORGET_WRONG_TYPING = "give the tries elsewhere back"
     LOCK = "lock the phone"
+    LOCK_TYPING = "refuse what is typed elsewhere for a while, if too much was wrong"
     REFUSE_CODES = "refuse codes for an hour"
     REMEMBER_WAIT_TOLD = "remember that the wait was told"
     CLEAR_COOLDOWN = "clear the cooldown"
     OPT_OUT = "record the opt-out, cancel what is queued"
+    OPT_IN = "record that texts are wanted again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +111,12 @@ _REACHABLE = (*_OPEN, *_LOCKED)
 _OUT = (State.OPTED_OUT,)
 
 TABLE: Mapping[tuple[State, Event], Move] = {
-    **_moves(
-        _UNCODED, Event.CODE_ASKED, Action.ISSUE_CODE, to=State.AWAITING_CODE, reply=Reply.CODE
-    ),
+    **_moves(_OPEN, Event.CODE_ASKED, Action.ISSUE_CODE, to=State.AWAITING_CODE, reply=Reply.CODE),
+    **_moves(_OPEN, Event.APP_ASKS, Action.ISSUE_CODE, to=State.AWAITING_CODE, reply=Reply.CODE),
+    **_moves(_AWAITING, Event.APP_ASKS_AGAIN, Action.REPEAT_CODE, reply=Reply.CODE),
+    **_moves(_AWAITING, Event.APP_CANCELS, Action.END_THAT_CODE),
+    **_moves(_OPEN, Event.REFERENCE_UNKNOWN, reply=Reply.REFERENCE_UNKNOWN),
+    **_moves(_OPEN, Event.REFERENCE_SPENT, reply=Reply.REFERENCE_SPENT),
     **_moves(_AWAITING, Event.CODE_ASKED_AGAIN, Action.REPEAT_CODE, reply=Reply.CODE),
     **_moves(_UNCODED, Event.ASKED_TOO_OFTEN, Action.REMEMBER_WAIT_TOLD, reply=Reply.WAIT),
     **_moves(_AWAITING, Event.ASKED_TOO_OFTEN, Action.REMEMBER_WAIT_TOLD, reply=Reply.WAIT_CODE),
@@ -101,14 +125,44 @@ TABLE: Mapping[tuple[State, Event], Move] = {
         _AWAITING,
         Event.GUESS_RIGHT,
         Action.RECORD_SUCCESS,
+        Action.FORGET_WRONG_GUESSES,
         to=State.VERIFIED,
         reply=Reply.SUCCESS,
     ),
-    **_moves(_AWAITING, Event.GUESS_WRONG, reply=Reply.WRONG),
+    **_moves(
+        _AWAITING,
+        Event.GUESS_RIGHT_OF_SEVERAL,
+        Action.RECORD_SUCCESS,
+        Action.FORGET_WRONG_GUESSES,
+        reply=Reply.SUCCESS,
+    ),
+    **_moves(
+        _AWAITING,
+        Event.TYPED_RIGHT,
+        Action.RECORD_SUCCESS,
+        Action.FORGET_WRONG_TYPING,
+        to=State.VERIFIED,
+    ),
+    **_moves(
+        _AWAITING,
+        Event.TYPED_RIGHT_OF_SEVERAL,
+        Action.RECORD_SUCCESS,
+        Action.FORGET_WRONG_TYPING,
+    ),
+    **_moves(_AWAITING, Event.TYPED_WRONG, Action.LOCK_TYPING),
+    **_moves(_AWAITING, Event.LAST_TYPED_WRONG, Action.END_THAT_CODE, Action.LOCK_TYPING),
+    **_moves(_AWAITING, Event.GUESS_WRONG, Action.END_DEAD_CODES, reply=Reply.WRONG),
+    **_moves(
+        _AWAITING,
+        Event.GUESS_WRONG_CODES_SPENT,
+        Action.END_CODES,
+        to=State.IDLE,
+        reply=Reply.CODE_SPENT,
+    ),
     **_moves(
         _AWAITING,
         Event.LAST_GUESS_WRONG,
-        Action.END_CODE,
+        Action.END_CODES,
         Action.LOCK,
         to=State.LOCKED,
         reply=Reply.LOCKED,
@@ -121,7 +175,7 @@ TABLE: Mapping[tuple[State, Event], Move] = {
     **_moves(
         _AWAITING,
         Event.NOT_ME,
-        Action.END_CODE,
+        Action.END_CODES,
         Action.REFUSE_CODES,
         to=State.IDLE,
         reply=Reply.NOT_ME,
@@ -132,12 +186,12 @@ TABLE: Mapping[tuple[State, Event], Move] = {
     **_moves(_UNCODED, Event.START, reply=Reply.WELCOME),
     **_moves(_AWAITING, Event.START, Action.CLEAR_COOLDOWN, reply=Reply.STATUS),
     **_moves(_AWAITING, Event.STARTED_AT_CARRIER, Action.CLEAR_COOLDOWN),
-    **_moves(_OUT, Event.START, to=State.IDLE, reply=Reply.WELCOME),
-    **_moves(_OUT, Event.STARTED_AT_CARRIER, to=State.IDLE),
+    **_moves(_OUT, Event.START, Action.OPT_IN, to=State.IDLE, reply=Reply.WELCOME),
+    **_moves(_OUT, Event.STARTED_AT_CARRIER, Action.OPT_IN, to=State.IDLE),
     **_moves(
         _REACHABLE,
         Event.STOP,
-        Action.END_CODE,
+        Action.END_CODES,
         Action.OPT_OUT,
         to=State.OPTED_OUT,
         reply=Reply.STOPPED,
@@ -145,13 +199,16 @@ TABLE: Mapping[tuple[State, Event], Move] = {
     **_moves(
         _REACHABLE,
         Event.STOPPED_AT_CARRIER,
-        Action.END_CODE,
+        Action.END_CODES,
         Action.OPT_OUT,
         to=State.OPTED_OUT,
     ),
-    **_moves(_AWAITING, Event.CODE_EXPIRED, Action.END_CODE, to=State.IDLE),
+    **_moves(_AWAITING, Event.CODE_EXPIRED, Action.END_CODES, to=State.IDLE),
+    **_moves(_AWAITING, Event.ONE_CODE_EXPIRED, Action.END_DEAD_CODES),
+    **_moves(_AWAITING, Event.CODE_UNDELIVERABLE, Action.END_THAT_CODE),
+    **_moves(_AWAITING, Event.LAST_CODE_ENDED, to=State.IDLE),
     **_moves(_LOCKED, Event.LOCK_ENDED, to=State.IDLE),
-    **_moves(_OPEN, Event.LOCKED_ELSEWHERE, Action.END_CODE, to=State.LOCKED),
+    **_moves(_OPEN, Event.LOCKED_ELSEWHERE, Action.END_CODES, to=State.LOCKED),
 }
 """Every move there is."""
 
@@ -162,17 +219,29 @@ _ALWAYS_SILENT = frozenset(
         Event.GUESS_USED,
         Event.NOT_FOR_US,
         Event.ANSWERED,
+        Event.NOTHING,
     }
 )
 _NOT_WITHOUT_CODE = frozenset(
     {
         Event.CODE_ASKED_AGAIN,
+        Event.APP_ASKS_AGAIN,
+        Event.APP_CANCELS,
+        Event.TYPED_RIGHT,
+        Event.TYPED_RIGHT_OF_SEVERAL,
+        Event.TYPED_WRONG,
+        Event.LAST_TYPED_WRONG,
         Event.GUESS_RIGHT,
+        Event.GUESS_RIGHT_OF_SEVERAL,
         Event.GUESS_WRONG,
+        Event.GUESS_WRONG_CODES_SPENT,
         Event.LAST_GUESS_WRONG,
         Event.GUESS_MISTYPED,
         Event.STARTED_AT_CARRIER,
         Event.CODE_EXPIRED,
+        Event.ONE_CODE_EXPIRED,
+        Event.CODE_UNDELIVERABLE,
+        Event.LAST_CODE_ENDED,
         Event.LOCK_ENDED,
     }
 )
@@ -186,7 +255,6 @@ IGNORED: frozenset[tuple[State, Event]] = frozenset(
     | {
         (State.AWAITING_CODE, event)
         for event in (
-            Event.CODE_ASKED,
             Event.RESEND_WITHOUT_CODE,
             Event.GUESS_TOO_LATE,
             Event.GUESS_WITHOUT_CODE,

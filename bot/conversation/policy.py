@@ -28,6 +28,8 @@ class Policy:
 
     `code_lifetime` ≤ 1 hour by the settings, 10 minutes by NIST SP 800-63B-4 §3.1.3.2. `attempts`
     are wrong guesses a code takes; `codes_per_hour` and `codes_per_day` are code texts to a phone.
+    `reference_lifetime` is how long an app's reference waits to be texted; `form_host` is the name
+    of the web form's site, "" where there is none; `form_codes_per_day` is what it may ask for.
     """
 
     code_format: CodeFormat = field(default_factory=lambda: CodeFormat(6, Alphabet.DIGITS))
@@ -38,6 +40,9 @@ class Policy:
     codes_per_day: int = 10
     app_name: str = "Textproof"
     support_contact: str = ""
+    reference_lifetime: timedelta = timedelta(minutes=15)
+    form_host: str = ""
+    form_codes_per_day: int = 500
 
     def tries_left(self, ledger: Ledger, token: Token | None) -> int:
         """Count the wrong guesses a phone may still make before it is locked."""

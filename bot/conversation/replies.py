@@ -41,6 +41,10 @@ class Reply(StrEnum):
     """What a text to a person is about."""
 
     CODE = "code"
+    CODE_FORM = "code_form"
+    CODE_SPENT = "code_spent"
+    REFERENCE_UNKNOWN = "reference_unknown"
+    REFERENCE_SPENT = "reference_spent"
     WRONG = "wrong"
     MISTYPED = "mistyped"
     EXPIRED = "expired"
@@ -63,8 +67,19 @@ class Reply(StrEnum):
     WELCOME = "welcome"
 
 
+_CODE_TEXT = f"{{app}} code: {{code}}. {CODE_WORDING} {{life}}. Not you? Reply NOT ME."
+
 _TEXTS: dict[Reply, str] = {
-    Reply.CODE: f"{{app}} code: {{code}}. {CODE_WORDING} {{life}}. Not you? Reply NOT ME.",
+    Reply.CODE: _CODE_TEXT,
+    # The last line binds the code to the form's site: a browser fills it in nowhere else
+    # (WICG, "Origin-bound one-time codes delivered via SMS").
+    Reply.CODE_FORM: f"{_CODE_TEXT}\n@{{host}} #{{code}}",
+    Reply.CODE_SPENT: "That code is not right, and too many were tried for the one we sent."
+    " Text VERIFY to get a new one.",
+    Reply.REFERENCE_UNKNOWN: "{app}: we do not know that reference. Please check it and text VERIFY"
+    " with it again.",
+    Reply.REFERENCE_SPENT: "{app}: that reference was used or has expired. Please get a new one"
+    " where you found it.",
     Reply.WRONG: "That code is not right, {tries} left. Please check it and reply again,"
     " or text RESEND to get it once more.",
     Reply.MISTYPED: "A code has {length} {symbols}. Please check it and reply with just the code,"
@@ -104,6 +119,7 @@ def compose(  # noqa: PLR0913 - each value is named at the call, and each text t
     *,
     app: str,
     support: str,
+    host: str,
     code_length: int,
     hexadecimal: bool,
     wait: timedelta,
@@ -118,6 +134,7 @@ def compose(  # noqa: PLR0913 - each value is named at the call, and each text t
     return _TEXTS[reply].format(
         app=app,
         code=CODE_PLACEHOLDER,
+        host=host,
         support=f" Questions: {support}." if support else "",
         length=code_length,
         symbols="characters, 0-9 and A-F" if hexadecimal else "digits",

@@ -98,11 +98,14 @@ class Ledger:
         """Tell whether a lock runs at `now`."""
         return self.locked_until is not None and now < self.locked_until
 
+    def refused_at(self, now: datetime) -> bool:
+        """Tell whether NOT ME keeps new codes away at `now`."""
+        return self.refused_until is not None and now < self.refused_until
+
     def honours(self, token: Token, now: datetime) -> bool:
         """Tell whether no lock or NOT ME, at whichever number of the bot, has ended the token."""
-        refused = self.refused_until is not None and now < self.refused_until
         locked_since = self.locked_until is not None and token.issued_at < self.locked_until
-        return not refused and not locked_since
+        return not self.refused_at(now) and not locked_since
 
 
 @dataclass(frozen=True, slots=True)

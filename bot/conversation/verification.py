@@ -124,7 +124,11 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an app is answered; `retry_at` (UTC) where time will mend it."""
+    """What an app is answered; `retry_at` (UTC) where time will mend it.
+
+    `tries_left` are the guesses that may still be typed.
+    """
 
     outcome: Outcome
     retry_at: datetime | None = None
+    tries_left: int = 0

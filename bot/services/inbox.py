@@ -1,6 +1,6 @@
-"""Many waiting webhooks, one transaction: load, decide, save, queue the replies.
+"""Many waiting webhooks and requests, one transaction: load, decide, save, queue the replies.
 
-A webhook is answered only after the commit that holds its event.
+A webhook, or an app's request, is answered only after the commit that holds its event.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from bot.carrier.errors import BLOCKED
 from bot.carrier.webhooks import DeliveryReport, InboundText
-from bot.conversation.decision import Blocked
+from bot.services.deliveries import follow
+from bot.services.requests import Request, Result, answer
 from bot.services.turns import take_turns
-from bot.store import conversations, outbox, received
+from bot.store import outbox, received
 from bot.store.conversations import Key
 from bot.store.models import OutboxState
 from bot.store.outages import UnavailableError, UncertainCommitError
@@ -38,18 +38,18 @@ _BATCH_LARGEST = 200
 
 _log = structlog.get_logger(__name__)
 
-Event = InboundText | DeliveryReport
+Event = InboundText | DeliveryReport | Request
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
     event: Event
     deadline: float
-    done: asyncio.Future[None]
+    done: asyncio.Future[Result | None]
 
-    def accept(self) -> None:
+    def accept(self, result: Result | None) -> None:
         if not self.done.done():
-            self.done.set_result(None)
+            self.done.set_result(result)
 
     def refuse(self, error: Exception) -> None:
         if not self.done.done():
@@ -69,11 +69,21 @@ class Inbox:
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue(_WAITING_MOST)
         self.alive = False
 
-    async def accept(self, event: Event) -> None:
+    async def accept(self, event: InboundText | DeliveryReport) -> None:
         """Return once the event is committed, or was before.
 
         Raises UnavailableError where it is not, and then it never will be.
         """
+        await self._committed(event)
+
+    async def ask(self, request: Request) -> Result:
+        """Return what an app's request has led to, once that is committed; raises as `accept`."""
+        result = await self._committed(request)
+        if result is None:
+            raise ValueError("an app's request was not answered")
+        return result
+
+    async def _committed(self, event: Event) -> Result | None:
         if not self.alive:
             raise UnavailableError("the writer is not running")
         loop = asyncio.get_running_loop()
@@ -82,7 +92,7 @@ class Inbox:
             self._waiting.put_nowait(waiting)
         except asyncio.QueueFull:
             raise UnavailableError("too many webhooks wait") from None
-        await waiting.done
+        return await waiting.done
 
     async def run(self) -> None:
         """Serve batches until cancelled."""
@@ -101,7 +111,7 @@ class Inbox:
 
     async def _serve(self, batch: Sequence[_Waiting]) -> None:
         try:
-            await self._commit([waiting.event for waiting in batch], batch[0].deadline)
+            results = await self._commit([waiting.event for waiting in batch], batch[0].deadline)
         except UnavailableError as error:
             # Those that wait would meet the same outage, each after a wait of its own.
             refused = [*batch, *self._take(_WAITING_MOST)]
@@ -118,26 +128,44 @@ class Inbox:
             _log.exception("event failed", event_type=type(batch[0].event).__name__)
             batch[0].refuse(UnavailableError(type(error).__name__))
         else:
-            for waiting in batch:
-                waiting.accept()
+            for waiting, result in zip(batch, results, strict=True):
+                waiting.accept(result)
             self._after_commit()
 
-    async def _commit(self, events: Sequence[Event], deadline: float) -> None:
+    async def _commit(self, events: Sequence[Event], deadline: float) -> list[Result | None]:
         write = self._database.write
         try:
-            await write(apply, events, self._clock.now(), self._rules, deadline=deadline)
+            return await write(apply, events, self._clock.now(), self._rules, deadline=deadline)
         except UncertainCommitError:
             # Applied a second time an event changes nothing, so the answer is known afterwards.
             again = asyncio.get_running_loop().time() + _SECOND_COMMIT_WITHIN
-            await write(apply, events, self._clock.now(), self._rules, deadline=again)
+            return await write(apply, events, self._clock.now(), self._rules, deadline=again)
 
     def _refuse(self, batch: Sequence[_Waiting], error: Exception) -> None:
         for waiting in batch:
             waiting.refuse(error)
 
 
-def apply(connection: Connection, events: Sequence[Event], now: datetime, rules: Rules) -> None:
-    """Apply events in the order given, each once however often it comes."""
+def apply(
+    connection: Connection, events: Sequence[Event], now: datetime, rules: Rules
+) -> list[Result | None]:
+    """Apply events, those of a kind in the order given, each once however often it comes.
+
+    Returns what each request of an app has led to, and None for the others.
+    """
+    requests = [event for event in events if isinstance(event, Request)]
+    _hear(connection, [event for event in events if not isinstance(event, Request)], now, rules)
+    results = iter(answer(connection, requests, now, rules))
+    return [next(results) if isinstance(event, Request) else None for event in events]
+
+
+def _hear(
+    connection: Connection,
+    events: Sequence[InboundText | DeliveryReport],
+    now: datetime,
+    rules: Rules,
+) -> None:
+    """Apply what the carrier has sent."""
     fresh = received.first_seen(connection, {event.key for event in events}, now)
     texts: list[InboundText] = []
     reports: list[DeliveryReport] = []
@@ -151,20 +179,15 @@ def apply(connection: Connection, events: Sequence[Event], now: datetime, rules:
         now,
         rules,
     )
-    take_turns(connection, _refusals(connection, reports, now), now, rules)
+    follow(connection, _moved(connection, reports, now), now, rules)
 
 
-def _refusals(
+def _moved(
     connection: Connection, reports: Sequence[DeliveryReport], now: datetime
-) -> list[tuple[Key, Blocked]]:
-    """Note the reports, and return whose phone they say is blocked.
-
-    They are noted in the order of their key, so that two transactions do not deadlock.
-    """
-    refusals = []
+) -> list[outbox.Progress]:
+    """Note the reports in the order of their key, so that two transactions do not deadlock."""
+    moved = []
     for report in sorted(reports, key=lambda report: report.carrier_id):
         news = outbox.Report(report.carrier_id, OutboxState(report.delivery), report.fault)
-        conversation_id = outbox.report(connection, news, now)
-        if report.fault == BLOCKED and conversation_id is not None:
-            refusals.append((conversations.key_of(connection, conversation_id), Blocked(BLOCKED)))
-    return refusals
+        moved += outbox.report(connection, news, now)
+    return moved

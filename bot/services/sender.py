@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Protocol, TypeVarTuple
 
 import structlog
 
-from bot.carrier.errors import BLOCKED, Accepted, Hold, Later, Never, Outcome, advice
-from bot.conversation.decision import Blocked
+from bot.carrier.errors import Accepted, Hold, Later, Never, Outcome, advice
 from bot.conversation.numbers import masked
 from bot.conversation.replies import CODE_PLACEHOLDER
-from bot.services.turns import take_turns
+from bot.services.deliveries import follow
 from bot.store import outbox
-from bot.store.conversations import Key
 from bot.store.models import OutboxState
 from bot.store.outages import UnavailableError
 
@@ -185,7 +183,8 @@ class Sender:
         """Claim texts of the numbers that are not held, and of a held one a probe, when due."""
         dropped = outbox.drop_hopeless(connection, now)
         if dropped:
-            _log.warning("texts dropped", count=dropped, advice="see bot status")
+            _log.warning("texts dropped", count=len(dropped), advice="see bot status")
+            follow(connection, dropped, now, self._rules)
         probes: list[Claimed] = []
         for number, until in self._held.items():
             if now >= until and len(probes) < slots:
@@ -214,7 +213,7 @@ class Sender:
         text = self._text(claimed)
         if text is None or self._clock.now() >= claimed.send_by:
             fault = "code gone" if text is None else outbox.TOO_LATE
-            await self._settle(outbox.settle_never, claimed, fault, OutboxState.DROPPED)
+            await self._give_up(claimed, fault, OutboxState.DROPPED)
             return
         outcome = await transport.send(
             key=claimed.key,
@@ -255,7 +254,7 @@ class Sender:
             case Never(fault):
                 self._held.pop(claimed.bot_number, None)
                 log.warning("text given up", fault=fault, advice=advice(fault))
-                await self._settle(_settle_refused, claimed, fault, now, self._rules)
+                await self._give_up(claimed, fault, OutboxState.FAILED)
             case Hold(fault):
                 self._hold(claimed.bot_number, fault, now + HOLD)
                 await self._settle(_settle_later, claimed, now, outcome)
@@ -266,6 +265,16 @@ class Sender:
             number = masked(bot_number)
             _log.error("sending paused", number=number, fault=fault, advice=advice(fault))
         self._held[bot_number] = until
+
+    async def _give_up(self, claimed: Claimed, fault: str, state: OutboxState) -> None:
+        now = self._clock.now()
+
+        def settle(connection: Connection) -> None:
+            """Where the carrier says the person has opted out, so they have."""
+            moved = outbox.settle_never(connection, claimed, fault, state)
+            follow(connection, moved, now, self._rules)
+
+        await self._settle(settle)
 
     async def _settle(self, work: Callable[[Connection, *Ts], None], *args: *Ts) -> None:
         """Write down what came of a text; where the database cannot, its lease will end."""
@@ -302,26 +311,12 @@ def _settle_later(
 def _settle_accepted(
     connection: Connection, claimed: Claimed, carrier_id: str | None, now: datetime, rules: Rules
 ) -> None:
-    """Record that the carrier has the text; it may have reported an opt-out before it said so."""
-    if outbox.settle_accepted(connection, claimed.id, carrier_id, now) == BLOCKED:
-        _block(connection, claimed, now, rules)
+    """Record that the carrier has the text; it may have reported more before it said so."""
+    moved = outbox.settle_accepted(connection, claimed.id, carrier_id, now)
+    follow(connection, moved, now, rules)
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), seconds)
     return event.is_set()
-
-
-def _settle_refused(
-    connection: Connection, claimed: Claimed, fault: str, now: datetime, rules: Rules
-) -> None:
-    """Give a text up; where the carrier says the person has opted out, so they have."""
-    if fault == BLOCKED:
-        _block(connection, claimed, now, rules)
-    outbox.settle_never(connection, claimed, fault)
-
-
-def _block(connection: Connection, claimed: Claimed, now: datetime, rules: Rules) -> None:
-    person = Key(claimed.phone, claimed.bot_number)
-    take_turns(connection, [(person, Blocked(BLOCKED))], now, rules)

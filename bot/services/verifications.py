@@ -6,14 +6,28 @@ so that an app's requests and the texts of the same moment share one transaction
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bot.conversation import references
+from bot.conversation.happened import AskedAgain, Canceled, Typed
+from bot.conversation.verification import Verification
+from bot.services.requests import Idempotency, Request, Result
+from bot.store import verifications
+from bot.store.verifications import Filter
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
-    from bot.conversation.verification import Origin, Outcome, Status, Verification
+    from bot.conversation.verification import Origin
+    from bot.services.clock import Clock
+    from bot.services.inbox import Inbox
+    from bot.services.requests import What
+    from bot.services.turns import Rules
+    from bot.store.database import Database
+
+__all__ = ["Filter", "Idempotency", "Result", "Verifications", "Wish"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,78 +42,77 @@ class Wish:
     asked_from: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Idempotency:
-    """An app's Idempotency-Key: `key` is unique to the app, `fingerprint` to what is asked."""
-
-    key: str
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of a request, and the verification as it stands after it.
-
-    `retry_at` (UTC) tells when the same request may succeed; `tries_left` are the guesses that may
-    still be typed.
-    """
-
-    outcome: Outcome
-    verification: Verification | None = None
-    retry_at: datetime | None = None
-    tries_left: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which verifications to list: the latest first, those before the one named `before`."""
-
-    status: Status | None = None
-    phone: str | None = None
-    reference: str | None = None
-    before: str | None = None
-    limit: int = 50
-
-
 class Verifications:
-    """What apps ask of this bot."""
+    """What apps ask of this bot; codes come from `bot_number` (E.164)."""
+
+    def __init__(
+        self, inbox: Inbox, database: Database, rules: Rules, clock: Clock, bot_number: str
+    ) -> None:
+        self._inbox = inbox
+        self._database = database
+        self._rules = rules
+        self._clock = clock
+        self._bot_number = bot_number
 
     async def begin(self, wish: Wish, once: Idempotency | None = None) -> Result:
         """Begin a verification; raises UnavailableError.
 
         Outcomes: DONE, TOO_MANY_CODES, LOCKED, NOT_ME, OPTED_OUT, TOO_MANY_REQUESTS, KEY_REUSED.
         """
-        raise NotImplementedError
+        return await self._ask(self._new(wish), once)
 
     async def check(self, name: str, code: str, once: Idempotency | None = None) -> Result:
         """Compare a code that was typed outside of the conversation; raises UnavailableError.
 
         Outcomes: RIGHT, WRONG, TOO_MANY_GUESSES, NOT_PENDING, NOT_FOUND, KEY_REUSED.
         """
-        raise NotImplementedError
+        return await self._ask(Typed(name, code), once)
 
     async def resend(self, name: str, once: Idempotency | None = None) -> Result:
         """Send the same code again; raises UnavailableError.
 
-        Outcomes: DONE, TOO_SOON, TOO_MANY_CODES, NOT_PENDING, NOT_FOUND, KEY_REUSED.
+        Outcomes: DONE, TOO_SOON, TOO_MANY_CODES, LOCKED, NOT_ME, OPTED_OUT, NOT_PENDING, NOT_FOUND,
+        KEY_REUSED.
         """
-        raise NotImplementedError
+        return await self._ask(AskedAgain(name), once)
 
     async def cancel(self, name: str, once: Idempotency | None = None) -> Result:
         """End a verification; raises UnavailableError.
 
         Outcomes: DONE, NOT_PENDING, NOT_FOUND, KEY_REUSED.
         """
-        raise NotImplementedError
+        return await self._ask(Canceled(name), once)
 
     async def get(self, name: str) -> Verification | None:
         """Look at a verification; raises UnavailableError."""
-        raise NotImplementedError
+        return (await self._database.read(verifications.find, [name])).get(name)
 
     async def of_session(self, session: str) -> Verification | None:
         """Look at the latest verification of a web form's session; raises UnavailableError."""
-        raise NotImplementedError
+        return await self._database.read(verifications.of_session, session)
 
     async def list(self, which: Filter) -> Sequence[Verification]:
         """List verifications, the latest first; raises UnavailableError."""
-        raise NotImplementedError
+        return await self._database.read(verifications.page, which, self._clock.now())
+
+    async def _ask(self, what: What, once: Idempotency | None) -> Result:
+        # Without a key of the app's, one of our own keeps a commit in doubt from counting twice.
+        return await self._inbox.ask(Request(what, once or Idempotency(secrets.token_hex(32), "")))
+
+    def _new(self, wish: Wish) -> Verification:
+        now, policy = self._clock.now(), self._rules.policy
+        by_text = wish.phone is None
+        lifetime = policy.reference_lifetime if by_text else policy.code_lifetime
+        return Verification(
+            id=secrets.token_hex(16),
+            origin=wish.origin,
+            bot_number=self._bot_number,
+            created_at=now,
+            expires_at=now + lifetime,
+            phone=wish.phone,
+            reference=references.make(secrets.choice) if by_text else wish.reference,
+            metadata=wish.metadata or {},
+            session=wish.session,
+            asked_from=wish.asked_from,
+            test=wish.phone is not None and self._rules.keyring.is_test(wish.phone),
+        )

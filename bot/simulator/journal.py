@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from bot.conversation.decision import Shape
+from bot.conversation.happened import Shape
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from bot.conversation.decision import Shape
+from bot.conversation.happened import Shape
 from bot.simulator.segments import encoding_of, segments_of
 
 if TYPE_CHECKING:

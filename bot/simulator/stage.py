@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bot import app
-from bot.conversation.decision import Shape
+from bot.conversation.happened import Shape
 from bot.settings import Settings
 from bot.simulator.faults import fault_named
 from bot.simulator.journal import ClockMoved

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bot.conversation.decision import Shape
+from bot.conversation.happened import Shape
 from bot.conversation.numbers import is_e164
 from bot.conversation.replies import CODE_PLACEHOLDER
 from bot.simulator.clock import NOON, to_length

@@ -19,7 +19,7 @@ from nacl.signing import SigningKey
 
 from bot.carrier.errors import BLOCKED
 from bot.carrier.webhooks import SIGNATURE_HEADER, TIMESTAMP_HEADER
-from bot.conversation.decision import Shape
+from bot.conversation.happened import Shape
 from bot.simulator import payloads
 from bot.simulator.faults import ApiFault, ReportFault, WebhookFault
 from bot.simulator.journal import (

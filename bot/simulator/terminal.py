@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bot.conversation.decision import Shape
+from bot.conversation.happened import Shape
 from bot.conversation.numbers import to_e164
 from bot.simulator.clock import to_length
 from bot.simulator.faults import MENU

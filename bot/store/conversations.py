@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import bindparam, func, select, tuple_, update
@@ -19,9 +20,12 @@ from bot.store.models import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import datetime
     from typing import Any
 
     from sqlalchemy import Connection, Row
+
+    from bot.conversation.state import Token
 
 _CONVERSATIONS = ConversationRow.__table__
 _TOKENS = TokenRow.__table__
@@ -52,7 +56,7 @@ class Known(NamedTuple):
     conversation: Conversation
 
 
-def open_all(connection: Connection, keys: Iterable[Key]) -> dict[Key, Known]:
+def open_all(connection: Connection, keys: Iterable[Key], now: datetime) -> dict[Key, Known]:
     """Read conversations, making those that are missing; hold their phones' ledgers before."""
     ordered = sorted(set(keys))
     insert_missing(
@@ -61,8 +65,16 @@ def open_all(connection: Connection, keys: Iterable[Key]) -> dict[Key, Known]:
         [key._asdict() | {"state": State.IDLE, "hints": 0, "answers": 0} for key in ordered],
     )
     wanted = tuple_(_CONVERSATIONS.c.phone, _CONVERSATIONS.c.bot_number).in_(ordered)
-    rows = connection.execute(_SELECT.where(wanted))
-    return {Key(row.phone, row.bot_number): _known(row) for row in rows}
+    known = [_known(row) for row in connection.execute(_SELECT.where(wanted))]
+    asked: dict[int, list[Token]] = {row_id: [] for row_id, _ in known}
+    for row_id, token in tokens.asked(connection, list(asked), now):
+        asked[row_id].append(token)
+    return {
+        Key(found.phone, found.bot_number): Known(
+            row_id, replace(found, asked=tuple(asked[row_id]))
+        )
+        for row_id, found in known
+    }
 
 
 def find(connection: Connection, phone: str) -> list[Known]:

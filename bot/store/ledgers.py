@@ -1,4 +1,7 @@
-"""The ledger of each phone. Its row is the lock: who holds it decides for the phone."""
+"""The ledgers of each phone: what it has spent by text, and what others have spent for it.
+
+The row of the first is the lock: who holds it decides for the phone.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,15 @@ from sqlalchemy import bindparam, select, update
 
 from bot.conversation.state import Ledger
 from bot.store.database import insert_missing
-from bot.store.models import LedgerRow
+from bot.store.models import LedgerRow, WebLedgerRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Connection, Row, Table
 
-_LEDGERS = LedgerRow.__table__
+BY_TEXT, BY_OTHERS = LedgerRow.__table__, WebLedgerRow.__table__
 _FACTS = (
     "wrong_guesses",
     "locks",
@@ -27,7 +30,7 @@ _FACTS = (
 )
 
 
-def lock(connection: Connection, phones: Iterable[str]) -> dict[str, Ledger]:
+def lock(connection: Connection, phones: Iterable[str], kind: Table = BY_TEXT) -> dict[str, Ledger]:
     """Take and read the ledgers of `phones` (E.164), making those that are missing.
 
     Rows are made and locked in the order of their key, so that two transactions that want the
@@ -37,27 +40,26 @@ def lock(connection: Connection, phones: Iterable[str]) -> dict[str, Ledger]:
     missing = [
         {"phone": phone, "wrong_guesses": 0, "locks": 0, "code_times": ()} for phone in ordered
     ]
-    insert_missing(connection, _LEDGERS, missing)
+    if not missing:
+        return {}
+    insert_missing(connection, kind, missing)
     rows = connection.execute(
-        select(_LEDGERS)
-        .where(_LEDGERS.c.phone.in_(ordered))
-        .order_by(_LEDGERS.c.phone)
-        .with_for_update()
+        select(kind).where(kind.c.phone.in_(ordered)).order_by(kind.c.phone).with_for_update()
     )
     return {row.phone: _ledger(row) for row in rows}
 
 
-def read(connection: Connection, phone: str) -> Ledger:
+def read(connection: Connection, phone: str, kind: Table = BY_TEXT) -> Ledger:
     """Read a phone's ledger, without the lock; an unknown phone has spent nothing."""
-    row = connection.execute(select(_LEDGERS).where(_LEDGERS.c.phone == phone)).first()
+    row = connection.execute(select(kind).where(kind.c.phone == phone)).first()
     return _ledger(row) if row else Ledger()
 
 
-def save(connection: Connection, ledgers: Mapping[str, Ledger]) -> None:
+def save(connection: Connection, ledgers: Mapping[str, Ledger], kind: Table = BY_TEXT) -> None:
     """Write changed ledgers back, all in one statement."""
     if ledgers:
         connection.execute(
-            update(_LEDGERS).where(_LEDGERS.c.phone == bindparam("of")),
+            update(kind).where(kind.c.phone == bindparam("of")),
             [
                 {"of": phone} | {fact: getattr(ledger, fact) for fact in _FACTS}
                 for phone, ledger in ledgers.items()

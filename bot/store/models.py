@@ -333,7 +333,8 @@ class RequestRow(Base):
     key: Mapped[str] = mapped_column(String(64), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(String(64))
     outcome: Mapped[Outcome] = mapped_column(_named(Outcome))
-    verification_name: Mapped[TokenId | None]
+    verification_name: Mapped[TokenId]
+    tries_left: Mapped[int]
     answered_at: Mapped[Moment] = mapped_column(index=True)
 
 

@@ -26,17 +26,25 @@ from sqlalchemy import (
 
 from bot.store import tokens
 from bot.store.database import insert_missing
-from bot.store.models import ConversationRow, OutboxRow, OutboxState, ReportRow, UtcDateTime
+from bot.store.models import (
+    OUTBOX_FAILURES,
+    ConversationRow,
+    OutboxRow,
+    OutboxState,
+    ReportRow,
+    TokenRow,
+    UtcDateTime,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Connection, Row, Update
 
-    from bot.conversation.decision import Message
     from bot.conversation.replies import Reply
     from bot.conversation.state import Token
+    from bot.conversation.turn import Message
 
 LEASE = timedelta(seconds=30)
 """How long a claim lasts: well over one API request with its timeout."""
@@ -44,6 +52,7 @@ LEASE = timedelta(seconds=30)
 _OUTBOX = OutboxRow.__table__
 _CONVERSATIONS = ConversationRow.__table__
 _REPORTS = ReportRow.__table__
+_TOKENS = TokenRow.__table__
 # Not `reply`: a text that another version of the bot has queued may be about what we do not know.
 _CLAIMED = tuple(
     _OUTBOX.c[name] for name in ("id", "key", "attempts", "body", "send_by", "token_id")
@@ -103,6 +112,18 @@ class Report:
     fault: str | None = None
 
 
+class Progress(NamedTuple):
+    """A text that has moved: with which token's code, in which conversation, how far and why."""
+
+    conversation_id: int
+    token_id: str | None
+    state: OutboxState
+    fault: str | None
+
+
+_MOVED = tuple(_OUTBOX.c[name] for name in Progress._fields)
+
+
 class Text(NamedTuple):
     """What an operator is told of a text: what it was about and how far it has come."""
 
@@ -138,11 +159,15 @@ def add(connection: Connection, drafts: Sequence[Draft], now: datetime) -> None:
 def cancel(
     connection: Connection, conversation_ids: Collection[int], *, codes_only: bool = False
 ) -> None:
-    """Keep what is still queued for these conversations from leaving."""
+    """Keep what is still queued for these conversations from leaving.
+
+    With `codes_only` that is what has a code that works no more.
+    """
     if conversation_ids:
         queued = update(_OUTBOX).where(_OUTBOX.c.conversation_id.in_(conversation_ids), _QUEUED)
         if codes_only:
-            queued = queued.where(_OUTBOX.c.token_id.is_not(None))
+            spent = _TOKENS.c.used_at.is_not(None) | _TOKENS.c.ended_at.is_not(None)
+            queued = queued.where(exists().where(_TOKENS.c.id == _OUTBOX.c.token_id, spent))
         connection.execute(queued.values(state=OutboxState.CANCELLED))
 
 
@@ -166,6 +191,7 @@ _DROP_HOPELESS = (
             else_=func.coalesce(_OUTBOX.c.fault, TOO_LATE),
         ),
     )
+    .returning(*_MOVED)
 )
 _earlier = _OUTBOX.alias()
 _FIRST_IN_LINE = ~exists().where(
@@ -194,12 +220,9 @@ def any_due(connection: Connection, now: datetime, but: Collection[str] = ()) ->
     return bool(connection.scalar(_ANY_DUE, {"now": now, "but": list(but)}))
 
 
-def drop_hopeless(connection: Connection, now: datetime) -> int:
-    """Drop, visibly, some of the texts that are past their time or too doubtful.
-
-    Returns how many.
-    """
-    return connection.execute(_DROP_HOPELESS, {"now": now}).rowcount
+def drop_hopeless(connection: Connection, now: datetime) -> list[Progress]:
+    """Drop, visibly, some of the texts that are past their time or too doubtful."""
+    return [Progress(*row) for row in connection.execute(_DROP_HOPELESS, {"now": now})]
 
 
 def claim(
@@ -236,31 +259,29 @@ def claim(
 
 def settle_accepted(
     connection: Connection, row_id: int, carrier_id: str | None, now: datetime
-) -> str | None:
+) -> list[Progress]:
     """Record that the carrier has the text, and what it has reported of it already.
 
-    Returns the fault of such an early report. Where the carrier does not say under which id it has
-    the text, no report will find it.
+    Where the carrier does not say under which id it has the text, no report will find it.
     """
     if carrier_id is not None:
         # Making the row that an early report would make has both transactions wait for each other.
         accepted = Report(carrier_id, OutboxState.ACCEPTED)
         insert_missing(connection, _REPORTS, [_report_row(accepted, now)])
-    connection.execute(
+    moved = _moved(
+        connection,
         update(_OUTBOX)
         .where(_OUTBOX.c.id == row_id, _OUTBOX.c.state.in_(_states_before(OutboxState.ACCEPTED)))
-        .values(state=OutboxState.ACCEPTED, carrier_id=carrier_id, fault=None)
+        .values(state=OutboxState.ACCEPTED, carrier_id=carrier_id, fault=None),
     )
     early = connection.execute(
         delete(_REPORTS)
         .where(_REPORTS.c.carrier_id == carrier_id)
         .returning(_REPORTS.c.carrier_id, _REPORTS.c.state, _REPORTS.c.fault)
     ).first()
-    if early is None:
-        return None
-    _advance(connection, Report(early.carrier_id, early.state, early.fault))
-    fault: str | None = early.fault
-    return fault
+    if early is not None:
+        moved += _advance(connection, Report(early.carrier_id, early.state, early.fault))
+    return moved
 
 
 def settle_later(
@@ -282,24 +303,24 @@ def settle_never(
     claimed: Claimed,
     fault: str,
     state: OutboxState = OutboxState.FAILED,
-) -> None:
+) -> list[Progress]:
     """Give a text up, visibly; one that was cancelled on its way tells how it ended too."""
-    connection.execute(
+    return _moved(
+        connection,
         update(_OUTBOX)
         .where(_OUTBOX.c.id == claimed.id, _OUTBOX.c.state.in_(_NOT_SETTLED))
-        .values(state=state, fault=fault)
+        .values(state=state, fault=fault),
     )
 
 
-def report(connection: Connection, news: Report, now: datetime) -> int | None:
+def report(connection: Connection, news: Report, now: datetime) -> list[Progress]:
     """Move a text forward by what the carrier reports of it.
 
-    Returns the row id of its conversation, or None where the text is not known as accepted yet:
-    then the report is kept until it is.
+    Where the text is not known as accepted yet, the report is kept until it is.
     """
-    conversation_id = _advance(connection, news)
-    if conversation_id is not None:
-        return conversation_id
+    moved = _advance(connection, news)
+    if moved or _is_known(connection, news.carrier_id):
+        return moved
     insert_missing(connection, _REPORTS, [_report_row(news, now)])
     connection.execute(
         update(_REPORTS)
@@ -310,10 +331,16 @@ def report(connection: Connection, news: Report, now: datetime) -> int | None:
         .values(state=news.state, fault=news.fault)
     )
     # The text may have been settled while the insert waited for that transaction.
-    conversation_id = _advance(connection, news)
-    if conversation_id is not None:
+    moved = _advance(connection, news)
+    if moved or _is_known(connection, news.carrier_id):
         connection.execute(delete(_REPORTS).where(_REPORTS.c.carrier_id == news.carrier_id))
-    return conversation_id
+    return moved
+
+
+def all_failed(connection: Connection, token_id: str) -> bool:
+    """Tell whether no text with a token's code has reached, or will reach, the phone."""
+    hopeful = (_OUTBOX.c.token_id == token_id) & _OUTBOX.c.state.not_in(OUTBOX_FAILURES)
+    return not connection.scalar(select(exists().where(hopeful)))
 
 
 def counts(connection: Connection) -> dict[OutboxState, int]:
@@ -348,14 +375,24 @@ def last_text(connection: Connection, conversation_id: int) -> Text | None:
     return Text(*row) if row else None
 
 
-def _advance(connection: Connection, news: Report) -> int | None:
-    this = _OUTBOX.c.carrier_id == news.carrier_id
-    connection.execute(
+def _advance(connection: Connection, news: Report) -> list[Progress]:
+    return _moved(
+        connection,
         update(_OUTBOX)
-        .where(this, _OUTBOX.c.state.in_(_states_before(news.state)))
-        .values(state=news.state, fault=news.fault)
+        .where(
+            _OUTBOX.c.carrier_id == news.carrier_id,
+            _OUTBOX.c.state.in_(_states_before(news.state)),
+        )
+        .values(state=news.state, fault=news.fault),
     )
-    return connection.scalar(select(_OUTBOX.c.conversation_id).where(this))
+
+
+def _moved(connection: Connection, statement: Update) -> list[Progress]:
+    return [Progress(*row) for row in connection.execute(statement.returning(*_MOVED))]
+
+
+def _is_known(connection: Connection, carrier_id: str) -> bool:
+    return bool(connection.scalar(select(exists().where(_OUTBOX.c.carrier_id == carrier_id))))
 
 
 def _states_before(state: OutboxState) -> list[OutboxState]:

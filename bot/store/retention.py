@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, select
 
-from bot.store.models import OutboxRow, ReceivedRow, ReportRow, TokenRow
+from bot.store.models import (
+    OutboxRow,
+    ReceivedRow,
+    ReportRow,
+    RequestRow,
+    TokenRow,
+    VerificationRow,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -22,6 +29,8 @@ CHUNK = 500
 _KEPT = (
     (OutboxRow.__table__, OutboxRow.__table__.c.created_at, timedelta(days=30)),
     (TokenRow.__table__, TokenRow.__table__.c.expires_at, timedelta(days=7)),
+    (VerificationRow.__table__, VerificationRow.__table__.c.created_at, timedelta(days=30)),
+    (RequestRow.__table__, RequestRow.__table__.c.answered_at, timedelta(days=1)),
     (ReceivedRow.__table__, ReceivedRow.__table__.c.received_at, timedelta(days=3)),
     (ReportRow.__table__, ReportRow.__table__.c.received_at, timedelta(days=1)),
 )

@@ -11,13 +11,14 @@ from bot.store.models import TokenRow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+    from datetime import datetime
 
     from sqlalchemy import Connection, Row
 
 _TOKENS = TokenRow.__table__
 _CHANGING = ("resend_after", "guesses", "used_at", "ended_at")
-_FACTS = ("key_id", "issued_at", "expires_at", *_CHANGING)
-COLUMNS = tuple(_TOKENS.c[name] for name in ("length", "alphabet", *_FACTS))
+_FACTS = ("key_id", "issued_at", "expires_at", "origin", *_CHANGING)
+COLUMNS = tuple(_TOKENS.c[name] for name in ("length", "alphabet", "verification_id", *_FACTS))
 """What `from_row` wants of a token, its id aside."""
 
 
@@ -29,12 +30,33 @@ def load(connection: Connection, ids: Collection[str]) -> dict[str, Token]:
     return {row.id: from_row(row, row.id) for row in rows}
 
 
+def asked(
+    connection: Connection, conversation_ids: Collection[int], now: datetime
+) -> list[tuple[int, Token]]:
+    """Read the tokens of verifications that matter still, each with its conversation's row id.
+
+    Those matter that have not been ended, and those whose code somebody may text again.
+    """
+    open_still = _TOKENS.c.used_at.is_(None) & _TOKENS.c.ended_at.is_(None)
+    rows = connection.execute(
+        select(_TOKENS.c.id, _TOKENS.c.conversation_id, *COLUMNS)
+        .where(
+            _TOKENS.c.conversation_id.in_(conversation_ids),
+            _TOKENS.c.verification_id.is_not(None),
+            (_TOKENS.c.expires_at > now) | open_still,
+        )
+        .order_by(_TOKENS.c.issued_at, _TOKENS.c.id)
+    )
+    return [(row.conversation_id, from_row(row, row.id)) for row in rows]
+
+
 def from_row(row: Row[Any], token_id: str, text: CodeText = CodeText.QUEUED) -> Token:
     """Make a token of a row that has `COLUMNS`."""
     return Token(
         id=token_id,
         format=CodeFormat(row.length, row.alphabet),
         text=text,
+        verification=row.verification_id,
         **{fact: getattr(row, fact) for fact in _FACTS},
     )
 
@@ -50,6 +72,7 @@ def add(connection: Connection, issued: Sequence[tuple[int, Token]]) -> None:
                     "conversation_id": conversation_id,
                     "length": token.format.length,
                     "alphabet": token.format.alphabet,
+                    "verification_id": token.verification,
                 }
                 | {fact: getattr(token, fact) for fact in _FACTS}
                 for conversation_id, token in issued

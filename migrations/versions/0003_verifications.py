@@ -60,7 +60,8 @@ def upgrade() -> None:
         sa.Column("key", sa.String(64), nullable=False),
         sa.Column("fingerprint", sa.String(64), nullable=False),
         sa.Column("outcome", _state, nullable=False),
-        sa.Column("verification_name", sa.String(32)),
+        sa.Column("verification_name", sa.String(32), nullable=False),
+        sa.Column("tries_left", sa.Integer(), nullable=False),
         sa.Column("answered_at", _moment, nullable=False),
         sa.PrimaryKeyConstraint("key", name="pk_requests"),
     )

@@ -26,7 +26,7 @@ from bot.carrier.webhooks import (
     Verifier,
     parse,
 )
-from bot.conversation.decision import Answered, Said, Shape
+from bot.conversation.happened import Answered, Said, Shape
 from bot.conversation.numbers import is_e164
 
 if TYPE_CHECKING:

@@ -10,19 +10,23 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bot.conversation import decision
+from bot.conversation.answering import TEXT_LIFETIME
 from bot.conversation.codes import Keyring
-from bot.conversation.decision import (
-    _ACTIONS,
-    TEXT_LIFETIME,
+from bot.conversation.decision import Decision, decide
+from bot.conversation.happened import (
     Answered,
+    Asked,
+    AskedAgain,
     Blocked,
-    Cancel,
-    Decision,
-    Message,
+    Canceled,
+    Elapsed,
+    Happened,
+    Referenced,
     Said,
     Shape,
-    _Turn,
-    decide,
+    Typed,
+    Undeliverable,
 )
 from bot.conversation.intents import STOP_WORDS
 from bot.conversation.machine import Action, Event
@@ -37,6 +41,8 @@ from bot.conversation.state import (
     State,
     Token,
 )
+from bot.conversation.turn import ACTIONS, Cancel, Message, Turn
+from bot.conversation.verification import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +62,7 @@ RIGHT, WRONG = "<the right code>", "<a wrong code>"
 """Stand for a code in a script, where the code is not known before the script runs."""
 HINTS = {Reply.HINT, Reply.HINT_CODE}
 
-Step = str | timedelta | Said | Blocked
+Step = str | timedelta | Happened
 """What a script is made of: something said, something that happened, or time that passes."""
 
 
@@ -72,6 +78,7 @@ class Person:
     keyring: Keyring = field(default_factory=lambda: Keyring([SECRET]))
     now: datetime = MORNING
     ledger: Ledger = field(default_factory=Ledger)
+    web_ledger: Ledger = field(default_factory=Ledger)
     conversations: dict[str, Conversation] = field(default_factory=fresh_conversations)
     decided: list[Decision] = field(default_factory=list)
 
@@ -85,7 +92,7 @@ class Person:
     ) -> Reply | None:
         return self.meets(Said(text, shape, answered), at=to)
 
-    def meets(self, happened: Said | Blocked, *, at: str = BOT) -> Reply | None:
+    def meets(self, happened: Happened, *, at: str = BOT) -> Reply | None:
         decision = decide(
             self.conversations[at],
             self.ledger,
@@ -94,8 +101,10 @@ class Person:
             policy=self.policy,
             keyring=self.keyring,
             fresh_id=f"{len(self.decided):032x}",
+            web_ledger=self.web_ledger,
         )
         self.conversations[at], self.ledger = decision.conversation, decision.ledger
+        self.web_ledger = decision.web_ledger
         self.decided.append(decision)
         return decision.message.reply if decision.message else None
 
@@ -1459,8 +1468,20 @@ def test_asking_for_status_or_help_changes_nothing_but_the_count_of_answers(
 
 
 def test_every_action_of_the_table_can_be_carried_out() -> None:
-    assert set(_ACTIONS) == set(Action)
+    assert set(ACTIONS) == set(Action)
 
+
+FIRST_TOKEN = Token(
+    f"{0:032x}",
+    Keyring([SECRET]).signing_key_id,
+    CodeFormat(6, Alphabet.DIGITS),
+    issued_at=MORNING,
+    expires_at=MORNING,
+    resend_after=MORNING,
+)
+"""What a script's first step issues."""
+CODE_OF_FIRST = Keyring([SECRET]).code(FIRST_TOKEN, BOT, PHONE)
+WRONG_FOR_FIRST = ("1" if CODE_OF_FIRST[0] == "0" else "0") + CODE_OF_FIRST[1:]
 
 SCRIPT_OF: dict[Event, tuple[Step, ...]] = {
     Event.CODE_ASKED: ("VERIFY",),
@@ -1487,6 +1508,31 @@ SCRIPT_OF: dict[Event, tuple[Step, ...]] = {
     Event.STARTED_AT_CARRIER: (Said("START", answered=Answered.START),),
     Event.STOPPED_AT_CARRIER: (Blocked("40300"),),
     Event.CODE_EXPIRED: ("VERIFY", HOUR, "hello"),
+    Event.REFERENCE_UNKNOWN: ("VERIFY 7Q2K42",),
+    Event.REFERENCE_SPENT: (
+        Said("VERIFY 7Q2K42", referenced=Referenced("v", free=False, begun_here=False)),
+    ),
+    Event.APP_ASKS: (Asked("v", Origin.APP),),
+    Event.APP_ASKS_AGAIN: (Asked("v", Origin.APP), MINUTE, AskedAgain("v")),
+    Event.APP_CANCELS: (Asked("v", Origin.APP), Canceled("v")),
+    Event.TYPED_RIGHT: (Asked("v", Origin.APP), Typed("v", CODE_OF_FIRST)),
+    Event.TYPED_RIGHT_OF_SEVERAL: (
+        Asked("v", Origin.APP),
+        Asked("w", Origin.APP),
+        Typed("v", CODE_OF_FIRST),
+    ),
+    Event.TYPED_WRONG: (Asked("v", Origin.APP), Typed("v", WRONG_FOR_FIRST)),
+    Event.LAST_TYPED_WRONG: (Asked("v", Origin.APP), *[Typed("v", WRONG_FOR_FIRST)] * 5),
+    Event.GUESS_RIGHT_OF_SEVERAL: (Asked("v", Origin.APP), "VERIFY", RIGHT),
+    Event.GUESS_WRONG_CODES_SPENT: (
+        Asked("v", Origin.APP),
+        *[Typed("v", WRONG_FOR_FIRST)] * 4,
+        WRONG_FOR_FIRST,
+    ),
+    Event.ONE_CODE_EXPIRED: (Asked("v", Origin.APP), 9 * MINUTE, "VERIFY", MINUTE, Elapsed()),
+    Event.CODE_UNDELIVERABLE: (Asked("v", Origin.APP), Undeliverable(f"{0:032x}")),
+    Event.LAST_CODE_ENDED: (Asked("v", Origin.APP), Canceled("v")),
+    Event.NOTHING: (Elapsed(),),
     Event.LOCK_ENDED: ("VERIFY", *[WRONG] * 5, HOUR, "hello"),
 }
 
@@ -1494,13 +1540,13 @@ SCRIPT_OF: dict[Event, tuple[Step, ...]] = {
 @pytest.mark.parametrize("event", list(Event))
 def test_every_event_is_perceived_somewhere(event: Event, monkeypatch: pytest.MonkeyPatch) -> None:
     perceived: set[Event] = set()
-    make = _Turn.make
+    make = decision._make
 
-    def make_and_tell(turn: _Turn, event: Event) -> None:
+    def make_and_tell(turn: Turn, event: Event) -> None:
         perceived.add(event)
         make(turn, event)
 
-    monkeypatch.setattr(_Turn, "make", make_and_tell)
+    monkeypatch.setattr(decision, "_make", make_and_tell)
     someone = Person()
     if event is Event.LOCKED_ELSEWHERE:
         someone.plays("VERIFY", *[WRONG] * 5, at=OTHER_BOT)

@@ -48,6 +48,7 @@ def text_of_ours(reply: Reply) -> str:
         reply,
         app="Textproof",
         support="+13125550123",
+        host="verify.example.com",
         code_length=6,
         hexadecimal=False,
         wait=timedelta(minutes=10),

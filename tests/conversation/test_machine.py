@@ -12,6 +12,7 @@ REACHABLE = [State.IDLE, State.AWAITING_CODE, State.VERIFIED, State.LOCKED]
 BY_TIME = {Event.CODE_EXPIRED, Event.LOCK_ENDED, Event.LOCKED_ELSEWHERE}
 BY_CARRIER = {Event.ANSWERED, Event.STARTED_AT_CARRIER, Event.STOPPED_AT_CARRIER}
 NEVER_MOVING = {
+    Event.NOTHING,
     Event.ASKED_TOO_SOON,
     Event.ASKED_TOO_OFTEN_AGAIN,
     Event.GUESS_USED,
@@ -39,7 +40,7 @@ def test_every_event_moves_something_but_those_that_are_always_met_with_silence(
     assert {event for _, event in TABLE} == set(Event) - NEVER_MOVING
 
 
-def test_every_reply_is_given_somewhere_but_the_kinds_of_status_told_apart_later() -> None:
+def test_every_reply_is_given_somewhere_but_the_kinds_of_status_and_code_told_apart_later() -> None:
     kinds_of_status = {
         Reply.STATUS_QUEUED,
         Reply.STATUS_SENT,
@@ -47,8 +48,11 @@ def test_every_reply_is_given_somewhere_but_the_kinds_of_status_told_apart_later
         Reply.STATUS_VERIFIED,
         Reply.STATUS_LOCKED,
     }
+    kinds_of_code = {Reply.CODE_FORM}
 
-    assert {move.reply for move in TABLE.values()} - {None} == set(Reply) - kinds_of_status
+    assert {move.reply for move in TABLE.values()} - {None} == (
+        set(Reply) - kinds_of_status - kinds_of_code
+    )
 
 
 def test_no_move_does_nothing() -> None:
@@ -62,7 +66,12 @@ def test_only_a_right_guess_of_an_awaited_code_verifies() -> None:
     successes = {pair for pair, move in TABLE.items() if Action.RECORD_SUCCESS in move.actions}
     congratulated = {pair for pair, move in TABLE.items() if move.reply is Reply.SUCCESS}
 
-    assert ways == successes == congratulated == {(State.AWAITING_CODE, Event.GUESS_RIGHT)}
+    texted = {Event.GUESS_RIGHT, Event.GUESS_RIGHT_OF_SEVERAL}
+    typed = {Event.TYPED_RIGHT, Event.TYPED_RIGHT_OF_SEVERAL}
+    awaiting = State.AWAITING_CODE
+    assert ways == {(awaiting, Event.GUESS_RIGHT), (awaiting, Event.TYPED_RIGHT)}
+    assert successes == {(awaiting, event) for event in texted | typed}
+    assert congratulated == {(awaiting, event) for event in texted}
 
 
 def test_a_code_is_awaited_exactly_where_one_was_issued() -> None:
@@ -73,7 +82,9 @@ def test_a_code_is_awaited_exactly_where_one_was_issued() -> None:
     }
     issuing = {pair for pair, move in TABLE.items() if Action.ISSUE_CODE in move.actions}
 
-    assert entering == issuing == {(state, Event.CODE_ASKED) for state in ("idle", "verified")}
+    asking = {Event.CODE_ASKED, Event.APP_ASKS}
+    assert entering == set(product(("idle", "verified"), asking))
+    assert issuing == set(product(("idle", "verified", "awaiting_code"), asking))
 
 
 def test_a_code_is_texted_exactly_where_it_is_issued_or_repeated() -> None:
@@ -84,11 +95,13 @@ def test_a_code_is_texted_exactly_where_it_is_issued_or_repeated() -> None:
 
 
 def test_no_code_outlives_the_wait_for_it() -> None:
-    ending = {Action.END_CODE, Action.RECORD_SUCCESS}
+    ending = {Action.END_CODES, Action.RECORD_SUCCESS}
     leaving = [
         move
-        for (state, _), move in TABLE.items()
-        if state is State.AWAITING_CODE and move.to is not State.AWAITING_CODE
+        for (state, event), move in TABLE.items()
+        if state is State.AWAITING_CODE
+        and move.to is not State.AWAITING_CODE
+        and event is not Event.LAST_CODE_ENDED
     ]
 
     assert leaving
@@ -126,7 +139,7 @@ def test_stop_is_honoured_in_every_state(state: State, event: Event) -> None:
     move = TABLE[state, event]
 
     assert move.to is State.OPTED_OUT
-    assert {Action.END_CODE, Action.OPT_OUT} <= set(move.actions)
+    assert {Action.END_CODES, Action.OPT_OUT} <= set(move.actions)
 
 
 def test_a_person_opts_out_by_no_other_way_than_stop() -> None:

@@ -67,9 +67,10 @@ def _within_the_inbox_transaction() -> None:
     apply = inbox.apply
 
     @wraps(apply)
-    def struck(*args: Any) -> None:
-        apply(*args)
+    def struck(*args: Any) -> Any:
+        results = apply(*args)
         _strike()
+        return results
 
     setattr(inbox, "apply", struck)  # noqa: B010 - mypy minds that a struck one takes anything
 

@@ -6,7 +6,7 @@ import itertools
 
 from bot.carrier.webhooks import Delivery, DeliveryReport, InboundText
 from bot.conversation.codes import Keyring
-from bot.conversation.decision import Answered, Said
+from bot.conversation.happened import Answered, Said
 from bot.conversation.policy import Policy
 from bot.services.turns import Rules
 from bot.store.conversations import Key

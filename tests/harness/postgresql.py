@@ -12,10 +12,11 @@ import socket
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 from sqlalchemy.engine import URL, make_url
@@ -23,7 +24,7 @@ from sqlalchemy.engine import URL, make_url
 from bot.store import schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Coroutine, Iterator
 
 _INSTALLED = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin")
 _START_WITHIN = 20.0
@@ -42,7 +43,7 @@ class Server:
         self._url = url.set(drivername="postgresql+asyncpg")
         self._template = self._new_name()
         self._execute(f'CREATE DATABASE "{self._template}"')
-        asyncio.run(schema.migrate(self._url.set(database=self._template)))
+        _run(schema.migrate(self._url.set(database=self._template)))
 
     @contextmanager
     def database(self, *, migrated: bool = True) -> Iterator[URL]:
@@ -60,7 +61,7 @@ class Server:
         self._execute(f'DROP DATABASE "{self._template}" WITH (FORCE)')
 
     def _execute(self, statement: str) -> None:
-        asyncio.run(_execute(self._url, statement))
+        _run(_execute(self._url, statement))
 
     @staticmethod
     def _new_name() -> str:
@@ -215,13 +216,19 @@ def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _START_WITHIN
     while True:
         try:
-            asyncio.run(_execute(make_url(url), "SELECT 1"))
+            _run(_execute(make_url(url), "SELECT 1"))
         except (OSError, asyncpg.PostgresError):
             if time.monotonic() > deadline or process.poll() is not None:
                 raise
             process.poll()
         else:
             return
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Run in a thread of its own: a test whose loop is running may make a database too."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, work).result()
 
 
 async def _execute(url: URL, statement: str) -> None:

@@ -51,6 +51,8 @@ class Expectation:
         lock_over = self.state == "locked" and now >= self.locked_until
         if self.has_expired or lock_over:
             self.state = "idle"
+        if self.state == "idle" and now < self.locked_until:
+            self.state = "locked"  # STOP and START do not shed a lock
 
     def _verify(self, now: float) -> Came:
         if self.state == "locked":

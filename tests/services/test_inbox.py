@@ -139,10 +139,10 @@ async def test_an_event_that_fails_hurts_no_neighbour(
 ) -> None:
     bad = text("VERIFY", phone=PHONES[3])
 
-    def apply_but_for_one(connection: Connection, events: Sequence[Event], *rest: Any) -> None:
+    def apply_but_for_one(connection: Connection, events: Sequence[Event], *rest: Any) -> Any:
         if bad in events:
             raise ValueError("this one cannot be stored")
-        apply(connection, events, *rest)
+        return apply(connection, events, *rest)
 
     monkeypatch.setattr(inbox_module, "apply", apply_but_for_one)
     good = [text("VERIFY", phone=phone) for phone in PHONES[:3]]

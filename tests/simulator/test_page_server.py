@@ -16,7 +16,7 @@ from harness.processes import PATIENCE, until
 from nacl.signing import SigningKey
 from yarl import URL as Address  # noqa: N811 - the tests have another URL
 
-from bot.conversation.decision import Shape
+from bot.conversation.happened import Shape
 from bot.simulator.clock import NOON, StoppedClock
 from bot.simulator.faults import MENU
 from bot.simulator.journal import Author, FaultArmed, Text

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bot.conversation.decision import Shape
+from bot.conversation.happened import Shape
 from bot.simulator.clock import NOON, to_length
 from bot.simulator.faults import fault_named
 from bot.simulator.journal import Author, ClockMoved, FaultArmed, Text

@@ -149,6 +149,7 @@ def test_every_reply_of_the_bot_costs_one_message(
         reply,
         app="W" * APP_NAME_LONGEST,
         support="W" * SUPPORT_CONTACT_LONGEST,
+        host="verify.example.com",
         code_length=len(code),
         hexadecimal=hexadecimal,
         wait=timedelta(minutes=119),

@@ -11,7 +11,7 @@ from aiohttp import ClientSession, web
 
 from bot.carrier.errors import BLOCKED
 from bot.carrier.webhooks import SIGNATURE_HEADER, TIMESTAMP_HEADER, SignatureError, Verifier
-from bot.conversation.decision import Shape
+from bot.conversation.happened import Shape
 from bot.simulator.clock import NOON, StoppedClock, to_length
 from bot.simulator.faults import (
     MENU,

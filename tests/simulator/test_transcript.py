@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from conftest import MakeDatabase
 
-    from bot.conversation.decision import Shape
+    from bot.conversation.happened import Shape
     from bot.simulator.stage import Stage
 
 pytestmark = [

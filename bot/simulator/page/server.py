@@ -14,7 +14,7 @@ from aiohttp_sse import sse_response
 from jinja2 import Environment, PackageLoader, select_autoescape
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from bot.conversation.decision import Shape
+from bot.conversation.happened import Shape
 from bot.conversation.numbers import is_e164
 from bot.simulator.clock import to_length
 from bot.simulator.faults import MENU

@@ -1,0 +1,101 @@
+"""What may happen to a conversation: somebody texts, the carrier refuses, an app asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bot.conversation.verification import Origin
+
+
+class Shape(StrEnum):
+    """How a text came: only a plain one, from one person to one number, can carry a guess."""
+
+    PLAIN = "plain"
+    MEDIA = "media"
+    GROUP = "group"
+
+
+class Answered(StrEnum):
+    """A keyword that the carrier has answered by itself, so that we stay silent."""
+
+    STOP = "stop"
+    START = "start"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Referenced:
+    """What is known of the reference in a text: the verification, and whether it may be begun.
+
+    `begun_here` tells that this very conversation has begun it.
+    """
+
+    verification: str
+    free: bool
+    begun_here: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a person texted; `referenced` is what its reference, if it has one, stands for."""
+
+    text: str
+    shape: Shape = Shape.PLAIN
+    answered: Answered | None = None
+    referenced: Referenced | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """The carrier refuses to text this person, who told it to stop (Telnyx error 40300)."""
+
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An app, or somebody at the web form, asks that a code be texted."""
+
+    verification: str
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class AskedAgain:
+    """An app asks that the code of a verification be texted once more."""
+
+    verification: str
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """Somebody typed this as the code of a verification, outside of the conversation."""
+
+    verification: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Canceled:
+    """An app does not need a verification any more."""
+
+    verification: str
+
+
+@dataclass(frozen=True, slots=True)
+class Undeliverable:
+    """No text with the code of this token has reached, or will reach, the phone."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Elapsed:
+    """Time has passed: what is over is to be noted."""
+
+
+AppAsked = Asked | AskedAgain | Typed | Canceled
+Happened = Said | Blocked | AppAsked | Undeliverable | Elapsed

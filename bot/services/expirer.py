@@ -1,0 +1,78 @@
+"""Ends the verifications whose time is over, so that the app learns of it by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from bot.conversation.happened import Elapsed
+from bot.conversation.verification import News, Occurrence
+from bot.services.announcing import announce
+from bot.services.turns import ended_as, take_turns
+from bot.store import verifications
+from bot.store.conversations import Key
+from bot.store.outages import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+    from bot.services.clock import Clock
+    from bot.services.turns import Rules
+    from bot.store.database import Database
+
+_LOOK_EVERY = 1.0
+_AT_ONCE = 100
+
+_log = structlog.get_logger(__name__)
+
+
+class Expirer:
+    """Looks every second, without the write lock; `after_commit` is told of each commit."""
+
+    def __init__(
+        self, database: Database, rules: Rules, clock: Clock, after_commit: Callable[[], None]
+    ) -> None:
+        self._database = database
+        self._rules = rules
+        self._clock = clock
+        self._after_commit = after_commit
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            try:
+                await self.expire_all()
+            except UnavailableError as error:
+                _log.warning("nothing expired", reason=str(error))
+            except Exception:  # noqa: BLE001 - the next look may do better
+                _log.exception("nothing expired")
+            await asyncio.sleep(_LOOK_EVERY)
+
+    async def expire_all(self) -> None:
+        """End all whose time is over by now; raises UnavailableError."""
+        now = self._clock.now()
+        while await self._database.read(verifications.overdue, now, 1):
+            await self._database.write(expire, now, self._rules)
+            self._after_commit()
+
+
+def expire(connection: Connection, now: datetime, rules: Rules) -> None:
+    """End some of the verifications whose time is over."""
+    over = verifications.overdue(connection, now, _AT_ONCE)
+    keys = {Key(known.phone, known.bot_number) for known in over if known.phone}
+    take_turns(connection, [(key, Elapsed()) for key in sorted(keys)], now, rules)
+    # Nobody has begun the others, so there is no turn to take.
+    held = verifications.load(connection, [known.id for known in over])
+    news = {
+        known.id: News(Occurrence.EXPIRED, known.id)
+        for known in held.values()
+        if known.ended_at is None and now >= known.expires_at
+    }
+    verifications.save(connection, [ended_as(held[name], told, now) for name, told in news.items()])
+    if rules.announces:
+        announce(connection, [(None, told) for told in news.values()], now)

@@ -1,0 +1,196 @@
+"""What apps ask, carried out in the inbox's transaction: each once, however often it comes."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from bot.conversation import references
+from bot.conversation.happened import Asked, AskedAgain, Canceled, Typed
+from bot.conversation.verification import (
+    Answer,
+    News,
+    Occurrence,
+    Origin,
+    Outcome,
+    Status,
+    Verification,
+)
+from bot.services.announcing import announce
+from bot.services.turns import ended_as, take_turns
+from bot.store import requests, verifications
+from bot.store.conversations import Key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+    from bot.conversation.happened import AppAsked
+    from bot.services.turns import Rules
+
+FORM_REQUESTS_PER_HOUR = 10
+"""Requests at the web form from one network (Telnyx, "Verify: rate limits")."""
+_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
+
+_UNSETTLED = frozenset(
+    {Outcome.TOO_SOON, Outcome.TOO_MANY_CODES, Outcome.TOO_MANY_REQUESTS, Outcome.NOT_ME}
+    | {Outcome.TOO_MANY_GUESSES, Outcome.LOCKED, Outcome.OPTED_OUT}
+)
+"""Nothing was done and time may mend it, so the same request may be made again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """An app's Idempotency-Key: `key` is unique to the app, `fingerprint` to what is asked."""
+
+    key: str
+    fingerprint: str
+
+
+What = Verification | AskedAgain | Typed | Canceled
+"""What an app asks: a new verification, or something of one that it names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an app asks, and under which key."""
+
+    what: What
+    once: Idempotency
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a request, and the verification as it stands after it.
+
+    `retry_at` (UTC) tells when the same request may succeed; `tries_left` are the guesses that may
+    still be typed.
+    """
+
+    outcome: Outcome
+    verification: Verification | None = None
+    retry_at: datetime | None = None
+    tries_left: int = 0
+
+
+def answer(
+    connection: Connection, asked: Sequence[Request], now: datetime, rules: Rules
+) -> list[Result]:
+    """Carry out requests in the order given; one that was carried out before is answered again."""
+    first: dict[str, Request] = {}
+    for request in asked:
+        first.setdefault(request.once.key, request)
+    settled = requests.load(connection, first)
+    fresh = {key: request for key, request in first.items() if key not in settled}
+    answers = _carry_out(connection, {key: r.what for key, r in fresh.items()}, now, rules)
+    new = {key: _settled(request, answers[key]) for key, request in fresh.items()}
+    kept = {key: told for key, told in new.items() if told.outcome not in _UNSETTLED}
+    requests.remember(connection, kept, now)
+    settled |= new
+    known = verifications.find(connection, [told.verification for told in settled.values()])
+    return [
+        _result(request, settled[request.once.key], answers.get(request.once.key), known)
+        for request in asked
+    ]
+
+
+def _settled(request: Request, given: Answer) -> requests.Settled:
+    what = request.what
+    name = what.id if isinstance(what, Verification) else what.verification
+    return requests.Settled(request.once.fingerprint, given.outcome, name, given.tries_left)
+
+
+def _result(
+    request: Request,
+    told: requests.Settled,
+    given: Answer | None,
+    known: Mapping[str, Verification],
+) -> Result:
+    if told.fingerprint != request.once.fingerprint:
+        return Result(Outcome.KEY_REUSED)
+    retry_at = given.retry_at if given else None
+    return Result(told.outcome, known.get(told.verification), retry_at, told.tries_left)
+
+
+def _carry_out(
+    connection: Connection, asked: Mapping[str, What], now: datetime, rules: Rules
+) -> dict[str, Answer]:
+    """Do what is asked; return the answers by the keys given."""
+    named = [what.verification for what in asked.values() if not isinstance(what, Verification)]
+    known = verifications.find(connection, named)
+    answers: dict[str, Answer] = {}
+    turns: dict[str, tuple[Key, AppAsked]] = {}
+    wanted: dict[str, Verification] = {}
+    for key, what in asked.items():
+        if not isinstance(what, Verification):
+            found = known.get(what.verification)
+            if found is None:
+                answers[key] = Answer(Outcome.NOT_FOUND)
+            elif found.phone is None:
+                answers[key] = _act_on_unbegun(connection, what, now, rules)
+            else:
+                turns[key] = (Key(found.phone, found.bot_number), what)
+        elif what.phone is None:
+            answers[key] = _wait_for_reference(connection, what, now, rules)
+        elif free_at := _form_free_at(connection, what, list(wanted.values()), now, rules):
+            answers[key] = Answer(Outcome.TOO_MANY_REQUESTS, free_at)
+        else:
+            wanted[what.id] = what
+            turns[key] = (Key(what.phone, what.bot_number), Asked(what.id, what.origin))
+    given = take_turns(connection, list(turns.values()), now, rules, wanted)
+    decided = zip(turns, given, strict=True)
+    return answers | {key: told for key, told in decided if told is not None}
+
+
+def _wait_for_reference(
+    connection: Connection, new: Verification, now: datetime, rules: Rules
+) -> Answer:
+    """Store a verification that begins once somebody texts its reference."""
+    while not verifications.add(connection, [new]):
+        new = replace(new, reference=references.make(secrets.choice))  # it was somebody's already
+    if rules.announces:
+        announce(connection, [(None, News(Occurrence.PENDING, new.id))], now)
+    return Answer(Outcome.DONE)
+
+
+def _act_on_unbegun(
+    connection: Connection, what: AskedAgain | Typed | Canceled, now: datetime, rules: Rules
+) -> Answer:
+    """Cancel a verification that nobody has begun; nothing else can be done with one."""
+    known = verifications.load(connection, [what.verification])[what.verification]
+    unbegun = known.phone is None and known.status_at(now) is Status.PENDING
+    if not unbegun or not isinstance(what, Canceled):
+        return Answer(Outcome.NOT_PENDING)
+    news = News(Occurrence.CANCELED, known.id)
+    verifications.save(connection, [ended_as(known, news, now)])
+    if rules.announces:
+        announce(connection, [(None, news)], now)
+    return Answer(Outcome.DONE)
+
+
+def _form_free_at(
+    connection: Connection,
+    new: Verification,
+    others: Sequence[Verification],
+    now: datetime,
+    rules: Rules,
+) -> datetime | None:
+    """Tell from when the web form may be used again: it spends the operator's money.
+
+    `others` are asked for at the same moment.
+    """
+    if new.origin is not Origin.FORM:
+        return None
+    also = [other for other in others if other.origin is Origin.FORM]
+    nearby = [other for other in also if other.asked_from == new.asked_from]
+    of_network, first = verifications.asked_at_form(connection, now - _HOUR, new.asked_from)
+    if of_network + len(nearby) >= FORM_REQUESTS_PER_HOUR:
+        return (first or now) + _HOUR
+    of_all, first = verifications.asked_at_form(connection, now - _DAY)
+    if of_all + len(also) >= rules.policy.form_codes_per_day:
+        return (first or now) + _DAY
+    return None

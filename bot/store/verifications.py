@@ -1,0 +1,162 @@
+"""Verifications: what apps asked for, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import bindparam, func, select, update
+
+from bot.conversation.verification import Origin, Status, Verification
+from bot.store.database import insert_missing
+from bot.store.models import VerificationRow
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection, Row
+
+_VERIFICATIONS = VerificationRow.__table__
+_PENDING = _VERIFICATIONS.c.status == Status.PENDING
+_CHANGING = ("phone", "bot_number", "status", "reason", "expires_at", "ended_at")
+_FACTS = (
+    *("origin", "reference", "created_at", "session", "asked_from", "test"),
+    *_CHANGING,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which verifications to list: the latest first, those before the one named `before`."""
+
+    status: Status | None = None
+    phone: str | None = None
+    reference: str | None = None
+    before: str | None = None
+    limit: int = 50
+
+
+def add(connection: Connection, verifications: Sequence[Verification]) -> set[str]:
+    """Store new ones, and return the ids of those whose reference nobody else has."""
+    if not verifications:
+        return set()
+    rows = [
+        {"name": verification.id, "details": dict(verification.metadata)}
+        | {fact: getattr(verification, fact) for fact in _FACTS}
+        for verification in verifications
+    ]
+    return set(insert_missing(connection, _VERIFICATIONS, rows, _VERIFICATIONS.c.name))
+
+
+def load(connection: Connection, ids: Iterable[str]) -> dict[str, Verification]:
+    """Read verifications by id; no other process changes them until the transaction ends."""
+    return _held(connection, "name", ids)
+
+
+def by_reference(connection: Connection, references: Iterable[str]) -> dict[str, Verification]:
+    """Read those that a person begins by texting their reference, by it; held like `load`'s."""
+    found = _held(connection, "reference", references, by_text=True)
+    return {known.reference: known for known in found.values() if known.reference}
+
+
+def _held(
+    connection: Connection, column: str, values: Iterable[str], *, by_text: bool = False
+) -> dict[str, Verification]:
+    ordered = sorted(set(values))
+    if not ordered:
+        return {}
+    query = select(_VERIFICATIONS).where(_VERIFICATIONS.c[column].in_(ordered))
+    if by_text:
+        query = query.where(_VERIFICATIONS.c.origin == Origin.REFERENCE)
+    # In the order of their row, so that two transactions wait for each other and do not deadlock.
+    rows = connection.execute(query.order_by(_VERIFICATIONS.c.id).with_for_update())
+    return {row.name: _verification(row) for row in rows}
+
+
+def save(connection: Connection, verifications: Sequence[Verification]) -> None:
+    """Write back what changes in a verification."""
+    if verifications:
+        connection.execute(
+            update(_VERIFICATIONS).where(_VERIFICATIONS.c.name == bindparam("of")),
+            [
+                {"of": known.id} | {fact: getattr(known, fact) for fact in _CHANGING}
+                for known in verifications
+            ],
+        )
+
+
+def find(connection: Connection, ids: Collection[str]) -> dict[str, Verification]:
+    """Look at verifications by id, without a lock."""
+    if not ids:
+        return {}
+    rows = connection.execute(select(_VERIFICATIONS).where(_VERIFICATIONS.c.name.in_(ids)))
+    return {row.name: _verification(row) for row in rows}
+
+
+def of_session(connection: Connection, session: str) -> Verification | None:
+    """Look at the latest of a web form's session."""
+    row = connection.execute(
+        select(_VERIFICATIONS)
+        .where(_VERIFICATIONS.c.session == session)
+        .order_by(_VERIFICATIONS.c.id.desc())
+        .limit(1)
+    ).first()
+    return _verification(row) if row else None
+
+
+def page(connection: Connection, which: Filter, now: datetime) -> list[Verification]:
+    """List verifications, the latest first."""
+    query = select(_VERIFICATIONS).order_by(_VERIFICATIONS.c.id.desc()).limit(which.limit)
+    if which.phone is not None:
+        query = query.where(_VERIFICATIONS.c.phone == which.phone)
+    if which.reference is not None:
+        query = query.where(_VERIFICATIONS.c.reference == which.reference)
+    if which.status is not None:
+        query = query.where(_status_is(which.status, now))
+    if which.before is not None:
+        before = select(_VERIFICATIONS.c.id).where(_VERIFICATIONS.c.name == which.before)
+        query = query.where(_VERIFICATIONS.c.id < before.scalar_subquery())
+    return [_verification(row) for row in connection.execute(query)]
+
+
+def overdue(connection: Connection, now: datetime, limit: int) -> list[Verification]:
+    """Read those that wait although their time is over; without a lock."""
+    over = _PENDING & (_VERIFICATIONS.c.expires_at <= now)
+    rows = connection.execute(
+        select(_VERIFICATIONS).where(over).order_by(_VERIFICATIONS.c.expires_at).limit(limit)
+    )
+    return [_verification(row) for row in rows]
+
+
+def asked_at_form(
+    connection: Connection, since: datetime, asked_from: str | None = None
+) -> tuple[int, datetime | None]:
+    """Count what was asked for at the web form since a moment, and tell when the first was.
+
+    Of one network only, where `asked_from` names it.
+    """
+    asked = (_VERIFICATIONS.c.origin == Origin.FORM) & (_VERIFICATIONS.c.created_at > since)
+    if asked_from is not None:
+        asked &= _VERIFICATIONS.c.asked_from == asked_from
+    count, first = connection.execute(
+        select(func.count(), func.min(_VERIFICATIONS.c.created_at)).where(asked)
+    ).one()
+    return count, first
+
+
+def _status_is(status: Status, now: datetime) -> Any:
+    over = _PENDING & (_VERIFICATIONS.c.expires_at <= now)
+    match status:
+        case Status.PENDING:
+            return _PENDING & (_VERIFICATIONS.c.expires_at > now)
+        case Status.EXPIRED:
+            return over | (_VERIFICATIONS.c.status == status)
+        case _:
+            return _VERIFICATIONS.c.status == status
+
+
+def _verification(row: Row[Any]) -> Verification:
+    return Verification(
+        id=row.name, metadata=row.details, **{fact: getattr(row, fact) for fact in _FACTS}
+    )
