@@ -13,6 +13,7 @@ from harness.processes import until
 from playwright.async_api import expect
 
 from bot.simulator.clock import TravelClock
+from bot.simulator.page.server import served
 from bot.simulator.stage import PHONE, Stage, staged
 
 if TYPE_CHECKING:
@@ -249,6 +250,21 @@ async def test_the_page_stops_to_look_when_the_code_has_ended(page: Page, stage:
     assert before >= 3
     await page.clock.run_for(600_000)
     assert len(looks) == before
+
+
+async def test_in_the_demo_the_form_and_the_phone_are_two_pages_side_by_side(
+    browser: Browser, stage: Stage
+) -> None:
+    async with profile(browser) as context, served(stage, 0) as address:
+        phones = await context.new_page()
+        await phones.goto(address)
+        async with context.expect_page() as opening:
+            await phones.get_by_role("link", name="the form on the web").click()
+        page = await opening.value
+        await ask_for_code(page)
+        await phones.get_by_role("button", name="Fill in the code").click()
+        await phones.keyboard.press("Enter")
+        await expect(title(page)).to_have_text(VERIFIED)
 
 
 # Who reads the pages, and how.
