@@ -15,6 +15,7 @@ from aiohttp import web
 
 from bot.carrier.webhooks import Verifier
 from bot.conversation.codes import Keyring
+from bot.conversation.numbers import region_of
 from bot.conversation.policy import Policy
 from bot.conversation.state import CodeFormat
 from bot.events import client
@@ -33,6 +34,7 @@ from bot.web import routes
 from bot.web.api import Api, Reach
 from bot.web.authentication import Authentication
 from bot.web.health import Readiness
+from bot.web.sessions import Sessions
 from bot.web.webhook import Webhook
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from bot.carrier.client import Carrier
     from bot.services.clock import Clock
     from bot.settings import Settings
+    from bot.web.form import Form
     from bot.web.health import Check
 
 _SHUTDOWN_WITHIN = 6.0
@@ -117,7 +120,8 @@ async def running(  # noqa: PLR0913 - each part of the world it meets is named a
             )
             readiness = Readiness(_checks(database, inbox, sender) | _notifier_check(notifier))
             api = _api(settings, verifications, database, clock)
-            url = await _listen(stack, routes.build(webhook, readiness, api), settings)
+            form = _form(settings, verifications, clock)
+            url = await _listen(stack, routes.build(webhook, readiness, api, form), settings)
         yield Running(database, rules, url, sender, notifier, expirer, verifications, loops.died)
 
 
@@ -137,6 +141,26 @@ def _rules(settings: Settings) -> Rules:
     secrets = [secret.get_secret_value() for secret in settings.secret_key]
     keyring = Keyring(secrets, settings.test_numbers)
     return Rules(policy, keyring, announces=bool(settings.events_url))
+
+
+def _form(settings: Settings, verifications: Verifications, clock: Clock) -> Form | None:
+    if not settings.web_form:
+        return None
+    # It brings Jinja with it, which a bot without pages need not load.
+    web_form = importlib.import_module("bot.web.form")
+    own = filter(None, map(region_of, settings.from_number))
+    terms = web_form.Terms(
+        app_name=settings.app_name,
+        code_format=CodeFormat(settings.token_length, settings.token_alphabet),
+        code_lifetime=timedelta(seconds=settings.token_ttl),
+        country_code=settings.country_code,
+        countries=settings.allowed_countries or tuple(dict.fromkeys(own)),
+        test_numbers=frozenset(settings.test_numbers),
+        trusted_proxies=settings.trusted_proxies,
+    )
+    keys = [secret.get_secret_value() for secret in settings.secret_key]
+    form: Form = web_form.Form(verifications, terms, Sessions(keys, settings.public_url), clock)
+    return form
 
 
 async def _prepare_schema(database: Database) -> None:

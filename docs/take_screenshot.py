@@ -37,7 +37,8 @@ async def take() -> None:
             sys.exit(browsers.HOW_TO_GET_ONE)
         with tempfile.TemporaryDirectory() as folder:
             url = f"sqlite+aiosqlite:///{Path(folder) / 'demo.db'}"
-            async with staged(url, TravelClock()) as stage, served(stage, 0) as address:
+            setting = staged(url, TravelClock(), web_form=True)
+            async with setting as stage, served(stage, 0) as address:
                 await stage.ready()
                 telling = asyncio.create_task(keep_told(stage))
                 page = await browser.new_page(viewport=SIZE, device_scale_factor=1)

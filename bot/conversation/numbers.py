@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import phonenumbers
 from phonenumbers import PhoneNumberFormat, PhoneNumberType
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 E164 = re.compile(r"\+[1-9]\d{6,14}", re.ASCII)
 """A number as ITU-T E.164 has it; short codes and alphanumeric senders do not match."""
 
 _SHOWN = 4
-_UNTEXTABLE: Mapping[int, str] = {
+_NOT_TEXTABLE = {
     PhoneNumberType.FIXED_LINE: "a landline",
     PhoneNumberType.TOLL_FREE: "a toll-free number",
     PhoneNumberType.PREMIUM_RATE: "a premium-rate number",
     PhoneNumberType.SHARED_COST: "a shared-cost number",
+    PhoneNumberType.PERSONAL_NUMBER: "a forwarding number",
     PhoneNumberType.PAGER: "a pager",
-    PhoneNumberType.UAN: "a company's number",
-    PhoneNumberType.VOICEMAIL: "a voicemail number",
+    PhoneNumberType.UAN: "a company's shared number",
+    PhoneNumberType.VOICEMAIL: "a voicemail",
+    PhoneNumberType.UNKNOWN: "not a number that is in use",
 }
-"""Kinds of numbers that no code should go to: nobody reads it there, or somebody earns by it."""
 
 
 def is_e164(number: str) -> bool:
@@ -47,23 +44,34 @@ def to_e164(written: str, country_code: str) -> str:
     return phonenumbers.format_number(number, PhoneNumberFormat.E164)
 
 
+def why_not_textable(number: str) -> str | None:
+    """Say what a number (E.164) is, if it is none to text a code to; None where it may be.
+
+    Where texts cost extra, or nobody can read them, a code only serves whoever earns by it.
+    """
+    kind = phonenumbers.number_type(phonenumbers.parse(number))
+    return _NOT_TEXTABLE.get(kind)
+
+
+def region_of(number: str) -> str | None:
+    """Tell the country of a number (E.164) in two letters (ISO 3166-1); None where it has none."""
+    return phonenumbers.region_code_for_number(phonenumbers.parse(number))
+
+
+def readable(number: str) -> str:
+    """Write a number (E.164) as people read it: `+1 312-555-0001`."""
+    return phonenumbers.format_number(phonenumbers.parse(number), PhoneNumberFormat.INTERNATIONAL)
+
+
+def example(country_code: str) -> str:
+    """Write a mobile number of a country (like "+1") as people there do; empty for none known."""
+    region = phonenumbers.region_code_for_country_code(int(country_code))
+    number = phonenumbers.example_number_for_type(region, PhoneNumberType.MOBILE)
+    if number is None:
+        return ""
+    return phonenumbers.format_number(number, PhoneNumberFormat.NATIONAL)
+
+
 def masked(number: str) -> str:
     """Show the end of a number: enough to tell two apart in a log, too little to call."""
     return f"…{number[-_SHOWN:]}"
-
-
-def why_untextable(number: str) -> str | None:
-    """Say why no code should go to a number (E.164), by its country's plan; None where one may.
-
-    Where a plan does not tell landlines from mobiles, as in the USA, both may.
-    """
-    parsed = phonenumbers.parse(number)
-    if not phonenumbers.is_valid_number(parsed):
-        return "no such number is in use"
-    kind = _UNTEXTABLE.get(phonenumbers.number_type(parsed))
-    return kind and f"{kind} cannot be texted"
-
-
-def spaced(number: str) -> str:
-    """Write a number (E.164) as people read one, like +1 312-555-0100."""
-    return phonenumbers.format_number(phonenumbers.parse(number), PhoneNumberFormat.INTERNATIONAL)

@@ -56,9 +56,13 @@ async def offer(port: int | None) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    async with _new_stage(TravelClock()) as stage, server.served(stage, port) as url:
+    async with (
+        _new_stage(TravelClock(), web_form=True) as stage,
+        server.served(stage, port) as url,
+    ):
         await _first_of(stage.ready(), stopped.wait())
         click.echo(f"Open  {url}  and text VERIFY to the bot, {BOT_NUMBER}.")
+        click.echo(f"Open  {stage.form_url}  for the form on the web.")
         click.echo("Or text it from here; /help says more. All of it stays on this machine.")
         click.echo()
         await _first_of(standing.keep_told(stage), _at_the_terminal(stage), stopped.wait())

@@ -58,6 +58,8 @@ class Stage:
     telnyx: SimulatedTelnyx
     bot: Running
     clock: TravelClock
+    form_url: str | None = None
+    """Where the form on the web is, if it is on."""
 
     async def text(self, phone: str, text: str | None, shape: Shape = Shape.PLAIN) -> list[Text]:
         """Text the bot and return all that came to the phone until there was quiet."""
@@ -148,7 +150,7 @@ async def staged(
         ) as bot:
             telnyx.webhook_url = f"{bot.url}{WEBHOOK_PATH}"
             try:
-                yield Stage(telnyx, bot, clock)
+                yield Stage(telnyx, bot, clock, f"{bot.url}/" if settings.web_form else None)
                 await telnyx.reported()
             finally:
                 telnyx.hang_up()

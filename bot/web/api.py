@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bot.conversation.numbers import to_e164, why_untextable
+from bot.conversation.numbers import to_e164, why_not_textable
 from bot.conversation.verification import Origin, Outcome, Status
 from bot.services.representation import VerificationView
 from bot.services.verifications import Filter, Idempotency, Wish
@@ -95,9 +95,9 @@ class Reach:
         number = to_e164(written, self.country_code)
         if number in self.bot_numbers:
             raise ValueError("this is the bot's own number")
-        why = None if number in self.test_numbers else why_untextable(number)
-        if why:
-            raise ValueError(why)
+        what = None if number in self.test_numbers else why_not_textable(number)
+        if what:
+            raise ValueError(f"this is {what}; give the number of a phone that can be texted")
         return number
 
 

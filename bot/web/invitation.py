@@ -9,7 +9,7 @@ from urllib.parse import quote
 import segno
 from pydantic import ConfigDict, Field
 
-from bot.conversation.numbers import spaced
+from bot.conversation.numbers import readable
 from bot.services.representation import VerificationView
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class InvitationView(VerificationView):
         link = sms_link(verification.bot_number, words)
         return cls(
             **VerificationView.of(verification, now).model_dump(),
-            instruction=f"Text {words} to {spaced(verification.bot_number)}",
+            instruction=f"Text {words} to {readable(verification.bot_number)}",
             sms_link=link,
             qr_code=qr_code(link),
         )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
     from bot.web.api import Api
+    from bot.web.form import Form
     from bot.web.health import Readiness
     from bot.web.webhook import Webhook
 
@@ -25,8 +26,10 @@ WEBHOOK_PATH = "/webhooks/telnyx"
 _log = structlog.get_logger(__name__)
 
 
-def build(webhook: Webhook, readiness: Readiness, api: Api | None = None) -> web.Application:
-    """Make the web application; `api` is for apps, and describes itself."""
+def build(
+    webhook: Webhook, readiness: Readiness, api: Api | None = None, form: Form | None = None
+) -> web.Application:
+    """Make the web application; `api` is for apps and describes itself, `form` is for people."""
     application = web.Application(middlewares=[never_500, told_as_problems])
     application.add_routes(
         [
@@ -37,6 +40,8 @@ def build(webhook: Webhook, readiness: Readiness, api: Api | None = None) -> web
     )
     if api:
         application.add_routes([*api.routes(), *Description(OPERATIONS).routes()])
+    if form:
+        application.add_routes(form.routes())
     return application
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import structlog
@@ -20,6 +18,7 @@ from bot.carrier.webhooks import (
 )
 from bot.store.outages import UnavailableError
 from bot.web import bodies
+from bot.web.complaints import OncePerMinute
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -33,7 +32,6 @@ BODY_WITHIN = 5.0
 """Seconds a body may take to arrive: Telnyx sends two kilobytes at once."""
 LATER = {"Retry-After": "5"}
 """Headers of a 503, in seconds (RFC 9110 §10.2.3)."""
-_COMPLAIN_EVERY = 60.0
 
 _log = structlog.get_logger(__name__)
 
@@ -48,7 +46,7 @@ class Webhook:
         self._inbox = inbox
         self._bot_numbers = frozenset(bot_numbers)
         self._clock = clock
-        self._complaints = _OncePerMinute()
+        self._complaints = OncePerMinute()
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer 200 once the event is committed or does not concern us; else 4xx or 503."""
@@ -87,21 +85,6 @@ class Webhook:
             )
         else:
             _log.debug("webhook ignored", because_of=event.why)
-
-
-class _OncePerMinute:
-    """Logs each kind of complaint at most once a minute: a stranger must not fill the log."""
-
-    def __init__(self) -> None:
-        self._due: dict[str, float] = {}
-        self._unlogged: Counter[str] = Counter()
-
-    def log(self, what: str, **details: str) -> None:
-        self._unlogged[what] += 1
-        now = time.monotonic()
-        if now >= self._due.get(what, 0.0):
-            _log.warning(what, **details, count=self._unlogged.pop(what))
-            self._due[what] = now + _COMPLAIN_EVERY
 
 
 def _answer(status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:

@@ -122,9 +122,11 @@ async def test_who_runs_one_command_opens_the_page_and_texts_verify_is_verified(
 ) -> None:
     async with Processes(tmp_path) as processes:
         bot = await processes.start_cold("demo", "--port", "0")
-        await until(lambda: "text VERIFY" in bot.out)
-        (address,) = re.findall(r"http://\S+", bot.out)
+        await until(lambda: "form on the web" in bot.out)
+        address, form = re.findall(r"http://\S+", bot.out)
         page = await opened(context, address)
+        link = page.get_by_role("link", name="the form on the web")
+        assert await link.get_attribute("href") == form
         await page.keyboard.type("VERIFY")
         await page.keyboard.press("Enter")
         await page.get_by_role("button", name="Fill in the code").click()
@@ -343,34 +345,6 @@ async def test_a_saved_transcript_plays_again(page: Page, tmp_path: Path) -> Non
         await Player(stage).play(script)
 
 
-_CONTRAST = """
-() => {
-  const parts = (colour) => colour.match(/[\\d.]+/g).map(Number);
-  const light = (colour) => {
-    const [r, g, b] = parts(colour).slice(0, 3).map((c) => c / 255)
-      .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const ground = (element) => {
-    for (let at = element; at; at = at.parentElement) {
-      const colour = getComputedStyle(at).backgroundColor;
-      if (parts(colour)[3] !== 0) return colour;
-    }
-    return getComputedStyle(document.documentElement).backgroundColor;
-  };
-  const found = [];
-  for (const element of document.querySelectorAll("body *")) {
-    const own = [...element.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
-    if (!own || !element.checkVisibility()) continue;
-    const [a, b] = [getComputedStyle(element).color, ground(element)].map(light);
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    found.push([ratio, element.textContent.slice(0, 40)]);
-  }
-  return found;
-}
-"""
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_every_text_on_the_page_can_be_read_in_light_and_dark(
     page: Page, scheme: Any
@@ -382,7 +356,7 @@ async def test_every_text_on_the_page_can_be_read_in_light_and_dark(
     await expect(page.locator(".status.bad").first).to_be_visible()
     ground = await page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", ground)[:3])) > 3 * 128) is (scheme == "light")
-    found = await page.evaluate(_CONTRAST)
+    found = await page.evaluate(browsers.CONTRAST)
     assert len(found) > 40
     # WCAG 2.2, 1.4.3: at least 4.5 to 1.
     assert [(ratio, what) for ratio, what in found if ratio < 4.5] == []

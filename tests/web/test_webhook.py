@@ -304,7 +304,9 @@ async def test_bad_signatures_are_complained_of_once_a_minute_with_what_to_check
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uptime = SimpleNamespace(seconds=5000.0)
-    monkeypatch.setattr("bot.web.webhook.time", SimpleNamespace(monotonic=lambda: uptime.seconds))
+    monkeypatch.setattr(
+        "bot.web.complaints.time", SimpleNamespace(monotonic=lambda: uptime.seconds)
+    )
     with capture_logs() as logged:
         for seconds in (0, 1, 58, 0.5):
             uptime.seconds += seconds
@@ -326,7 +328,7 @@ async def test_bad_signatures_are_complained_of_once_a_minute_with_what_to_check
 async def test_the_first_bad_signature_is_complained_of_however_young_the_machine(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bot.web.webhook.time", SimpleNamespace(monotonic=lambda: 0.0))
+    monkeypatch.setattr("bot.web.complaints.time", SimpleNamespace(monotonic=lambda: 0.0))
     with capture_logs() as logged:
         await door.post(event(), unsigned())
     assert len(logged) == 1

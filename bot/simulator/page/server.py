@@ -116,6 +116,7 @@ class Page:
             bot_number=BOT_NUMBER,
             first_phone=PHONE,
             bot_url=stage.bot.url,
+            form_url=stage.form_url,
             jumps=_JUMPS,
             menu=MENU,
             quick_texts=_QUICK_TEXTS,

@@ -1,0 +1,398 @@
+"""The form on the web in a real browser, with a phone to text."""
+
+from __future__ import annotations
+
+import re
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import pytest_asyncio
+from harness import browser as browsers
+from harness.processes import until
+from playwright.async_api import expect
+
+from bot.simulator.clock import TravelClock
+from bot.simulator.page.server import served
+from bot.simulator.stage import PHONE, Stage, staged
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from playwright.async_api import Browser, BrowserContext, Page
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+TYPED = "(312) 555-0001"
+LANDLINE = "+44 20 7946 0000"
+WRONG = "That code is not right, or it has ended. Please check it, or ask for a new one."
+VERIFIED = "Your number is verified"
+PATIENCE = 20_000
+"""Milliseconds until a test gives up on what takes a few hundred on a slow machine."""
+NARROW = {"width": 320, "height": 640}
+REFUSED = "the server responded with a status of 422"
+"""What the browser itself notes of a number that is refused."""
+
+expect.set_options(timeout=PATIENCE)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with browsers.browser() as browser:
+        if browser is None:
+            pytest.skip(browsers.HOW_TO_GET_ONE)
+        yield browser
+
+
+@asynccontextmanager
+async def profile(browser: Browser, **how: Any) -> AsyncIterator[BrowserContext]:
+    """A fresh profile; whatever goes wrong in a page of it fails the test."""
+    wrong: list[str] = []
+    context = await browser.new_context(**how)
+    context.set_default_timeout(PATIENCE)
+    context.on("console", lambda told: wrong.append(told.text) if told.type == "error" else None)
+    context.on("weberror", lambda error: wrong.append(str(error.error)))
+    context.on("dialog", lambda dialog: wrong.append(dialog.message))
+    yield context
+    await context.close()
+    assert [told for told in wrong if REFUSED not in told] == []
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    url = f"sqlite+aiosqlite:///{tmp_path / 'form.db'}"
+    async with staged(url, TravelClock(), web_form=True) as stage:
+        await stage.ready()
+        yield stage
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def page(browser: Browser, stage: Stage) -> AsyncIterator[Page]:
+    async with profile(browser) as context:
+        yield await opened(context, stage)
+
+
+async def opened(context: BrowserContext, stage: Stage) -> Page:
+    page = await context.new_page()
+    await page.goto(stage.form_url or "")
+    return page
+
+
+async def ask_for_code(page: Page, typed: str = TYPED) -> None:
+    await page.get_by_label("Phone number").fill(typed)
+    await page.get_by_role("button", name="Text me a code").click()
+    await expect(title(page)).to_have_text("Type the code")
+
+
+async def type_code(page: Page, code: str) -> None:
+    await page.get_by_label("Code", exact=True).fill(code)
+    await page.get_by_role("button", name="Verify").click()
+
+
+async def code_on(stage: Stage, phone: str = PHONE) -> str:
+    """Read the code on the phone, as soon as it has come."""
+
+    def codes() -> list[str]:
+        texts = [text.text for text in stage.telnyx.texts if text.phone == phone]
+        return [code for text in texts for code in re.findall(r"\b\d{6}\b", text)]
+
+    await until(lambda: bool(codes()))
+    return codes()[-1]
+
+
+def title(page: Page) -> Any:
+    return page.get_by_role("heading", level=1)
+
+
+def other_than(code: str) -> str:
+    return code[:-1] + ("1" if code[-1] != "1" else "2")
+
+
+async def test_who_types_a_number_and_the_code_that_comes_is_verified(
+    page: Page, stage: Stage
+) -> None:
+    await ask_for_code(page)
+    await expect(page.get_by_text("+1 312-555-0001")).to_be_visible()
+    await type_code(page, await code_on(stage))
+    await expect(title(page)).to_have_text(VERIFIED)
+    await expect(page.get_by_text("+1 312-555-0001")).to_be_visible()
+
+
+async def test_the_page_turns_by_itself_when_the_person_replies_by_text(
+    page: Page, stage: Stage
+) -> None:
+    await ask_for_code(page)
+    await expect(page.get_by_text("This page then goes on by itself.")).to_be_visible()
+    await stage.text(PHONE, await code_on(stage))
+    await expect(title(page)).to_have_text(VERIFIED)
+    assert page.url.endswith("/success")
+
+
+async def test_a_wrong_code_is_told_where_it_was_typed_and_the_right_one_still_works(
+    page: Page, stage: Stage
+) -> None:
+    await ask_for_code(page)
+    code = await code_on(stage)
+    await type_code(page, other_than(code))
+    await expect(page.get_by_role("alert")).to_have_text(WRONG)
+    box = page.get_by_label("Code", exact=True)
+    await expect(box).to_be_focused()
+    await expect(box).to_have_accessible_description(f"{WRONG} 6 digits")
+    await expect(box).to_have_value("")
+    await expect(page).to_have_title(re.compile("^Error: "))
+    await type_code(page, code)
+    await expect(title(page)).to_have_text(VERIFIED)
+
+
+async def test_a_number_that_no_code_can_go_to_is_kept_to_be_mended(
+    page: Page, stage: Stage
+) -> None:
+    box = page.get_by_label("Phone number")
+    await box.fill(LANDLINE)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("alert")).to_contain_text("This is a landline.")
+    await expect(box).to_be_focused()
+    await expect(box).to_have_value(LANDLINE)
+    await expect(box).to_have_accessible_description(re.compile("This is a landline"))
+    await ask_for_code(page)
+    await code_on(stage)
+
+
+async def test_without_javascript_the_code_can_be_typed(browser: Browser, stage: Stage) -> None:
+    async with profile(browser, java_script_enabled=False) as context:
+        page = await opened(context, stage)
+        await ask_for_code(page)
+        code = await code_on(stage)
+        await type_code(page, other_than(code))
+        await expect(page.get_by_role("alert")).to_have_text(WRONG)
+        await type_code(page, code)
+        await expect(title(page)).to_have_text(VERIFIED)
+
+
+async def test_without_javascript_a_link_goes_on_after_a_reply(
+    browser: Browser, stage: Stage
+) -> None:
+    async with profile(browser, java_script_enabled=False) as context:
+        page = await opened(context, stage)
+        await ask_for_code(page)
+        await page.get_by_role("link", name="I have replied by text").click()
+        await expect(page.get_by_text("No reply has arrived yet.")).to_be_visible()
+        await stage.text(PHONE, await code_on(stage))
+        await page.get_by_role("link", name="I have replied by text").click()
+        await expect(title(page)).to_have_text(VERIFIED)
+
+
+async def test_the_keyboard_alone_is_enough(page: Page, stage: Stage) -> None:
+    async def walk_to(name: str) -> None:
+        """Go from control to control until the one of this name has the focus."""
+        for _ in range(20):
+            await page.keyboard.press("Tab")
+            focused = page.locator(":focus")
+            if await focused.count() and name in (await focused.text_content() or ""):
+                outline = await focused.evaluate(
+                    "element => getComputedStyle(element).outlineStyle"
+                )
+                assert outline == "solid"
+                return
+        raise AssertionError(name)
+
+    await page.keyboard.type(TYPED)
+    await page.keyboard.press("Enter")
+    await expect(title(page)).to_have_text("Type the code")
+    code = await code_on(stage)
+    await walk_to("Send it again")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_text("on its way once more")).to_be_visible()
+    await page.keyboard.type(code)  # the field has the focus again
+    await walk_to("Verify")
+    await page.keyboard.press("Space")
+    await expect(title(page)).to_have_text(VERIFIED)
+
+
+async def test_a_reload_posts_nothing_and_a_second_click_asks_nothing(
+    page: Page, stage: Stage
+) -> None:
+    posts: list[str] = []
+    page.on("request", lambda asked: posts.append(asked.url) if asked.method == "POST" else None)
+    await page.get_by_label("Phone number").fill(TYPED)
+    await page.get_by_role("button", name="Text me a code").dblclick()
+    await expect(title(page)).to_have_text("Type the code")
+    await type_code(page, other_than(await code_on(stage)))
+    await expect(page.get_by_role("alert")).to_be_visible()
+    await page.reload()
+    await expect(page.get_by_role("alert")).to_be_visible()
+    assert [url.rpartition("/")[2] for url in posts] == ["request", "verify"]
+
+
+async def test_who_goes_back_can_ask_for_another_number(page: Page, stage: Stage) -> None:
+    await ask_for_code(page)
+    await page.go_back()
+    await expect(page.get_by_role("button", name="Text me a code")).to_be_enabled()
+    await ask_for_code(page, "312 555 0002")
+    await type_code(page, await code_on(stage, "+13125550002"))
+    await expect(title(page)).to_have_text(VERIFIED)
+    await expect(page.get_by_text("+1 312-555-0002")).to_be_visible()
+
+
+async def test_the_page_stops_to_look_when_the_code_has_ended(page: Page, stage: Stage) -> None:
+    looks: list[str] = []
+    page.on("request", lambda asked: looks.append(asked.url) if "/status" in asked.url else None)
+    await page.clock.install()
+    await ask_for_code(page)
+    await code_on(stage)
+    for _ in range(3):
+        async with page.expect_response("**/status"):
+            await page.clock.run_for(5_000)
+    await page.clock.run_for(600_000)
+    await expect(page.get_by_text("The code has ended. Please ask for a new one.")).to_be_visible()
+    before = len(looks)
+    assert before >= 3
+    await page.clock.run_for(600_000)
+    assert len(looks) == before
+
+
+async def test_in_the_demo_the_form_and_the_phone_are_two_pages_side_by_side(
+    browser: Browser, stage: Stage
+) -> None:
+    async with profile(browser) as context, served(stage, 0) as address:
+        phones = await context.new_page()
+        await phones.goto(address)
+        async with context.expect_page() as opening:
+            await phones.get_by_role("link", name="the form on the web").click()
+        page = await opening.value
+        await ask_for_code(page)
+        await phones.get_by_role("button", name="Fill in the code").click()
+        await phones.keyboard.press("Enter")
+        await expect(title(page)).to_have_text(VERIFIED)
+
+
+# Who reads the pages, and how.
+
+
+async def each_page(page: Page, stage: Stage, look: Callable[[str], Awaitable[None]]) -> None:
+    """Look at every page on the way."""
+    await look("number")
+    await page.get_by_label("Phone number").fill(LANDLINE)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("alert")).to_be_visible()
+    await look("number refused")
+    await ask_for_code(page)
+    await look("code")
+    code = await code_on(stage)
+    await type_code(page, other_than(code))
+    await expect(page.get_by_role("alert")).to_be_visible()
+    await look("code refused")
+    await page.get_by_role("button", name="Send it again").click()
+    await expect(page.get_by_text("once more")).to_be_visible()
+    await look("sent again")
+    await type_code(page, code)
+    await expect(title(page)).to_have_text(VERIFIED)
+    await look("verified")
+    await page.context.clear_cookies()
+    await page.goto(stage.form_url or "")
+    await page.context.clear_cookies()
+    await page.get_by_label("Phone number").fill(TYPED)
+    # The refusal's 403 would be noted as something that went wrong.
+    await page.route("**/request", _as_if_well)
+    await page.keyboard.press("Enter")
+    await expect(title(page)).to_have_text("Please begin again")
+    await look("refused")
+
+
+async def _as_if_well(route: Any) -> None:
+    answer = await route.fetch()
+    await route.fulfill(response=answer, status=200)
+
+
+_FLAWS = """
+() => {
+  const flaws = [];
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  const ids = all("[id]").map((element) => element.id);
+  if (new Set(ids).size !== ids.length) flaws.push("an id is given twice");
+  if (document.documentElement.lang !== "en") flaws.push("no language");
+  if (!document.title.trim()) flaws.push("no title");
+  if (all("h1").length !== 1) flaws.push(`${all("h1").length} headings of level 1`);
+  if (all("main").length !== 1) flaws.push(`${all("main").length} main parts`);
+  const levels = all("h1, h2, h3, h4").map((heading) => Number(heading.tagName[1]));
+  levels.reduce((last, level) => {
+    if (level > last + 1) flaws.push(`a heading of level ${level} after ${last}`);
+    return level;
+  }, 0);
+  for (const input of all("input:not([type=hidden])")) {
+    if (!input.labels[0]?.textContent.trim()) flaws.push(`${input.name}: no label`);
+    if (!input.autocomplete) flaws.push(`${input.name}: cannot be filled in`);
+  }
+  for (const element of all("[aria-describedby], [aria-labelledby]")) {
+    for (const name of ["aria-describedby", "aria-labelledby"]) {
+      for (const id of (element.getAttribute(name) ?? "").split(" ").filter(Boolean)) {
+        const words = document.getElementById(id)?.textContent.trim();
+        if (!words) flaws.push(`${name} of nothing: ${id}`);
+      }
+    }
+  }
+  for (const control of all("a, button")) {
+    if (!control.textContent.trim()) flaws.push("a control without a name");
+  }
+  for (const control of all("a, button, input:not([type=hidden])")) {
+    const { width, height } = control.getBoundingClientRect();
+    // WCAG 2.2, 2.5.8.
+    if (Math.min(width, height) < 24) flaws.push(`too small: ${control.outerHTML}`);
+  }
+  if (all("img:not([alt])").length) flaws.push("an image without words");
+  if (all("[tabindex]").some(({ tabIndex }) => tabIndex > 0)) flaws.push("another order of tabs");
+  if (all("form:not([method=post])").length) flaws.push("a form that tells the address bar");
+  return flaws;
+}
+"""
+
+
+async def test_every_page_is_labelled_titled_and_in_order(page: Page, stage: Stage) -> None:
+    titles = []
+
+    async def look(name: str) -> None:
+        assert (name, await page.evaluate(_FLAWS)) == (name, [])
+        titles.append(await page.title())
+
+    await each_page(page, stage, look)
+    assert len(titles) == 7
+    assert all(told.endswith("Textproof") for told in titles)
+    assert len(set(titles)) == 6
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_every_text_can_be_read_in_light_and_dark(
+    page: Page, stage: Stage, scheme: Any
+) -> None:
+    await page.emulate_media(color_scheme=scheme)
+    ground = await page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", ground)[:3])) > 3 * 128) is (scheme == "light")
+
+    async def look(name: str) -> None:
+        found = await page.evaluate(browsers.CONTRAST)
+        assert len(found) > 3
+        # WCAG 2.2, 1.4.3: at least 4.5 to 1.
+        assert (name, [(ratio, what) for ratio, what in found if ratio < 4.5]) == (name, [])
+
+    await each_page(page, stage, look)
+
+
+async def test_nothing_is_cut_off_on_a_narrow_screen(page: Page, stage: Stage) -> None:
+    await page.set_viewport_size(NARROW)  # type: ignore[arg-type]
+
+    async def look(name: str) -> None:
+        # WCAG 2.2, 1.4.10: no scrolling in two directions at 320 pixels.
+        width = await page.evaluate("document.documentElement.scrollWidth")
+        assert (name, width <= NARROW["width"]) == (name, True)
+
+    await each_page(page, stage, look)
+
+
+async def test_nothing_moves_for_whoever_wants_that(page: Page, stage: Stage) -> None:
+    await page.emulate_media(reduced_motion="reduce")
+
+    async def look(name: str) -> None:
+        assert (name, await page.evaluate("document.getAnimations().length")) == (name, 0)
+
+    await each_page(page, stage, look)
