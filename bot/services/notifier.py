@@ -33,7 +33,7 @@ Ts = TypeVarTuple("Ts")
 
 POLL = 1.0
 """Seconds between looks for events when nobody has told of a commit."""
-WAITS = (
+WAITS: tuple[timedelta, ...] = (
     timedelta(seconds=5),
     timedelta(minutes=5),
     timedelta(minutes=30),

@@ -1,7 +1,8 @@
 """`bot …`, ended as by a power cut when it comes to a named point for the n-th time.
 
 A claim's lease is shortened, so that a test need not wait half a minute for what a dead process
-had claimed.
+had claimed; and so are the waits of events, since a crash counts as a try and two tries make it
+minutes until the next.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from aiohttp import ClientResponse
 from bot.__main__ import main
 from bot.carrier.client import Carrier
 from bot.events.client import Client
-from bot.services import inbox
+from bot.services import inbox, notifier
 from bot.services.inbox import Inbox
 from bot.services.notifier import Notifier
 from bot.services.sender import Sender
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LEASE = timedelta(seconds=2)
+WAIT = timedelta(seconds=1)
 
 _left = 0
 
@@ -103,5 +105,6 @@ def run_until_struck(arguments: list[str]) -> None:
     point, nth, *rest = arguments
     _left = int(nth)
     outbox.LEASE = events.LEASE = LEASE
+    notifier.WAITS = (WAIT,) * len(notifier.WAITS)
     (POINTS | EVENT_POINTS)[point]()
     main(rest, prog_name="bot")
