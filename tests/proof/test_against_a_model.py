@@ -128,7 +128,7 @@ class Conversations(RuleBasedStateMachine):
         assert self.runner.run(self._state(phone)) == expected.state, text
 
     async def _text(self, phone: str, text: str) -> list[Text]:
-        """Text again what a machine that stood still for a moment has refused: nothing came of it."""
+        """Text again what a machine that stood still has refused: nothing came of it."""
         try:
             return await self.stage.text(phone, text)
         except ConnectionError:
