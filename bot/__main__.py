@@ -1,4 +1,4 @@
-"""The front door: `bot serve`, `work`, `migrate`, `status`, `keys`, `demo`."""
+"""The front door: `bot serve`, `work`, `migrate`, `status`, `keys`, `events`, `demo`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from bot import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from datetime import datetime
     from typing import Any
 
     from bot.settings import DatabaseSettings, Settings
@@ -75,17 +76,76 @@ def status(phone: str | None) -> None:
         number = phone and to_e164(phone, settings.country_code)
     except ValueError as error:
         _fail(f"PHONE: {error}; write it like +13125550001")
-    click.echo(_in_database(settings, lambda database: _status(database, number)))
+
+    async def tell(database: Database, now: datetime) -> str:
+        from bot.services import status as told
+
+        if number is None:
+            return await database.read(told.overview, now)
+        return await database.read(told.of_phone, number, now)
+
+    click.echo(_on_database(settings, tell))
 
 
-async def _status(database: Database, number: str | None) -> str:
-    from bot.services import status as told
-    from bot.services.clock import SystemClock
+@main.group(invoke_without_command=True)
+@click.pass_context
+def events(context: click.Context) -> None:
+    """Look after what your app is told: list, replay, resume.
 
-    now = SystemClock().now()
-    if number is None:
-        return await database.read(told.overview, now)
-    return await database.read(told.of_phone, number, now)
+    Without a command, it is `bot events list`.
+    """
+    if context.invoked_subcommand is None:
+        context.invoke(list_events)
+
+
+@events.command("list")
+def list_events() -> None:
+    """Count events by state, and name those that were given up."""
+    from bot.settings import DatabaseSettings
+
+    async def tell(database: Database, _now: datetime) -> str:
+        from bot.services import status as told
+
+        return await database.read(told.of_events)
+
+    click.echo(_on_database(_read(DatabaseSettings), tell))
+
+
+@events.command()
+@click.argument("names", metavar="[ID]...", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All that were given up.")
+def replay(*, names: tuple[str, ...], every: bool) -> None:
+    """Deliver events that were given up after all: those of each ID, or --all."""
+    from bot.settings import DatabaseSettings
+
+    if every == bool(names):
+        _fail("say which events: bot events replay ID, or --all; bot events lists them")
+
+    async def put_back(database: Database, now: datetime) -> int:
+        from bot.store import events
+
+        return await database.write(events.replay, None if every else names, now)
+
+    count = _on_database(_read(DatabaseSettings), put_back)
+    if count < len(set(names)):
+        _fail(f"put back {count} of {len(set(names))}; bot events lists those that can be")
+    click.echo(f"Put back: {count}. They are delivered while bot serve or bot work runs.")
+
+
+@events.command()
+def resume() -> None:
+    """Deliver events again after your app has answered 410 (gone)."""
+    from bot.settings import DatabaseSettings
+
+    async def enable(database: Database, _now: datetime) -> int:
+        from bot.store import events
+
+        return await database.write(events.enable, None)
+
+    if _on_database(_read(DatabaseSettings), enable):
+        click.echo("Resumed. What waits is delivered while bot serve or bot work runs.")
+    else:
+        click.echo("Nothing was paused.")
 
 
 @main.group()
@@ -111,7 +171,6 @@ def keys() -> None:
 )
 def create(name: str, scopes: tuple[str, ...], per_minute: int) -> None:
     """Make a key for the app called NAME, and show it this once."""
-    from bot.services.clock import SystemClock
     from bot.settings import DatabaseSettings
     from bot.store.keys import TITLE_LONGEST, Scope
     from bot.store.keys import create as make
@@ -119,12 +178,12 @@ def create(name: str, scopes: tuple[str, ...], per_minute: int) -> None:
     settings, title = _read(DatabaseSettings), name.strip()
     if not title or len(title) > TITLE_LONGEST or not title.isprintable():
         _fail(f"NAME: write 1 to {TITLE_LONGEST} printable characters, like 'web shop'")
-    wanted, now = frozenset(map(Scope, scopes or Scope)), SystemClock().now()
-    click.echo(
-        _in_database(
-            settings, lambda database: database.write(make, title, wanted, per_minute, now)
-        )
-    )
+    wanted = frozenset(map(Scope, scopes or Scope))
+
+    async def create(database: Database, now: datetime) -> str:
+        return await database.write(make, title, wanted, per_minute, now)
+
+    click.echo(_on_database(settings, create))
     click.echo("Keep this key in your app's secrets: it is never shown again.", err=True)
 
 
@@ -135,7 +194,7 @@ def list_keys() -> None:
     from bot.settings import DatabaseSettings
     from bot.store.keys import listed
 
-    known = _in_database(_read(DatabaseSettings), lambda database: database.read(listed))
+    known = _on_database(_read(DatabaseSettings), lambda database, _: database.read(listed))
     click.echo(told.of_keys(known) or "There are no keys yet; make one: bot keys create NAME")
 
 
@@ -143,36 +202,40 @@ def list_keys() -> None:
 @click.argument("id_", metavar="ID")
 def revoke(id_: str) -> None:
     """Revoke the key with this ID: it is refused from the next request on."""
-    from bot.services.clock import SystemClock
     from bot.settings import DatabaseSettings
     from bot.store.keys import revoke as end
 
-    settings, now = _read(DatabaseSettings), SystemClock().now()
-    if not _in_database(settings, lambda database: database.write(end, id_, now)):
+    settings = _read(DatabaseSettings)
+    if not _on_database(settings, lambda database, now: database.write(end, id_, now)):
         _fail("no key that holds has this ID; to see the IDs, run: bot keys list")
     click.echo("The key is revoked: it is refused from now on.")
 
 
-def _in_database(settings: DatabaseSettings, work: Callable[[Database], Awaitable[T]]) -> T:
-    """Do some work in the database, which must be there and have this version's schema."""
+def _on_database(
+    settings: DatabaseSettings, act: Callable[[Database, datetime], Awaitable[T]]
+) -> T:
+    """Do something with a database that is there already, at a time (UTC), and close it."""
     if settings.sqlite_file and not settings.sqlite_file.exists():
         _fail(f"there is no database {settings.sqlite_file} yet; run: bot migrate, or {_CHECK_URL}")
-
-    async def working() -> T:
-        from bot.app import SchemaError
-        from bot.store import schema
-        from bot.store.database import Database
-
-        database = Database(settings.database_url)
-        try:
-            if not await database.read(schema.is_current):
-                raise SchemaError
-            return await work(database)
-        finally:
-            await database.close()
-
     with _database_faults_told(settings):
-        return _run(working())
+        return _run(_opened(settings, act))
+
+
+async def _opened(
+    settings: DatabaseSettings, act: Callable[[Database, datetime], Awaitable[T]]
+) -> T:
+    from bot.app import SchemaError
+    from bot.services.clock import SystemClock
+    from bot.store import schema
+    from bot.store.database import Database
+
+    database = Database(settings.database_url)
+    try:
+        if not await database.read(schema.is_current):
+            raise SchemaError
+        return await act(database, SystemClock().now())
+    finally:
+        await database.close()
 
 
 @main.command()

@@ -17,9 +17,12 @@ from bot.carrier.webhooks import Verifier
 from bot.conversation.codes import Keyring
 from bot.conversation.policy import Policy
 from bot.conversation.state import CodeFormat
+from bot.events import client
+from bot.events.signature import key_of
 from bot.services.expirer import Expirer
 from bot.services.inbox import Inbox
 from bot.services.janitor import Janitor
+from bot.services.notifier import Notifier
 from bot.services.sender import JITTER, Sender
 from bot.services.turns import Rules
 from bot.services.verifications import Verifications
@@ -33,7 +36,7 @@ from bot.web.health import Readiness
 from bot.web.webhook import Webhook
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine
     from typing import Any
 
     from bot.carrier.client import Carrier
@@ -58,6 +61,7 @@ class Running:
     rules: Rules
     url: str | None
     sender: Sender | None
+    notifier: Notifier | None
     expirer: Expirer | None
     verifications: Verifications | None
     died: asyncio.Event
@@ -77,8 +81,8 @@ async def running(  # noqa: PLR0913 - each part of the world it meets is named a
 
     `ended` is set, with `died` of what is returned, when a loop has failed: only a restart can
     mend that.
-    `with_web` is the web server with the inbox, `with_work` the sender and the janitor; `jitter`
-    varies the sender's waits, 0 making them exact. Raises
+    `with_web` is the web server with the inbox, `with_work` the sender, the janitor and, where
+    there is an EVENTS_URL, the notifier; `jitter` varies their waits, 0 making them exact. Raises
     SchemaError where `bot migrate` is to be run first, UnavailableError where the database
     cannot be reached.
     """
@@ -88,11 +92,9 @@ async def running(  # noqa: PLR0913 - each part of the world it meets is named a
         database = Database(settings.database_url)
         stack.push_async_callback(database.close)
         await _prepare_schema(database)
-        sender = expirer = verifications = None
+        sender = notifier = expirer = verifications = None
         if with_work:
             loops.start("janitor", Janitor(database, clock).run())
-            expirer = Expirer(database, rules, clock, lambda: None)
-            loops.start("expirer", expirer.run())
             sender = Sender(
                 database,
                 lambda: _carrier(settings),
@@ -101,19 +103,22 @@ async def running(  # noqa: PLR0913 - each part of the world it meets is named a
                 rate=settings.send_rate_account,
                 jitter=jitter,
             )
-            _start_sending(loops, sender)
+            notifier = _notifier(settings, database, clock, jitter)
+            _start_sending(loops, sender, notifier)
+            expirer = Expirer(database, rules, clock, _wake_all(sender, notifier))
+            loops.start("expirer", expirer.run())
         url = None
         if with_web:
-            inbox = Inbox(database, rules, clock, sender.wake if sender else lambda: None)
+            inbox = Inbox(database, rules, clock, _wake_all(sender, notifier))
             loops.start("inbox", inbox.run())
             verifications = Verifications(inbox, database, rules, clock, settings.from_number[0])
             webhook = Webhook(
                 Verifier(settings.telnyx_public_key), inbox, settings.from_number, clock
             )
-            readiness = Readiness(_checks(database, inbox, sender))
+            readiness = Readiness(_checks(database, inbox, sender) | _notifier_check(notifier))
             api = _api(settings, verifications, database, clock)
             url = await _listen(stack, routes.build(webhook, readiness, api), settings)
-        yield Running(database, rules, url, sender, expirer, verifications, loops.died)
+        yield Running(database, rules, url, sender, notifier, expirer, verifications, loops.died)
 
 
 def _rules(settings: Settings) -> Rules:
@@ -142,14 +147,54 @@ async def _prepare_schema(database: Database) -> None:
         raise SchemaError
 
 
-def _start_sending(loops: _Loops, sender: Sender) -> None:
-    task = loops.start("sender", sender.run())
+def _start_sending(loops: _Loops, sender: Sender, notifier: Notifier | None) -> None:
+    """Start what sends; both are stopped at once, so that they share the time they may take."""
+    tasks = [loops.start("sender", sender.run())]
+    if notifier:
+        tasks.append(loops.start("notifier", notifier.run()))
 
     async def stop_sending() -> None:
         sender.stop()
-        await asyncio.wait([task])
+        if notifier:
+            notifier.stop()
+        await asyncio.wait(tasks)
 
     loops.stack.push_async_callback(stop_sending)
+
+
+def _notifier(
+    settings: Settings, database: Database, clock: Clock, jitter: float
+) -> Notifier | None:
+    """Make what tells the app of events, where there is an app to be told."""
+    if not settings.events_url:
+        return None
+    url, to_private = settings.events_url, settings.events_to_private
+    keys = [key_of(secret.get_secret_value()) for secret in settings.events_secret]
+    return Notifier(
+        database,
+        lambda: client.opened(url, keys, to_private=to_private),
+        url,
+        clock,
+        jitter=jitter,
+    )
+
+
+def _wake_all(*loops: Sender | Notifier | None) -> Callable[[], None]:
+    """Tell the loops of this process that there may be something to send."""
+
+    def wake() -> None:
+        for loop in loops:
+            if loop is not None:
+                loop.wake()
+
+    return wake
+
+
+def _notifier_check(notifier: Notifier | None) -> dict[str, Check]:
+    async def notifier_running() -> bool:
+        return notifier is not None and notifier.alive
+
+    return {"notifier": notifier_running} if notifier else {}
 
 
 @asynccontextmanager
@@ -195,7 +240,7 @@ class _Loops:
         return task
 
 
-def _checks(database: Database, inbox: Inbox, sender: Sender | None) -> Mapping[str, Check]:
+def _checks(database: Database, inbox: Inbox, sender: Sender | None) -> dict[str, Check]:
     async def schema_current() -> bool:
         try:
             return await database.read(schema.is_current)
@@ -208,7 +253,7 @@ def _checks(database: Database, inbox: Inbox, sender: Sender | None) -> Mapping[
     async def sender_running() -> bool:
         return sender is not None and sender.alive
 
-    checks = {"database": schema_current, "writer": writer_alive}
+    checks: dict[str, Check] = {"database": schema_current, "writer": writer_alive}
     return checks if sender is None else checks | {"sender": sender_running}
 
 

@@ -343,7 +343,9 @@ class Settings(DatabaseSettings):
     )
     events_to_private: Annotated[bool, BeforeValidator(_switch)] = Field(
         default=False,
-        description="on or off: whether EVENTS_URL may lead to this machine or a private network",
+        validate_default=True,
+        description="on or off: whether EVENTS_URL may lead to this machine or a private network;"
+        " on where it begins with http:",
     )
 
     @field_validator("token_length")
@@ -371,4 +373,11 @@ class Settings(DatabaseSettings):
     ) -> tuple[SecretStr, ...]:
         if info.data.get("events_url") and not value:
             raise ValueError("missing")
+        return value
+
+    @field_validator("events_to_private")
+    @classmethod
+    def _leaves_by_https(cls, value: bool, info: ValidationInfo[Any]) -> bool:  # noqa: FBT001 - pydantic calls it
+        if info.data.get("events_url", "").startswith("http:") and not value:
+            raise ValueError("not https")
         return value

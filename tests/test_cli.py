@@ -324,6 +324,9 @@ _WRONG = {
     "APP_NAME": "An emoji costs more 💸",
     "SUPPORT_CONTACT": "x" * 41,
     "SEND_RATE_ACCOUNT": "-1",
+    "EVENTS_URL": f"ftp://user:{PASSWORD}@127.0.0.1",
+    "EVENTS_SECRET": f"whsec_{PASSWORD}",
+    "EVENTS_TO_PRIVATE": "maybe",
     "LOG_LEVEL": "loud",
     "LOG_FORMAT": "xml",
 }
@@ -683,6 +686,7 @@ async def test_help_and_version_name_what_there_is(processes: Processes) -> None
     assert shown.out.startswith("Usage: bot ")
     assert re.findall(r"^  ([a-z]+)  ", shown.out.partition("Commands:")[2], re.MULTILINE) == [
         "demo",
+        "events",
         "keys",
         "migrate",
         "serve",

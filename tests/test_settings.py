@@ -429,9 +429,10 @@ def test_whatever_the_environment_holds_it_is_read_or_reported(variables: dict[s
         read(variables)
     except SettingsError as error:
         named = named_in(str(error))
-        given_or_needed = (
-            {*variables, "EVENTS_SECRET"} if "EVENTS_URL" in variables else set(variables)
+        goes_with_url = (
+            {"EVENTS_SECRET", "EVENTS_TO_PRIVATE"} if "EVENTS_URL" in variables else set()
         )
+        given_or_needed = {*variables, *goes_with_url}
         report_is_about_these = bool(named) and set(named) <= given_or_needed
     else:
         report_is_about_these = True
@@ -440,3 +441,18 @@ def test_whatever_the_environment_holds_it_is_read_or_reported(variables: dict[s
 
 def test_an_api_key_is_taken_without_the_line_break_it_was_copied_with() -> None:
     assert read({"TELNYX_API_KEY": "KEY0123\n"}).telnyx_api_key.get_secret_value() == "KEY0123"
+
+
+@pytest.mark.parametrize(("switch", "wrong"), [("off", ["EVENTS_TO_PRIVATE"]), ("on", [])])
+def test_events_leave_without_tls_only_where_they_may_go_inward(
+    switch: str, wrong: list[str]
+) -> None:
+    given = NEEDED | {
+        "EVENTS_URL": "http://127.0.0.1:8090/textproof",
+        "EVENTS_SECRET": f"whsec_{base64_of(PUBLIC_KEY)}",
+        "EVENTS_TO_PRIVATE": switch,
+    }
+    if wrong:
+        assert named_in(mistakes(given)) == wrong
+    else:
+        assert read(given).events_to_private

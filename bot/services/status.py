@@ -6,9 +6,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from bot.carrier.errors import advice
+from bot.conversation.numbers import is_e164, masked
 from bot.conversation.state import State
-from bot.store import conversations, ledgers, outbox
-from bot.store.models import OutboxState
+from bot.events import outcomes
+from bot.store import conversations, events, ledgers, outbox
+from bot.store.models import EventState, OutboxState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from bot.store.keys import Key
 
 _RECENT = timedelta(days=1)
+_DEAD_SHOWN = 50
 
 
 def overview(connection: Connection, now: datetime) -> str:
@@ -49,6 +52,30 @@ def of_phone(connection: Connection, phone: str, now: datetime) -> str:
         _describe(found.conversation, ledger, outbox.last_text(connection, found.id), now)
         for found in known
     )
+
+
+def of_events(connection: Connection) -> str:
+    """Count the events for the app by state, and name the latest that were given up."""
+    counted = events.counts(connection)
+    lines = ["events:", *(f"  {state:<14} {counted.get(state, 0):>9}" for state in EventState)]
+    if events.any_disabled(connection):
+        lines += ["", f"paused, since the app answered 410: {outcomes.advice(outcomes.GONE)}"]
+    given_up = events.dead(connection, _DEAD_SHOWN)
+    if given_up:
+        lines += ["", "given up (mend the fault, then run: bot events replay ID, or --all):"]
+        lines += [line for event in given_up for line in _given_up(event)]
+    if len(given_up) < counted.get(EventState.DEAD, 0):
+        lines += [f"  and {counted[EventState.DEAD] - len(given_up)} that are older"]
+    return "\n".join(lines)
+
+
+def _given_up(event: events.Dead) -> list[str]:
+    subject = masked(event.subject) if is_e164(event.subject) else event.subject
+    fault = event.fault or "unknown"
+    return [
+        f"  {event.name}  {event.type} of {subject}, {_moment(event.created_at)}",
+        f"    {fault}: {outcomes.advice(fault)}",
+    ]
 
 
 def of_keys(keys: Sequence[Key]) -> str:

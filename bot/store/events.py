@@ -95,7 +95,11 @@ _FIRST_IN_LINE = ~exists().where(
     _earlier.c.id < _EVENTS.c.id,
     _earlier.c.state == EventState.QUEUED,
 )
-_DUE = and_(_QUEUED, _EVENTS.c.due_at <= bindparam("now", type_=UtcDateTime), _FIRST_IN_LINE)
+_GONE = exists().where(_RECEIVERS.c.url_hash == bindparam("url_hash"))
+# In the same statement: a 410 that is noted between two would be overlooked.
+_DUE = and_(
+    _QUEUED, _EVENTS.c.due_at <= bindparam("now", type_=UtcDateTime), _FIRST_IN_LINE, ~_GONE
+)
 _ANY_DUE = select(exists().where(_DUE))
 _CLAIMABLE = (
     select(*(_EVENTS.c[name] for name in ("id", "name", "type", "body", "attempts")))
@@ -104,20 +108,21 @@ _CLAIMABLE = (
     .limit(bindparam("most", type_=Integer))
     .with_for_update(of=_EVENTS, skip_locked=True)
 )
-_DISABLED = select(exists().where(_RECEIVERS.c.url_hash == bindparam("url_hash")))
+_DISABLED = select(_GONE)
 
 
-def any_due(connection: Connection, now: datetime) -> bool:
+def any_due(connection: Connection, url: str, now: datetime) -> bool:
     """Tell whether there is anything to claim; cheap, and needs no write lock."""
-    return bool(connection.scalar(_ANY_DUE, {"now": now}))
+    return bool(connection.scalar(_ANY_DUE, {"url_hash": _hash(url), "now": now}))
 
 
-def claim(connection: Connection, limit: int, now: datetime) -> list[Claimed]:
-    """Claim up to `limit` events that are due.
+def claim(connection: Connection, url: str, limit: int, now: datetime) -> list[Claimed]:
+    """Claim up to `limit` events that are due; none while the address `url` is gone.
 
     Of each subject only the oldest that waits is taken, so that the app is told in order.
     """
-    rows = connection.execute(_CLAIMABLE, {"now": now, "most": limit}).all()
+    due = {"url_hash": _hash(url), "now": now, "most": limit}
+    rows = connection.execute(_CLAIMABLE, due).all()
     if not rows:
         return []
     connection.execute(

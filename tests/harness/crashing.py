@@ -16,10 +16,12 @@ from aiohttp import ClientResponse
 
 from bot.__main__ import main
 from bot.carrier.client import Carrier
+from bot.events.client import Client
 from bot.services import inbox
 from bot.services.inbox import Inbox
+from bot.services.notifier import Notifier
 from bot.services.sender import Sender
-from bot.store import outbox
+from bot.store import events, outbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,12 +87,21 @@ POINTS: dict[str, Callable[[], None]] = {
     "after settling": lambda: _after(Sender, "_settle"),
 }
 
+EVENT_POINTS: dict[str, Callable[[], None]] = {
+    "after the claim of an event": lambda: _before(Notifier, "_deliver"),
+    "event written": lambda: _before(ClientResponse, "start"),
+    "event answered": lambda: _after(Client, "post"),
+    "before settling an event": lambda: _before(Notifier, "_settle"),
+    "after settling an event": lambda: _after(Notifier, "_settle"),
+}
+"""Points that a bot comes to which tells an app of events."""
+
 
 def run_until_struck(arguments: list[str]) -> None:
     """Be `bot …` until it comes to POINT for the N-th time: the first arguments; 0 is never."""
     global _left  # noqa: PLW0603 - as above
     point, nth, *rest = arguments
     _left = int(nth)
-    outbox.LEASE = LEASE
-    POINTS[point]()
+    outbox.LEASE = events.LEASE = LEASE
+    (POINTS | EVENT_POINTS)[point]()
     main(rest, prog_name="bot")

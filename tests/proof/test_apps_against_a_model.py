@@ -1,0 +1,219 @@
+"""Apps and a person at once, in any order, against a small model of what may come of it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from harness.chance import seeded, soaking
+from hypothesis import HealthCheck, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from sqlalchemy import func, select
+
+from bot.conversation.verification import Origin
+from bot.services.verifications import Verifications, Wish
+from bot.simulator.clock import StoppedClock
+from bot.simulator.stage import staged
+from bot.simulator.transcript import code_in
+from bot.store.models import TokenRow
+from proof.app_model import TRIES, Code, Expected
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Coroutine
+
+    from conftest import MakeDatabase
+    from sqlalchemy import URL, Connection
+
+    from bot.simulator.stage import Stage
+
+_numbers = itertools.count(1)
+_JUMPS = (5, 31, 299, 601, 901, 1801, 3601, 86401)
+_which = st.integers(0, 9)
+
+
+class Requests(RuleBasedStateMachine):
+    """One person, some apps, and time that passes."""
+
+    runner: asyncio.Runner
+    stage: Stage
+    apps: Verifications
+
+    @initialize()
+    def meet(self) -> None:
+        self.phone = f"+1312{next(_numbers):07}"
+        self.expected = Expected()
+        self.codes: dict[str, str] = {}
+        self.own_code = ""
+
+    @rule()
+    def begin(self) -> None:
+        result = self._run(self.apps.begin(Wish(Origin.APP, self.phone)))
+        name = result.verification.id if result.verification else ""
+        assert result.outcome == self.expected.begin(name, self._now())
+        if name:
+            self.codes[name] = self._latest_code()
+        self._compare()
+
+    @rule(times=st.integers(1, 5), wrong_first=st.integers(0, 5))
+    def begin_and_type(self, times: int, wrong_first: int) -> None:
+        for _ in range(times):
+            self.begin()
+        for _ in range(wrong_first):
+            self.type_wrong(9)
+
+    @rule(which=_which)
+    def type_right(self, which: int) -> None:
+        self._type(which, right=True)
+
+    @rule(which=_which)
+    def type_wrong(self, which: int) -> None:
+        self._type(which, right=False)
+
+    def _type(self, which: int, *, right: bool) -> None:
+        if name := self._name(which):
+            code = self.codes[name] if right else self._wrong()
+            result = self._run(self.apps.check(name, code))
+            assert result.outcome == self.expected.type(name, self._now(), right=right)
+            self._compare()
+
+    @rule(which=_which)
+    def resend(self, which: int) -> None:
+        if name := self._name(which):
+            result = self._run(self.apps.resend(name))
+            assert result.outcome == self.expected.resend(name, self._now())
+            if result.outcome == "done":
+                assert self._latest_code() == self.codes[name]
+            self._compare()
+
+    @rule(which=_which)
+    def cancel(self, which: int) -> None:
+        if name := self._name(which):
+            result = self._run(self.apps.cancel(name))
+            assert result.outcome == self.expected.cancel(name, self._now())
+            self._compare()
+
+    @rule(which=_which)
+    def text_a_code_of_an_app(self, which: int) -> None:
+        if name := self._name(which):
+            self._guess(self.codes[name], self.expected.apps[name])
+
+    @rule()
+    def text_the_own_code(self) -> None:
+        if self.own_code:
+            self._guess(self.own_code, self.expected.own)
+
+    @rule(times=st.integers(1, 6))
+    def text_wrong_codes(self, times: int) -> None:
+        for _ in range(times):
+            self._guess(self._wrong(), None)
+
+    @rule()
+    def verify(self) -> None:
+        came = self._text("VERIFY")
+        codes = [code for code in map(code_in, came) if code]
+        assert bool(codes) is self.expected.verify(self._now()), came
+        self.own_code = codes[0] if codes else self.own_code
+        self._compare()
+
+    @rule()
+    def say_not_me(self) -> None:
+        self._text("NOT ME")
+        self.expected.not_me(self._now())
+        self._compare()
+
+    @rule()
+    def stop_and_come_back(self) -> None:
+        self._text("STOP")
+        self.expected.stop(self._now())
+        self.begin()
+        self._text("START")
+        self.expected.start()
+        self._compare()
+
+    @rule(seconds=st.sampled_from(_JUMPS))
+    def wait(self, seconds: int) -> None:
+        self.stage.clock.travel(timedelta(seconds=seconds))
+
+    def _guess(self, text: str, right: Code | None) -> None:
+        known = {self.own_code, *self.codes.values()}
+        came = self._text(text)
+        succeeded = any("this number is verified" in sent for sent in came)
+        assert succeeded is self.expected.guess(self._now(), right), (text in known, came)
+        self._compare()
+
+    def _compare(self) -> None:
+        self.expected.notice(self._now())
+        for name, code in self.expected.apps.items():
+            found = self._run(self.apps.get(name))
+            assert found is not None
+            assert found.status_at(self.stage.clock.now()) == code.status
+        assert self._run(self.stage.bot.database.read(most_guesses)) <= TRIES
+
+    def _name(self, which: int) -> str | None:
+        names = list(self.codes)
+        return names[which % len(names)] if names else None
+
+    def _wrong(self) -> str:
+        taken = {self.own_code, *self.codes.values()}
+        return next(code for code in map("{:06}".format, range(100)) if code not in taken)
+
+    def _latest_code(self) -> str:
+        self._run(self.stage.quiet())
+        texts = [text.text for text in self.stage.telnyx.texts if text.phone == self.phone]
+        return code_in(texts[-1]) or ""
+
+    def _text(self, text: str) -> list[str]:
+        came = self._run(self.stage.text(self.phone, text))
+        return [sent.text for sent in came if sent.author == "bot"]
+
+    def _now(self) -> float:
+        return self.stage.clock.now().timestamp()
+
+    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.runner.run(work)
+
+
+def most_guesses(connection: Connection) -> int:
+    return connection.scalar(select(func.max(TokenRow.__table__.c.guesses))) or 0
+
+
+def play(url: URL, chance: random.Random, **size: Any) -> None:
+    """Have the machine run on one stage; each run meets a new person."""
+    seed(chance.getrandbits(64))(Requests)
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        stage = runner.run(stack.enter_async_context(staged(url, StoppedClock())))
+        try:
+            assert stage.bot.verifications is not None
+            Requests.runner, Requests.stage, Requests.apps = runner, stage, stage.bot.verifications
+            run_state_machine_as_test(
+                Requests,
+                settings=settings(
+                    deadline=None,
+                    database=None,
+                    suppress_health_check=list(HealthCheck),
+                    print_blob=True,
+                    **size,
+                ),
+            )
+        finally:
+            runner.run(stack.aclose())
+
+
+def test_apps_and_a_person_get_what_the_model_says(database_url: URL) -> None:
+    with seeded("apps model") as chance:
+        play(database_url, chance, max_examples=25, stateful_step_count=20)
+
+
+@pytest.mark.soak
+def test_apps_and_a_person_get_what_the_model_says_for_long(
+    make_database: MakeDatabase, request: pytest.FixtureRequest
+) -> None:
+    for _, chance in soaking(request.node.name, 20):
+        play(make_database(), chance, max_examples=10, stateful_step_count=50)

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from harness.people import PHONE
+from harness.processes import Ended, Processes, environment
+
+from bot.simulator.clock import NOON
+from bot.store import events
+from bot.store.events import Draft
+from bot.store.models import EventState
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy import URL
+
+    from bot.store.database import Database
+
+VERIFICATION = "0123456789abcdef0123456789abcdef"
+URL_WITH_A_SECRET = "https://app.example/textproof?token=hunter2"
+
+
+async def give_up(database: Database) -> list[str]:
+    """Have two events given up and one wait; return the ids of the two."""
+    drafts = [
+        Draft(PHONE, "number.opted_out", "{}"),
+        Draft(VERIFICATION, "verification.verified", "{}"),
+    ]
+    await database.write(events.add, drafts, NOON)
+    given_up = await database.write(events.claim, URL_WITH_A_SECRET, 2, NOON)
+    for claimed, fault in zip(given_up, ("HTTP 500", "address refused"), strict=True):
+        await database.write(events.settle_dead, claimed, fault)
+    await database.write(events.add, [Draft("waits", "verification.sent", "{}")], NOON)
+    return [claimed.name for claimed in given_up]
+
+
+async def run(processes: Processes, url: URL, *arguments: str) -> Ended:
+    """Run `bot events …` with nothing but a database."""
+    env = {"DATABASE_URL": environment(url)["DATABASE_URL"]}
+    ended = await processes.run("events", *arguments, env=env)
+    assert "Traceback" not in ended.err, ended.err
+    return ended
+
+
+def assert_refused(ended: Ended, *expected: str) -> None:
+    assert (ended.code, ended.out) == (1, "")
+    for part in expected:
+        assert part in ended.err
+
+
+@pytest.mark.parametrize("arguments", [[], ["list"]])
+async def test_events_are_counted_and_those_given_up_are_named(
+    arguments: list[str], database: Database, database_url: URL, processes: Processes
+) -> None:
+    first, second = await give_up(database)
+    ended = await run(processes, database_url, *arguments)
+    assert (ended.code, ended.err) == (0, "")
+    assert [line.split() for line in ended.out.splitlines()[:4]] == [
+        ["events:"],
+        ["queued", "1"],
+        ["delivered", "0"],
+        ["dead", "2"],
+    ]
+    assert ended.out.index(second) < ended.out.index(first)
+    assert f"{first}  number.opted_out of …{PHONE[-4:]}, 2026-01-15 12:00:00 UTC" in ended.out
+    assert f"verification.verified of {VERIFICATION}" in ended.out
+    assert "HTTP 500: look into your app's log" in ended.out
+    assert "address refused: set EVENTS_TO_PRIVATE=on" in ended.out
+    assert "bot events replay" in ended.out
+    assert "paused" not in ended.out
+    assert PHONE[1:] not in ended.out
+
+
+async def test_where_nothing_was_given_up_nothing_is_to_be_done(
+    database_url: URL, processes: Processes
+) -> None:
+    ended = await run(processes, database_url)
+    assert (ended.code, re.findall(r"\d+", ended.out)) == (0, ["0", "0", "0"])
+    assert "replay" not in ended.out
+
+
+async def test_an_event_that_was_given_up_can_be_put_back(
+    database: Database, database_url: URL, processes: Processes
+) -> None:
+    first, second = await give_up(database)
+    ended = await run(processes, database_url, "replay", second)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("Put back: 1.")
+    (left,) = await database.read(events.dead, 10)
+    assert left.name == first
+    assert_refused(
+        await run(processes, database_url, "replay", first, second, "msg_unknown"),
+        "put back 1 of 3; bot events lists",
+    )
+
+
+async def test_all_that_was_given_up_can_be_put_back(
+    database: Database, database_url: URL, processes: Processes
+) -> None:
+    await give_up(database)
+    ended = await run(processes, database_url, "replay", "--all")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("Put back: 2.")
+    assert await database.read(events.counts) == {EventState.QUEUED: 3}
+    assert (await run(processes, database_url, "replay", "--all")).out.startswith("Put back: 0.")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--all", "msg_1"]])
+async def test_which_are_put_back_is_to_be_said(
+    arguments: list[str], folder: Path, processes: Processes
+) -> None:
+    ended = await processes.run("events", "replay", *arguments)
+    assert_refused(ended, "bot events replay ID, or --all")
+    assert list(folder.iterdir()) == []
+
+
+async def test_an_app_that_was_gone_is_told_again_once_it_is_resumed(
+    database: Database, database_url: URL, processes: Processes
+) -> None:
+    await database.write(events.disable, URL_WITH_A_SECRET, NOON)
+    assert "paused, since the app answered 410" in (await run(processes, database_url)).out
+    ended = await run(processes, database_url, "resume")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("Resumed.")
+    assert not await database.read(events.is_disabled, URL_WITH_A_SECRET)
+    assert (await run(processes, database_url, "resume")).out == "Nothing was paused.\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["replay", "--all"], ["resume"]])
+async def test_no_database_is_made_where_there_is_none(
+    arguments: list[str], folder: Path, processes: Processes
+) -> None:
+    ended = await processes.run("events", *arguments)
+    assert_refused(ended, "there is no database bot.db yet; run: bot migrate")
+    assert list(folder.iterdir()) == []
