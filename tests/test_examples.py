@@ -1,4 +1,4 @@
-"""The examples of the API's guide, run as a reader would run them."""
+"""The examples of the API's guide, run as a reader would run them, against a bot at work."""
 
 from __future__ import annotations
 
@@ -6,26 +6,25 @@ import asyncio
 import os
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from harness.apps import CODE, REFERENCE, FakeVerifications, make_key
-from harness.serving import served
+from harness.apps import make_key
 
-from bot.conversation.verification import Status
 from bot.simulator.clock import TravelClock
 from bot.simulator.stage import BOT_NUMBER, PHONE
+from bot.simulator.transcript import code_in
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
-    from collections.abc import AsyncIterator
 
-    from bot.store.database import Database
+    from conftest import SetStage
 
-DOCS = Path(__file__).parents[1] / "docs"
-EXAMPLES = DOCS / "examples"
+    from bot.simulator.stage import Stage
+
+EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
+TEST_NUMBER, TEST_CODE = "+15005550006", "123456"
 PATIENCE = 30.0
 
 pytestmark = pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
@@ -34,8 +33,9 @@ pytestmark = pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
 class Reader:
     """Somebody who has a key and tries the examples."""
 
-    def __init__(self, url: str, key: str, bot: FakeVerifications) -> None:
-        self.bot = bot
+    def __init__(self, stage: Stage, key: str) -> None:
+        self.stage = stage
+        url = stage.bot.url or ""
         self._env = {"PATH": os.defpath, "TEXTPROOF_URL": url, "TEXTPROOF_KEY": key}
 
     async def start(self, *command: str) -> Process:
@@ -52,28 +52,26 @@ class Reader:
 
 
 @pytest.fixture
-async def reader(database: Database) -> AsyncIterator[Reader]:
-    clock = TravelClock()
-    bot = FakeVerifications(clock)
-    key = await make_key(database, clock)
-    async with served(bot, database, clock) as url:
-        yield Reader(url, key, bot)
+async def reader(set_stage: SetStage) -> Reader:
+    stage = await set_stage(clock=TravelClock(), test_numbers={TEST_NUMBER: TEST_CODE})
+    return Reader(stage, await make_key(stage.bot.database, stage.clock))
 
 
 async def test_a_number_is_proven_with_curl(reader: Reader) -> None:
     if not shutil.which("curl", path=os.defpath):
         pytest.skip("there is no curl")
-    code, out, err = await reader.run(str(EXAMPLES / "verify.sh"), PHONE, typing=f"{CODE}\n")
+    command = str(EXAMPLES / "verify.sh")
+    code, out, err = await reader.run(command, TEST_NUMBER, typing=f"{TEST_CODE}\n")
     assert (code, err) == (0, "")
     assert '{"valid":true,' in out
-    code, out, err = await reader.run(str(EXAMPLES / "verify.sh"), BOT_NUMBER)
+    code, _, err = await reader.run(command, BOT_NUMBER)
     assert code != 0
     assert "422" in err
 
 
 async def test_a_number_is_proven_in_python_after_a_wrong_code(reader: Reader) -> None:
     command = (sys.executable, str(EXAMPLES / "verify.py"))
-    code, out, err = await reader.run(*command, PHONE, typing=f"000000\n{CODE}\n")
+    code, out, err = await reader.run(*command, TEST_NUMBER, typing=f"000000\n{TEST_CODE}\n")
     assert (code, err) == (0, "")
     assert "That is not it; 4 tries are left." in out
     assert out.endswith("verified\n")
@@ -86,12 +84,11 @@ async def test_somebody_is_proven_by_texting_a_reference(reader: Reader) -> None
     process = await reader.start(sys.executable, str(EXAMPLES / "text_in.py"))
     assert process.stdout is not None
     async with asyncio.timeout(PATIENCE):
-        assert (await process.stdout.readline()).decode() == (
-            f"Text VERIFY {REFERENCE} to +1 312-555-0100\n"
-        )
-        (begun,) = reader.bot.kept.values()
-        verified = replace(begun, phone=PHONE, status=Status.VERIFIED)
-        reader.bot.kept[begun.id] = verified
+        words = (await process.stdout.readline()).decode()
+        assert words.endswith(" to +1 312-555-0100\n")
+        to_text = words.removeprefix("Text ").partition(" to ")[0]
+        (sent,) = await reader.stage.text(PHONE, to_text)
+        await reader.stage.text(PHONE, code_in(sent.text) or "")
         out, err = await process.communicate()
     assert (process.returncode, err) == (0, b"")
     assert out.decode().endswith(f"verified {PHONE}\n")

@@ -244,9 +244,9 @@ def _refusal(result: Result, now: datetime) -> ProblemError:
         return problems.of_field(IDEMPOTENCY_KEY, MEANINGS[outcome], outcome)
     if outcome is Outcome.NOT_PENDING:
         status = verification.status_at(now) if verification else Status.EXPIRED
-        return ProblemError(
-            HTTPStatus.CONFLICT, f"{MEANINGS[outcome]}: it is {status}", code=outcome
-        )
+        waits = status is Status.PENDING
+        detail = "nobody has texted its reference yet" if waits else f"the verification is {status}"
+        return ProblemError(HTTPStatus.CONFLICT, detail, code=outcome)
     return _not_found()
 
 
@@ -341,7 +341,7 @@ OPERATIONS: Sequence[Operation[Any]] = (
         summary="Begin a verification",
         description="With `to`, a code is texted to that number; the person types it in your app"
         " (check it), or replies with it. Without `to`, a reference is issued: ask the person to"
-        " text it, and the number they text it from is the one that is verified.",
+        " text it, and the code goes to the number they text it from.",
         scope=Scope.WRITE,
         wish=BeginWish,
         where=Where.BODY,
@@ -398,7 +398,7 @@ OPERATIONS: Sequence[Operation[Any]] = (
         answer=(CheckView,),
         problems={
             HTTPStatus.NOT_FOUND: _UNKNOWN,
-            HTTPStatus.CONFLICT: _ENDED,
+            HTTPStatus.CONFLICT: f"{_ENDED} Or nobody has texted its reference yet.",
             HTTPStatus.TOO_MANY_REQUESTS: "Too many wrong codes were typed for this number"
             " (`too_many_guesses`), or there were too many requests (`too_many_requests`).",
         },
@@ -417,9 +417,12 @@ OPERATIONS: Sequence[Operation[Any]] = (
         answer=(VerificationView,),
         problems={
             HTTPStatus.NOT_FOUND: _UNKNOWN,
-            HTTPStatus.CONFLICT: _ENDED,
-            HTTPStatus.TOO_MANY_REQUESTS: "It was sent a moment ago (`too_soon`) or often enough"
-            " (`too_many_codes`), or there were too many requests (`too_many_requests`).",
+            HTTPStatus.CONFLICT: f"{_ENDED} Or nobody has texted its reference yet.",
+            HTTPStatus.UNPROCESSABLE_ENTITY: "The person wants no texts (`opted_out`), or a part of"
+            " the request is wrong; `errors` names it.",
+            HTTPStatus.TOO_MANY_REQUESTS: "It was sent a moment ago (`too_soon`), or this number"
+            " gets no code now (`too_many_codes`, `locked`, `not_me`), or there were too many"
+            " requests (`too_many_requests`).",
         },
     ),
     Operation(

@@ -37,7 +37,7 @@ MEANINGS: Mapping[Outcome, str] = {
     Outcome.LOCKED: "this number is locked, after too many wrong codes",
     Outcome.NOT_ME: "the person has said that they did not ask for a code",
     Outcome.OPTED_OUT: "the person wants no texts; they can text START to the bot's number",
-    Outcome.NOT_PENDING: "the verification has ended",
+    Outcome.NOT_PENDING: "the verification has ended, or nobody has texted its reference yet",
     Outcome.NOT_FOUND: "there is no such verification",
     Outcome.KEY_REUSED: "this key has come with another request",
 }

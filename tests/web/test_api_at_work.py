@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import unquote
 
 import pytest
 from harness.apps import App, app_with, make_key
@@ -85,6 +86,23 @@ async def test_a_reply_by_text_verifies_just_as_well(stage: Stage, app: App) -> 
     await stage.text(PHONE, await code_sent(stage))
     shown = (await app.get(path_of(begun))).body
     assert (shown["status"], shown["to"]) == ("verified", PHONE)
+
+
+async def test_who_texts_the_reference_is_the_one_that_is_verified(stage: Stage, app: App) -> None:
+    begun = await app.begin(metadata={"user": "u_17"})
+    assert begun["to"] is None
+    for what, body in (("check", {"code": "123456"}), ("resend", None)):
+        answer = await app.post(path_of(begun, f"/{what}"), body)
+        assert (answer.status, answer.body["code"]) == (409, "not_pending")
+        assert answer.body["detail"] == "nobody has texted its reference yet"
+
+    text = unquote(begun["sms_link"].partition("?body=")[2])
+    assert text == f"VERIFY {begun['reference']}"
+    await stage.text(PHONE, text)
+    checked = (await app.post(path_of(begun, "/check"), {"code": await code_sent(stage)})).body
+    assert checked["valid"] is True
+    assert checked["verification"]["to"] == PHONE
+    assert checked["verification"]["metadata"] == {"user": "u_17"}
 
 
 async def test_a_request_that_comes_ten_times_at_once_sends_one_code(
@@ -219,6 +237,26 @@ async def test_codes_to_a_number_are_limited_and_the_wait_is_told(stage: Stage, 
     assert (answer.status, answer.body["code"]) == (429, "too_many_codes")
     stage.clock.travel(timedelta(seconds=int(answer.headers["Retry-After"])))
     assert (await app.post("verifications", {"to": PHONE})).status == 201
+
+
+async def test_a_refusal_can_be_asked_again_under_the_same_key(stage: Stage, app: App) -> None:
+    begun = await app.begin(to=PHONE)
+    soon = await app.post(path_of(begun, "/resend"), once="again")
+    assert soon.status == 429
+    stage.clock.travel(timedelta(seconds=int(soon.headers["Retry-After"])))
+    again = [await app.post(path_of(begun, "/resend"), once="again") for _ in range(2)]
+    assert [answer.status for answer in again] == [200, 200]
+    assert len(await texts_to(stage, PHONE)) == 2
+
+
+async def test_no_code_is_sent_again_to_who_wants_no_texts(stage: Stage, app: App) -> None:
+    begun = await app.begin(to=PHONE)
+    await stage.quiet()
+    await stage.text(PHONE, "STOP")
+    shown = (await app.get(path_of(begun))).body
+    assert (shown["status"], shown["reason"]) == ("failed", "opted_out")
+    answer = await app.post(path_of(begun, "/resend"))
+    assert (answer.status, answer.body["code"]) == (409, "not_pending")
 
 
 async def test_a_test_number_has_its_code_and_gets_no_text(stage: Stage, app: App) -> None:
