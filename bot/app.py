@@ -33,6 +33,7 @@ from bot.store.outages import UnavailableError
 from bot.web import routes
 from bot.web.api import Api, Reach
 from bot.web.authentication import Authentication
+from bot.web.form import Form, Terms
 from bot.web.health import Readiness
 from bot.web.sessions import Sessions
 from bot.web.webhook import Webhook
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from bot.carrier.client import Carrier
     from bot.services.clock import Clock
     from bot.settings import Settings
-    from bot.web.form import Form
     from bot.web.health import Check
 
 _SHUTDOWN_WITHIN = 6.0
@@ -146,10 +146,8 @@ def _rules(settings: Settings) -> Rules:
 def _form(settings: Settings, verifications: Verifications, clock: Clock) -> Form | None:
     if not settings.web_form:
         return None
-    # It brings Jinja with it, which a bot without pages need not load.
-    web_form = importlib.import_module("bot.web.form")
     own = filter(None, map(region_of, settings.from_number))
-    terms = web_form.Terms(
+    terms = Terms(
         app_name=settings.app_name,
         code_format=CodeFormat(settings.token_length, settings.token_alphabet),
         code_lifetime=timedelta(seconds=settings.token_ttl),
@@ -159,8 +157,7 @@ def _form(settings: Settings, verifications: Verifications, clock: Clock) -> For
         trusted_proxies=settings.trusted_proxies,
     )
     keys = [secret.get_secret_value() for secret in settings.secret_key]
-    form: Form = web_form.Form(verifications, terms, Sessions(keys, settings.public_url), clock)
-    return form
+    return Form(verifications, terms, Sessions(keys, settings.public_url), clock)
 
 
 async def _prepare_schema(database: Database) -> None:

@@ -77,7 +77,7 @@ async def test_a_number_is_proven_in_python_after_a_wrong_code(reader: Reader) -
     assert out.endswith("verified\n")
     code, out, err = await reader.run(*command, "+442079460000")
     assert (code, out) == (1, "")
-    assert err.endswith(": to: a landline cannot be texted\n")
+    assert ": to: this is a landline" in err
 
 
 async def test_somebody_is_proven_by_texting_a_reference(reader: Reader) -> None:

@@ -319,8 +319,11 @@ def report(connection: Connection, news: Report, now: datetime) -> list[Progress
     Where the text is not known as accepted yet, the report is kept until it is.
     """
     moved = _advance(connection, news)
-    if moved or _is_known(connection, news.carrier_id):
+    if moved:
         return moved
+    if _is_known(connection, news.carrier_id):
+        # It may have been settled between the two statements: then it moves now.
+        return _advance(connection, news)
     insert_missing(connection, _REPORTS, [_report_row(news, now)])
     connection.execute(
         update(_REPORTS)

@@ -141,7 +141,7 @@ def test_one_more_character_never_makes_a_text_cheaper(text: str, more: str) -> 
 
 
 @pytest.mark.parametrize(("code", "hexadecimal"), LONGEST_CODES)
-@pytest.mark.parametrize("reply", list(Reply))
+@pytest.mark.parametrize("reply", sorted(set(Reply) - {Reply.CODE_FORM}))
 def test_every_reply_of_the_bot_costs_one_message(
     reply: Reply, code: str, *, hexadecimal: bool
 ) -> None:
