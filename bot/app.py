@@ -20,11 +20,12 @@ from bot.conversation.policy import Policy
 from bot.conversation.state import CodeFormat
 from bot.events import client
 from bot.events.signature import key_of
+from bot.services.courier import JITTER
 from bot.services.expirer import Expirer
 from bot.services.inbox import Inbox
 from bot.services.janitor import Janitor
 from bot.services.notifier import Notifier
-from bot.services.sender import JITTER, Sender
+from bot.services.sender import Sender
 from bot.services.turns import Rules
 from bot.services.verifications import Verifications
 from bot.store import schema

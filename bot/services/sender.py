@@ -6,20 +6,20 @@ A text leaves at least once and, since Telnyx honours idempotency keys, at most 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol, TypeVarTuple
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from bot.carrier.errors import Accepted, Hold, Later, Never, Outcome, advice
 from bot.conversation.numbers import masked
 from bot.conversation.replies import CODE_PLACEHOLDER
+from bot.services.courier import JITTER, Courier
 from bot.services.deliveries import follow
 from bot.store import outbox
 from bot.store.models import OutboxState
-from bot.store.outages import UnavailableError
+from bot.store.outbox import Claimed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,26 +31,15 @@ if TYPE_CHECKING:
     from bot.services.clock import Clock
     from bot.services.turns import Rules
     from bot.store.database import Database
-    from bot.store.outbox import Claimed
 
-Ts = TypeVarTuple("Ts")
-
-POLL = 1.0
-"""Seconds between looks into the outbox when nobody has told of a commit."""
 HOLD = timedelta(seconds=50)
 """How long sending from a number pauses after a fault of the account, until the next probe.
 With it and a look into the outbox, a text leaves within a minute of the fault being mended."""
-DRAIN_WITHIN = 6.0
-"""Seconds that texts on their way get to arrive when the process is to end."""
-_SLOTS = 20
 _CATCH_UP = 0.05
 """Seconds of a delay of the event loop that the pace makes up for."""
 _BACKOFF = (1, 3, 9, 30)
 _AFTER_DOUBT = 5
 """Seconds before a text in doubt is tried for the last time: time for the carrier to recover."""
-JITTER = 0.2
-"""By how much of itself the wait before another try varies, so that retries spread."""
-_SETTLE_RETRIES = (0.2, 1.0, 3.0, 9.0)
 
 _log = structlog.get_logger(__name__)
 
@@ -92,8 +81,11 @@ class Pacer:
         self._next += count * self._interval
 
 
-class Sender:
-    """Sends what is queued, until `stop`; `wake` tells it that something was."""
+class Sender(Courier[Transport, Claimed]):
+    """Sends the texts that are queued."""
+
+    queue = "texts"
+    slots = 20
 
     def __init__(  # noqa: PLR0913 - a loop meets many; none of them belong together
         self,
@@ -105,81 +97,17 @@ class Sender:
         rate: float,
         jitter: float = JITTER,
     ) -> None:
-        self._database = database
-        self._open_transport = open_transport
+        super().__init__(database, open_transport, clock)
         self._rules = rules
-        self._clock = clock
         self._pacer = Pacer(rate)
         self._jitter = jitter
-        self._woken = asyncio.Event()
-        self._stopping = asyncio.Event()
-        self._claiming = False
-        self._in_flight: set[asyncio.Task[None]] = set()
         self._held: dict[str, datetime] = {}
-        self.alive = False
-
-    @property
-    def idle(self) -> bool:
-        """Tell whether no text is being claimed or on its way at this moment."""
-        return not self._in_flight and not self._claiming
 
     def paused(self, now: datetime) -> list[str]:
         """Name the bot's numbers from which nothing is sent now, not even a probe."""
         return [number for number, until in self._held.items() if now < until]
 
-    def wake(self) -> None:
-        """Look into the outbox now."""
-        self._woken.set()
-
-    def stop(self) -> None:
-        """Claim nothing more; `run` ends when what is on its way has arrived."""
-        self._stopping.set()
-        self.wake()
-
-    async def run(self) -> None:
-        """Send until stopped, from when the transport is open."""
-        async with self._open_transport() as transport:
-            self.alive = True
-            try:
-                while not self._stopping.is_set():
-                    await self._round(transport)
-            finally:
-                self.alive = False
-                await self._drain()
-
-    async def _round(self, transport: Transport) -> None:
-        """Send what may leave now, then wait for more."""
-        self._woken.clear()
-        self._claiming = True
-        try:
-            more = await self._claim_and_send(transport)
-        except UnavailableError as error:
-            _log.warning("outbox out of reach", reason=str(error))
-            more = False
-        except Exception:  # noqa: BLE001 - texts that can leave must not wait for a restart
-            _log.exception("sending failed, and goes on")
-            more = False
-        finally:
-            self._claiming = False
-        if pause := self._pacer.wait():
-            await _set_within(self._stopping, pause)
-        elif not more and not await _set_within(self._woken, POLL):
-            await self._wait_until_due()
-
-    async def _claim_and_send(self, transport: Transport) -> bool:
-        """Fill the free slots; tell whether there may be more to claim."""
-        slots = self._pacer.allowed(_SLOTS - len(self._in_flight))
-        if not slots:
-            return False
-        claims = await self._database.write(self._claim, slots, self._clock.now())
-        self._pacer.left(len(claims))
-        for claimed in claims:
-            task = asyncio.create_task(self._deliver(transport, claimed))
-            self._in_flight.add(task)
-            task.add_done_callback(self._landed)
-        return len(claims) == slots
-
-    def _claim(self, connection: Connection, slots: int, now: datetime) -> list[Claimed]:
+    def _claim(self, connection: Connection, most: int, now: datetime) -> list[Claimed]:
         """Claim texts of the numbers that are not held, and of a held one a probe, when due."""
         dropped = outbox.drop_hopeless(connection, now)
         if dropped:
@@ -187,27 +115,23 @@ class Sender:
             follow(connection, dropped, now, self._rules)
         probes: list[Claimed] = []
         for number, until in self._held.items():
-            if now >= until and len(probes) < slots:
+            if now >= until and len(probes) < most:
                 probes += outbox.claim(connection, 1, now, only=number)
                 self._held[number] = now + HOLD
-        rest = slots - len(probes)
+        rest = most - len(probes)
         return probes + outbox.claim(connection, rest, now, but=list(self._held))
 
-    def _landed(self, task: asyncio.Task[None]) -> None:
-        self._in_flight.discard(task)
-        self.wake()
-        if not task.cancelled() and task.exception() is not None:
-            # Its lease will end, and it is tried again.
-            _log.error("sending failed", exc_info=task.exception())
+    def _any_due(self, connection: Connection, now: datetime) -> bool:
+        return outbox.any_due(connection, now, self.paused(now))
 
-    async def _wait_until_due(self) -> None:
-        """Look, without the write lock, until something is due or somebody tells of it."""
-        while not self._woken.is_set():
-            with contextlib.suppress(UnavailableError):
-                now = self._clock.now()
-                if await self._database.read(outbox.any_due, now, self.paused(now)):
-                    return
-            await _set_within(self._woken, POLL)
+    def _allowed(self, most: int) -> int:
+        return self._pacer.allowed(most)
+
+    def _left(self, count: int) -> None:
+        self._pacer.left(count)
+
+    def _pause(self) -> float:
+        return self._pacer.wait()
 
     async def _deliver(self, transport: Transport, claimed: Claimed) -> None:
         text = self._text(claimed)
@@ -276,29 +200,12 @@ class Sender:
 
         await self._settle(settle)
 
-    async def _settle(self, work: Callable[[Connection, *Ts], None], *args: *Ts) -> None:
-        """Write down what came of a text; where the database cannot, its lease will end."""
-        for wait in _SETTLE_RETRIES:
-            try:
-                await self._database.write(work, *args)
-            except UnavailableError as error:
-                _log.warning("outbox out of reach", reason=str(error))
-                await asyncio.sleep(wait)
-            else:
-                return
-
     def _backoff(self, attempts: int, outcome: Later) -> timedelta:
         wait = _BACKOFF[min(attempts, len(_BACKOFF)) - 1]
         if outcome.in_doubt:
             wait = max(wait, _AFTER_DOUBT)
         jittered = wait * random.uniform(1 - self._jitter, 1 + self._jitter)  # noqa: S311 - no secret
         return timedelta(seconds=max(jittered, outcome.retry_after or 0))
-
-    async def _drain(self) -> None:
-        if self._in_flight:
-            _, late = await asyncio.wait(self._in_flight, timeout=DRAIN_WITHIN)
-            for task in late:
-                task.cancel()
 
 
 def _settle_later(
@@ -314,9 +221,3 @@ def _settle_accepted(
     """Record that the carrier has the text; it may have reported more before it said so."""
     moved = outbox.settle_accepted(connection, claimed.id, carrier_id, now)
     follow(connection, moved, now, rules)
-
-
-async def _set_within(event: asyncio.Event, seconds: float) -> bool:
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
-    return event.is_set()

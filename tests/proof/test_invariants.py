@@ -23,7 +23,7 @@ from bot.conversation.replies import Reply
 from bot.conversation.state import State
 from bot.services import inbox as inbox_module
 from bot.services.clock import SystemClock
-from bot.services.sender import POLL
+from bot.services.courier import POLL
 from bot.services.turns import Rules
 from bot.simulator import payloads
 from bot.simulator.clock import NOON, StoppedClock

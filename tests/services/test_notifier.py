@@ -15,7 +15,7 @@ from harness.receiving import EVENTS_SECRET, Receiver
 from sqlalchemy import select
 
 from bot.events.outcomes import GONE, Delivered, Gone, Later
-from bot.services import notifier as notifier_module
+from bot.services import courier
 from bot.services.notifier import WAITS, Notifier
 from bot.simulator.clock import StoppedClock, TravelClock
 from bot.store import events
@@ -264,7 +264,7 @@ async def test_an_event_that_was_put_back_is_delivered(
 async def test_events_of_other_processes_are_found_without_being_told(
     database: Database, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notifier_module, "POLL", 0.01)
+    monkeypatch.setattr(courier, "POLL", 0.01)
     async with open_post(database, clock) as post:
         for count in (1, 2):
             draft = Draft("a", "verification.sent", "a1")
@@ -275,8 +275,8 @@ async def test_events_of_other_processes_are_found_without_being_told(
 async def test_an_outage_of_the_database_passes(
     database: Database, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notifier_module, "POLL", 0.01)
-    monkeypatch.setattr(notifier_module, "_SETTLE_RETRIES", (0.01, 0.01))
+    monkeypatch.setattr(courier, "POLL", 0.01)
+    monkeypatch.setattr(courier, "_SETTLE_RETRIES", (0.01, 0.01))
     faults = [UnavailableError("gone"), ValueError("a bug"), None, UnavailableError("gone")]
     write = database.write
 
@@ -310,7 +310,7 @@ async def test_what_is_on_its_way_arrives_before_the_end(
 async def test_what_does_not_arrive_in_time_is_left_to_its_lease(
     database: Database, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notifier_module, "DRAIN_WITHIN", 0.01)
+    monkeypatch.setattr(courier, "DRAIN_WITHIN", 0.01)
     async with open_post(database, clock, gated="a1") as post:
         await post.add("a1")
         await post.until_posted(1)
@@ -330,7 +330,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 async def test_a_bot_tells_the_app_as_soon_as_a_webhook_is_committed(
     set_stage: SetStage, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notifier_module, "POLL", 3600.0)
+    monkeypatch.setattr(courier, "POLL", 3600.0)
     stage = await set_stage(
         clock=TravelClock(),
         events_url=receiver.url,

@@ -14,6 +14,7 @@ from bot.carrier.errors import BLOCKED, Accepted, Hold, Later, Never, Outcome
 from bot.carrier.webhooks import Delivery
 from bot.conversation.codes import Keyring
 from bot.conversation.state import State
+from bot.services import courier
 from bot.services import sender as sender_module
 from bot.services.inbox import apply
 from bot.services.sender import HOLD, Pacer, Sender
@@ -325,7 +326,7 @@ async def test_a_claim_is_free_again_after_its_lease(
 async def test_what_came_of_a_text_is_written_down_when_the_database_is_back(
     database: Database, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sender_module, "_SETTLE_RETRIES", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(courier, "_SETTLE_RETRIES", (0.01, 0.01, 0.01))
     async with open_post(database, clock) as post:
         write = database.write
         refusals: list[object] = []
@@ -401,7 +402,7 @@ async def test_a_fault_of_one_number_leaves_the_others_alone(
 async def test_the_sender_goes_on_after_a_fault_that_nobody_foresaw(
     database: Database, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sender_module, "POLL", 0.01)
+    monkeypatch.setattr(courier, "POLL", 0.01)
     claim, faults = outbox.claim, [LookupError("once"), RuntimeError("twice")]
 
     def fail_twice(*args: Any, **kwargs: Any) -> Any:

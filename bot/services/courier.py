@@ -1,0 +1,181 @@
+"""From a queue in the database to somebody else's door: claim, deliver, settle, keep looking.
+
+The sender brings texts to the carrier by it, the notifier events to the app.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar, TypeVarTuple
+
+import structlog
+
+from bot.store.outages import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+    from bot.services.clock import Clock
+    from bot.store.database import Database
+
+Transport = TypeVar("Transport")
+Claimed = TypeVar("Claimed")
+Ts = TypeVarTuple("Ts")
+
+POLL = 1.0
+"""Seconds between looks into the queue when nobody has told of a commit."""
+DRAIN_WITHIN = 6.0
+"""Seconds that what is on its way gets to arrive when the process is to end."""
+JITTER = 0.2
+"""By how much of itself the wait before another try varies, so that tries spread."""
+_SETTLE_RETRIES = (0.2, 1.0, 3.0, 9.0)
+
+_log = structlog.get_logger(__name__)
+
+
+class Courier(ABC, Generic[Transport, Claimed]):
+    """Delivers what is queued, until `stop`; `wake` tells it that something was."""
+
+    queue: ClassVar[str]
+    """What it brings, for the log: "texts"."""
+    slots: ClassVar[int]
+    """How many may be on their way at once."""
+
+    def __init__(
+        self,
+        database: Database,
+        open_transport: Callable[[], AbstractAsyncContextManager[Transport]],
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._open_transport = open_transport
+        self._clock = clock
+        self._woken = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._claiming = False
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self.alive = False
+
+    @abstractmethod
+    def _claim(self, connection: Connection, most: int, now: datetime) -> list[Claimed]:
+        """Claim up to `most` that are due."""
+
+    @abstractmethod
+    def _any_due(self, connection: Connection, now: datetime) -> bool:
+        """Tell whether there is anything to claim."""
+
+    @abstractmethod
+    async def _deliver(self, transport: Transport, claimed: Claimed) -> None:
+        """Deliver one, and settle it."""
+
+    def _allowed(self, most: int) -> int:
+        """Return how many may leave now, of `most`."""
+        return most
+
+    def _left(self, count: int) -> None:
+        """Note that `count` leave."""
+
+    def _pause(self) -> float:
+        """Return the seconds until the next may leave; 0 where that is now."""
+        return 0.0
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether nothing is being claimed or on its way at this moment."""
+        return not self._in_flight and not self._claiming
+
+    def wake(self) -> None:
+        """Look into the queue now."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """Claim nothing more; `run` ends when what is on its way has arrived."""
+        self._stopping.set()
+        self.wake()
+
+    async def run(self) -> None:
+        """Deliver until stopped, from when the transport is open."""
+        async with self._open_transport() as transport:
+            self.alive = True
+            try:
+                while not self._stopping.is_set():
+                    await self._round(transport)
+            finally:
+                self.alive = False
+                await self._drain()
+
+    async def _round(self, transport: Transport) -> None:
+        """Deliver what may leave now, then wait for more."""
+        self._woken.clear()
+        self._claiming = True
+        try:
+            more = await self._claim_and_deliver(transport)
+        except UnavailableError as error:
+            _log.warning(f"{self.queue} out of reach", reason=str(error))
+            more = False
+        except Exception:  # noqa: BLE001 - what can leave must not wait for a restart
+            _log.exception(f"claiming {self.queue} failed, and goes on")
+            more = False
+        finally:
+            self._claiming = False
+        if pause := self._pause():
+            await _set_within(self._stopping, pause)
+        elif not more and not await _set_within(self._woken, POLL):
+            await self._wait_until_due()
+
+    async def _claim_and_deliver(self, transport: Transport) -> bool:
+        """Fill the free slots; tell whether there may be more to claim."""
+        most = self._allowed(self.slots - len(self._in_flight))
+        if not most:
+            return False
+        claims = await self._database.write(self._claim, most, self._clock.now())
+        self._left(len(claims))
+        for claimed in claims:
+            task = asyncio.create_task(self._deliver(transport, claimed))
+            self._in_flight.add(task)
+            task.add_done_callback(self._landed)
+        return len(claims) == most
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        self._in_flight.discard(task)
+        self.wake()
+        if not task.cancelled() and task.exception() is not None:
+            # Its lease will end, and it is tried again.
+            _log.error(f"delivering {self.queue} failed", exc_info=task.exception())
+
+    async def _wait_until_due(self) -> None:
+        """Look, without the write lock, until something is due or somebody tells of it."""
+        while not self._woken.is_set():
+            with contextlib.suppress(UnavailableError):
+                if await self._database.read(self._any_due, self._clock.now()):
+                    return
+            await _set_within(self._woken, POLL)
+
+    async def _settle(self, work: Callable[[Connection, *Ts], object], *args: *Ts) -> None:
+        """Write down what came of one; where the database cannot, its lease will end."""
+        for wait in _SETTLE_RETRIES:
+            try:
+                await self._database.write(work, *args)
+            except UnavailableError as error:
+                _log.warning(f"{self.queue} out of reach", reason=str(error))
+                await asyncio.sleep(wait)
+            else:
+                return
+
+    async def _drain(self) -> None:
+        if self._in_flight:
+            _, late = await asyncio.wait(self._in_flight, timeout=DRAIN_WITHIN)
+            for task in late:
+                task.cancel()
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    return event.is_set()
