@@ -7,6 +7,7 @@ commit; how that is done is the business of the kind of database alone.
 from __future__ import annotations
 
 import asyncio
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, TypeVarTuple
 
 from sqlalchemy.dialects import postgresql, sqlite
@@ -90,14 +91,21 @@ class Database:
 def insert_missing(
     connection: Connection, table: Table, rows: Sequence[dict[str, Any]], *returning: Any
 ) -> list[Any]:
-    """Insert the rows whose key is not there yet, in one statement, and return columns of those.
+    """Insert the rows whose key is not there yet, and return columns of those.
 
     The unique key decides, never a look before the insert. Give the rows sorted by key: then
     transactions that insert the same keys wait for each other and do not deadlock.
     """
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(table).values(list(rows)).on_conflict_do_nothing()
+    statement = _insertion(connection.dialect.name, table)
+    # Rows are handed over as parameters: written into the statement, each number of rows would
+    # be another statement to compile, which costs more than to run it.
     if not returning:
-        connection.execute(statement)
+        connection.execute(statement, rows)
         return []
-    return list(connection.scalars(statement.returning(*returning)))
+    return list(connection.scalars(statement.returning(*returning), rows))
+
+
+@cache
+def _insertion(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    kind = sqlite if dialect == "sqlite" else postgresql
+    return kind.insert(table).on_conflict_do_nothing()
