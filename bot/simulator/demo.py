@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from bot.simulator import standing, terminal
 from bot.simulator.clock import StoppedClock, TravelClock
 from bot.simulator.page import server
-from bot.simulator.stage import BOT_NUMBER, staged
+from bot.simulator.stage import BOT_NUMBER, PHONE, staged
 from bot.simulator.story import Player, StoryError, beginning_of, settings_of
 
 if TYPE_CHECKING:
@@ -57,15 +57,27 @@ async def offer(port: int | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     async with (
-        _new_stage(TravelClock(), web_form=True) as stage,
+        _new_stage(TravelClock(), with_app=True, web_form=True) as stage,
         server.served(stage, port) as url,
     ):
         await _first_of(stage.ready(), stopped.wait())
         click.echo(f"Open  {url}  and text VERIFY to the bot, {BOT_NUMBER}.")
         click.echo(f"Open  {stage.form_url}  for the form on the web.")
+        click.echo(
+            f"Open  {stage.bot.url}/docs  for the API; let an app of yours ask, with this key:"
+        )
+        click.echo(_asking(stage))
         click.echo("Or text it from here; /help says more. All of it stays on this machine.")
         click.echo()
         await _first_of(standing.keep_told(stage), _at_the_terminal(stage), stopped.wait())
+
+
+def _asking(stage: Stage) -> str:
+    """Write the command that asks for a verification of the first phone."""
+    return (
+        f"  curl -H 'Authorization: Bearer {stage.key}' -H 'Content-Type: application/json' \\\n"
+        f'    -d \'{{"to": "{PHONE}"}}\' {stage.bot.url}/v1/verifications'
+    )
 
 
 async def _at_the_terminal(stage: Stage) -> None:

@@ -108,6 +108,23 @@ async def test_without_a_terminal_it_goes_on_until_told_to_stop_and_leaves_nothi
     assert set(tmp_path.iterdir()) == before
 
 
+async def test_the_command_that_it_shows_has_a_code_texted(
+    processes: Processes, tmp_path: Path
+) -> None:
+    async with demo(processes, tmp_path) as (bot, _):
+        await until(lambda: "Or text it from here" in bot.out)
+        shown = bot.out.partition("  curl ")[2]
+        headers = dict(re.findall(r"-H '([^:]+): ([^']+)'", shown))
+        body, url = re.findall(r"-d '([^']+)' (\S+)", shown)[0]
+        async with (
+            ClientSession() as session,
+            session.post(url, data=body, headers=headers) as answer,
+        ):
+            assert answer.status == 201
+        await until(lambda: f"is told: verification.delivered, {PHONE}" in bot.out)
+    assert "Textproof code: " in bot.out
+
+
 async def test_it_ends_while_telnyx_keeps_a_request_waiting(
     processes: Processes, tmp_path: Path
 ) -> None:
