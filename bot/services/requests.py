@@ -20,11 +20,11 @@ from bot.conversation.verification import (
 )
 from bot.services.announcing import announce
 from bot.services.turns import ended_as, take_turns
-from bot.store import requests, verifications
+from bot.store import outbox, requests, verifications
 from bot.store.conversations import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -132,6 +132,10 @@ def _carry_out(
                 answers[key] = Answer(Outcome.NOT_FOUND)
             elif found.phone is None:
                 answers[key] = _act_on_unbegun(connection, what, now, rules)
+            elif _repeats_at_form(what, found) and (
+                again_at := _day_free_at(connection, _repeats(turns.values()), now, rules)
+            ):
+                answers[key] = Answer(Outcome.TOO_MANY_REQUESTS, again_at)
             else:
                 turns[key] = (Key(found.phone, found.bot_number), what)
         elif what.phone is None:
@@ -190,7 +194,19 @@ def _form_free_at(
     of_network, first = verifications.asked_at_form(connection, now - _HOUR, new.asked_from)
     if of_network + len(nearby) >= FORM_REQUESTS_PER_HOUR:
         return (first or now) + _HOUR
-    of_all, first = verifications.asked_at_form(connection, now - _DAY)
-    if of_all + len(also) >= rules.policy.form_codes_per_day:
-        return (first or now) + _DAY
-    return None
+    return _day_free_at(connection, len(also), now, rules)
+
+
+def _repeats_at_form(what: What, of: Verification) -> bool:
+    return isinstance(what, AskedAgain) and of.origin is Origin.FORM
+
+
+def _repeats(turns: Iterable[tuple[Key, AppAsked]]) -> int:
+    return sum(isinstance(what, AskedAgain) for _, what in turns)
+
+
+def _day_free_at(connection: Connection, also: int, now: datetime, rules: Rules) -> datetime | None:
+    """Tell from when the form has codes again, where the day's are spent; `also` are on the way."""
+    asked, first = verifications.asked_at_form(connection, now - _DAY)
+    spent = asked + outbox.codes_sent_again(connection, Origin.FORM, now - _DAY) + also
+    return (first or now) + _DAY if spent >= rules.policy.form_codes_per_day else None

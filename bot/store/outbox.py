@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from bot.conversation.replies import Reply
     from bot.conversation.state import Token
     from bot.conversation.turn import Message
+    from bot.conversation.verification import Origin
 
 LEASE = timedelta(seconds=30)
 """How long a claim lasts: well over one API request with its timeout."""
@@ -365,6 +366,17 @@ def faults(connection: Connection, since: datetime) -> list[tuple[OutboxState, s
         .order_by(_OUTBOX.c.state, _OUTBOX.c.fault)
     )
     return [(state, fault, count) for state, fault, count in rows]
+
+
+def codes_sent_again(connection: Connection, origin: Origin, since: datetime) -> int:
+    """Count the code texts since a moment that repeat one: those beyond the first of each code."""
+    of_tokens = _OUTBOX.join(_TOKENS, _OUTBOX.c.token_id == _TOKENS.c.id)
+    texts, codes = connection.execute(
+        select(func.count(), func.count(_TOKENS.c.id.distinct()))
+        .select_from(of_tokens)
+        .where(_TOKENS.c.origin == origin, _OUTBOX.c.created_at > since)
+    ).one()
+    return texts - codes
 
 
 def last_text(connection: Connection, conversation_id: int) -> Text | None:

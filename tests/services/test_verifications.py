@@ -289,6 +289,26 @@ async def test_the_form_is_limited_by_network_and_by_day(set_stage: SetStage) ->
     assert await ask(30, "one") is Outcome.DONE
 
 
+async def test_a_code_sent_again_counts_among_the_forms_codes_of_a_day(
+    set_stage: SetStage,
+) -> None:
+    stage = await set_stage(web_codes_per_day=3)
+    apps = stage.bot.verifications
+    assert apps is not None
+    begun = await apps.begin(Wish(Origin.FORM, PHONE, session="s", asked_from="one"))
+    assert begun.verification is not None
+    outcomes = []
+    for _ in range(3):
+        await stage.travel(PHONE, timedelta(seconds=31))
+        outcomes.append((await apps.resend(begun.verification.id)).outcome)
+    assert outcomes == [Outcome.DONE, Outcome.DONE, Outcome.TOO_MANY_REQUESTS]
+    other = await apps.begin(Wish(Origin.FORM, OTHER, session="t", asked_from="two"))
+    assert other.outcome is Outcome.TOO_MANY_REQUESTS
+    assert len(await came(stage)) == 3
+    # What an app asks is not the form's to spend.
+    assert (await apps.begin(Wish(Origin.APP, OTHER))).outcome is Outcome.DONE
+
+
 async def test_the_form_tells_nobody_whose_number_wants_no_texts(
     stage: Stage, apps: Verifications
 ) -> None:
