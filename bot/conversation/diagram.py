@@ -1,4 +1,4 @@
-"""The state diagram of the README, drawn from the table: `python -m bot.conversation.diagram`."""
+"""The diagram of docs/conversation.md, drawn from the table (`python -m bot.conversation.diagram`)."""
 
 from __future__ import annotations
 
