@@ -1,4 +1,4 @@
-"""The diagram of docs/conversation.md, drawn from the table (`python -m bot.conversation.diagram`)."""
+"""What docs/conversation.md shows, drawn from the table: `python -m bot.conversation.diagram`."""
 
 from __future__ import annotations
 

@@ -75,7 +75,8 @@ async def offer(port: int | None) -> None:
 async def _new_key(stage: Stage) -> str:
     """Make a key that may do all, as `bot keys create` does."""
     now = stage.clock.now()
-    return await stage.bot.database.write(keys.create, "demo", keys.Scope, keys.PER_MINUTE, now)
+    scopes = frozenset(keys.Scope)
+    return await stage.bot.database.write(keys.create, "demo", scopes, keys.PER_MINUTE, now)
 
 
 async def _at_the_terminal(stage: Stage) -> None:
