@@ -107,5 +107,6 @@ def insert_missing(
 
 @cache
 def _insertion(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
-    kind = sqlite if dialect == "sqlite" else postgresql
-    return kind.insert(table).on_conflict_do_nothing()
+    if dialect == "sqlite":
+        return sqlite.insert(table).on_conflict_do_nothing()
+    return postgresql.insert(table).on_conflict_do_nothing()
