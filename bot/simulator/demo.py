@@ -65,9 +65,9 @@ async def offer(port: int | None) -> None:
         key = await _new_key(stage)
         click.echo(f"Open  {url}  and text VERIFY to the bot, {BOT_NUMBER}.")
         click.echo(f"Open  {stage.form_url}  for the form on the web.")
-        click.echo("Or text it from here; /help says more. All of it stays on this machine.")
-        click.echo("To ask as your app would, as docs/api.md shows:")
+        click.echo("Ask as your app would, as docs/api.md shows, with")
         click.echo(f"  export TEXTPROOF_URL={stage.bot.url} TEXTPROOF_KEY={key}")
+        click.echo("Or text it from here; /help says more. All of it stays on this machine.")
         click.echo()
         await _first_of(standing.keep_told(stage), _at_the_terminal(stage), stopped.wait())
 
