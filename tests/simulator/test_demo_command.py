@@ -108,6 +108,18 @@ async def test_without_a_terminal_it_goes_on_until_told_to_stop_and_leaves_nothi
     assert set(tmp_path.iterdir()) == before
 
 
+async def test_the_key_it_prints_can_ask_the_api(processes: Processes, tmp_path: Path) -> None:
+    async with demo(processes, tmp_path) as (bot, _):
+        await until(lambda: bool(re.search(r"TEXTPROOF_KEY=\S+\n", bot.out)))
+        printed = dict(re.findall(r"(TEXTPROOF_\w+)=(\S+)", bot.out))
+        authorization = {"Authorization": f"Bearer {printed['TEXTPROOF_KEY']}"}
+        async with (
+            ClientSession(printed["TEXTPROOF_URL"], headers=authorization) as session,
+            session.post("/v1/verifications", json={"to": PHONE}) as answer,
+        ):
+            assert answer.status == 201
+
+
 async def test_it_ends_while_telnyx_keeps_a_request_waiting(
     processes: Processes, tmp_path: Path
 ) -> None:
