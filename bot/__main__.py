@@ -373,7 +373,7 @@ def _read(kind: type[S]) -> S:
     try:
         return kind.read()
     except SettingsError as error:
-        click.echo(f"{error}\nSee Configuration in the README.", err=True)
+        click.echo(f"{error}\ndocs/configuration.md explains all settings.", err=True)
         sys.exit(_BAD_SETTINGS)
 
 

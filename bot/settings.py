@@ -23,6 +23,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -372,7 +373,7 @@ class Settings(DatabaseSettings):
         cls, value: tuple[SecretStr, ...], info: ValidationInfo[Any]
     ) -> tuple[SecretStr, ...]:
         if info.data.get("events_url") and not value:
-            raise ValueError("missing")
+            raise PydanticCustomError("missing", "missing")
         return value
 
     @field_validator("events_to_private")

@@ -12,12 +12,20 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = ROOT / "docs"
 ROW = re.compile(r"^\| `([A-Z_]+)` \| (.+?) \|", re.MULTILINE)
+LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
 
 
-def test_the_readme_shows_the_table_of_moves_as_it_is() -> None:
-    assert f"```mermaid\n{mermaid()}\n```" in README, "python -m bot.conversation.diagram"
+def anchors(page: Path) -> set[str]:
+    """Name the headings as links do."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+def test_the_page_of_the_conversation_shows_the_table_of_moves_as_it_is() -> None:
+    page = (DOCS / "conversation.md").read_text(encoding="utf-8")
+    assert f"```mermaid\n{mermaid()}\n```" in page, "python -m bot.conversation.diagram"
 
 
 def as_written(field: FieldInfo) -> str:
@@ -30,9 +38,8 @@ def as_written(field: FieldInfo) -> str:
     return f"`{default}`"
 
 
-def test_the_readme_names_every_setting_with_its_default() -> None:
-    section = README.partition("## Configuration\n")[2].partition("\n## ")[0]
-    documented = dict(ROW.findall(section))
+def test_the_page_of_the_configuration_names_every_setting_with_its_default() -> None:
+    documented = dict(ROW.findall((DOCS / "configuration.md").read_text(encoding="utf-8")))
     actual = {
         name.upper(): "required" if field.is_required() else as_written(field)
         for name, field in Settings.model_fields.items()
@@ -41,7 +48,7 @@ def test_the_readme_names_every_setting_with_its_default() -> None:
 
 
 def test_the_picture_shows_the_story_that_the_demo_plays() -> None:
-    script = ROOT / "docs" / "draw_conversation.py"
+    script = DOCS / "draw_conversation.py"
     spec = importlib.util.spec_from_file_location("draw_conversation", script)
     assert spec is not None
     assert spec.loader is not None
@@ -52,12 +59,13 @@ def test_the_picture_shows_the_story_that_the_demo_plays() -> None:
 
 
 def test_the_readme_shows_the_commands_of_the_procfile() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for line in (ROOT / "Procfile").read_text(encoding="utf-8").splitlines():
-        assert f"    {line}\n" in README
+        assert f"    {line}\n" in readme
 
 
 def test_every_test_that_the_proof_is_said_to_rest_on_is_there() -> None:
-    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    page = (DOCS / "reliability.md").read_text(encoding="utf-8")
     tests = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/**/*.py"))
     named = re.findall(r"`(test_\w+)`", page)
     assert named
@@ -67,9 +75,29 @@ def test_every_test_that_the_proof_is_said_to_rest_on_is_there() -> None:
 
 
 def test_the_guide_to_the_api_shows_its_examples_as_they_are() -> None:
-    guide = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    guide = (DOCS / "api.md").read_text(encoding="utf-8")
     shown = re.findall(r"^```(?:sh|python)\n(.*?)^```$", guide, re.DOTALL | re.MULTILINE)
     assert shown == [
-        (ROOT / "docs" / "examples" / name).read_text(encoding="utf-8")
+        (DOCS / "examples" / name).read_text(encoding="utf-8")
         for name in ("verify.sh", "verify.py", "text_in.py")
     ]
+
+
+def test_every_link_of_a_page_leads_somewhere() -> None:
+    pages = [ROOT / "README.md", *DOCS.glob("*.md")]
+    dead = []
+    for page in pages:
+        for link in LINK.findall(page.read_text(encoding="utf-8")):
+            path, _, heading = link.partition("#")
+            leads_to = page.parent / path if path else page
+            if not leads_to.is_file() or (heading and heading not in anchors(leads_to)):
+                dead.append(f"{page.name}: {link}")
+    assert dead == []
+
+
+def test_the_house_names_every_package() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    house = readme.partition("## The house\n")[2]
+    packages = {path.parent.name for path in ROOT.glob("bot/*/__init__.py")}
+    assert packages
+    assert {name for name in packages if f"    bot/{name}/ " not in house} == set()

@@ -1,4 +1,4 @@
-"""The state diagram of the README, drawn from the table: `python -m bot.conversation.diagram`."""
+"""What docs/conversation.md shows, drawn from the table: `python -m bot.conversation.diagram`."""
 
 from __future__ import annotations
 

@@ -131,9 +131,11 @@ class Courier(ABC, Generic[Transport, Claimed]):
 
     async def _claim_and_deliver(self, transport: Transport) -> bool:
         """Fill the free slots; tell whether there may be more to claim."""
-        most = self._allowed(self.slots - len(self._in_flight))
+        free = self.slots - len(self._in_flight)
+        most = self._allowed(free)
         if not most:
-            return False
+            # Nothing lands while no slot is free; where one is, only the pace keeps us waiting.
+            return bool(free)
         claims = await self._database.write(self._claim, most, self._clock.now())
         self._left(len(claims))
         for claimed in claims:

@@ -37,6 +37,8 @@ HOLD = timedelta(seconds=50)
 With it and a look into the outbox, a text leaves within a minute of the fault being mended."""
 _CATCH_UP = 0.05
 """Seconds of a delay of the event loop that the pace makes up for."""
+_NEGLIGIBLE = 0.0005
+"""Seconds: half a tick of the event loop's clock. Waiting for less would be spinning."""
 _BACKOFF = (1, 3, 9, 30)
 _AFTER_DOUBT = 5
 """Seconds before a text in doubt is tried for the last time: time for the carrier to recover."""
@@ -66,13 +68,14 @@ class Pacer:
 
     def wait(self) -> float:
         """Return the seconds until the next text may leave."""
-        return max(0.0, self._next - asyncio.get_running_loop().time())
+        left = self._next - asyncio.get_running_loop().time()
+        return left if left > _NEGLIGIBLE else 0.0
 
     def allowed(self, most: int) -> int:
         """Return how many texts may leave now, of `most`; a little is caught up after a delay."""
         if not self._interval:
             return most
-        now = asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time() + _NEGLIGIBLE
         self._next = max(self._next, now - _CATCH_UP)
         return min(most, max(0, int((now - self._next) / self._interval) + (now >= self._next)))
 

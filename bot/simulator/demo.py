@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
     from bot.simulator.stage import Stage
 
+_ASKING = f"""\
+  curl -H "Authorization: Bearer $TEXTPROOF_KEY" -H 'Content-Type: application/json' \\
+    -d '{{"to": "{PHONE}"}}' $TEXTPROOF_URL/v1/verifications"""
+"""Asks, in a shell, for a verification of the first phone."""
+
 
 def first_story() -> str:
     """Read the story of one whole conversation."""
@@ -63,21 +68,12 @@ async def offer(port: int | None) -> None:
         await _first_of(stage.ready(), stopped.wait())
         click.echo(f"Open  {url}  and text VERIFY to the bot, {BOT_NUMBER}.")
         click.echo(f"Open  {stage.form_url}  for the form on the web.")
-        click.echo(
-            f"Open  {stage.bot.url}/docs  for the API; let an app of yours ask, with this key:"
-        )
-        click.echo(_asking(stage))
+        click.echo("Ask as your app would, as docs/api.md shows, with")
+        click.echo(f"  export TEXTPROOF_URL={stage.bot.url} TEXTPROOF_KEY={stage.key}")
+        click.echo(_ASKING)
         click.echo("Or text it from here; /help says more. All of it stays on this machine.")
         click.echo()
         await _first_of(standing.keep_told(stage), _at_the_terminal(stage), stopped.wait())
-
-
-def _asking(stage: Stage) -> str:
-    """Write the command that asks for a verification of the first phone."""
-    return (
-        f"  curl -H 'Authorization: Bearer {stage.key}' -H 'Content-Type: application/json' \\\n"
-        f'    -d \'{{"to": "{PHONE}"}}\' {stage.bot.url}/v1/verifications'
-    )
 
 
 async def _at_the_terminal(stage: Stage) -> None:

@@ -67,7 +67,9 @@ def open_all(connection: Connection, keys: Iterable[Key], now: datetime) -> dict
     wanted = tuple_(_CONVERSATIONS.c.phone, _CONVERSATIONS.c.bot_number).in_(ordered)
     known = [_known(row) for row in connection.execute(_SELECT.where(wanted))]
     asked: dict[int, list[Token]] = {row_id: [] for row_id, _ in known}
-    for row_id, token in tokens.asked(connection, list(asked), now):
+    # Where nothing is awaited and nothing was just used, no code of an app matters.
+    begun = [row_id for row_id, found in known if found.state is not State.IDLE]
+    for row_id, token in tokens.asked(connection, begun, now):
         asked[row_id].append(token)
     return {
         Key(found.phone, found.bot_number): Known(

@@ -37,6 +37,8 @@ def asked(
 
     Those matter that have not been ended, and those whose code somebody may text again.
     """
+    if not conversation_ids:
+        return []
     open_still = _TOKENS.c.used_at.is_(None) & _TOKENS.c.ended_at.is_(None)
     rows = connection.execute(
         select(_TOKENS.c.id, _TOKENS.c.conversation_id, *COLUMNS)

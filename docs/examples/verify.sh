@@ -9,7 +9,10 @@ ask() {
         --header 'Content-Type: application/json' "$@"
 }
 
-begun=$(ask "$TEXTPROOF_URL/v1/verifications" --data "{\"to\": \"$1\"}")
+begun=$(ask "$TEXTPROOF_URL/v1/verifications" --data "{\"to\": \"$1\"}") || {
+    echo "$begun" >&2 # says what is wrong
+    exit 1
+}
 id=$(printf '%s' "$begun" | sed 's/^{"id":"\([^"]*\)".*/\1/')
 
 echo 'Which code has come?'

@@ -108,17 +108,14 @@ async def test_without_a_terminal_it_goes_on_until_told_to_stop_and_leaves_nothi
     assert set(tmp_path.iterdir()) == before
 
 
-async def test_the_command_that_it_shows_has_a_code_texted(
-    processes: Processes, tmp_path: Path
-) -> None:
+async def test_the_key_it_prints_can_ask_the_api(processes: Processes, tmp_path: Path) -> None:
     async with demo(processes, tmp_path) as (bot, _):
-        await until(lambda: "Or text it from here" in bot.out)
-        shown = bot.out.partition("  curl ")[2]
-        headers = dict(re.findall(r"-H '([^:]+): ([^']+)'", shown))
-        body, url = re.findall(r"-d '([^']+)' (\S+)", shown)[0]
+        await until(lambda: bool(re.search(r"TEXTPROOF_KEY=\S+\n", bot.out)))
+        printed = dict(re.findall(r"(TEXTPROOF_\w+)=(\S+)", bot.out))
+        authorization = {"Authorization": f"Bearer {printed['TEXTPROOF_KEY']}"}
         async with (
-            ClientSession() as session,
-            session.post(url, data=body, headers=headers) as answer,
+            ClientSession(printed["TEXTPROOF_URL"], headers=authorization) as session,
+            session.post("/v1/verifications", json={"to": PHONE}) as answer,
         ):
             assert answer.status == 201
         await until(lambda: f"is told: verification.delivered, {PHONE}" in bot.out)

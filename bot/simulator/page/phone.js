@@ -289,6 +289,6 @@ for (const button of document.querySelectorAll("[data-fault]")) {
   });
 }
 byId("add-phone").addEventListener("click", addPhone);
-phoneOf(firstPhone).input.focus();
+phoneOf(firstPhone).input.focus({ preventScroll: true });
 setInterval(tick, 250);
 listen();

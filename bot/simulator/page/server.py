@@ -286,7 +286,10 @@ async def _told_what_is_wrong(request: web.Request, handler: Handler) -> web.Str
         return answer
     except ValidationError as error:
         mistakes = error.errors(include_url=False, include_context=False, include_input=False)
-        told = [f"{'.'.join(map(str, m['loc'])) or 'body'}: {m['msg']}" for m in mistakes]
+        told = [
+            f"{'.'.join(map(str, m['loc'])) or 'body'}: {m['msg'].removeprefix('Value error, ')}"
+            for m in mistakes
+        ]
         return _problem(422, "; ".join(told))
     except ValueError as error:
         return _problem(422, str(error))

@@ -1,0 +1,1 @@
+"""How fast the bot is, beside what any server could do and what one usually writes."""

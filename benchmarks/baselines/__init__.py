@@ -1,0 +1,1 @@
+"""Small honest servers to hold the bot against."""

@@ -1,0 +1,35 @@
+"""The figures, drawn: webhooks a second and the slowest hundredth, by how many come at once."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from benchmarks.load import Measured
+
+
+def draw(results: dict[int, dict[str, list[Measured]]], file: Path) -> None:
+    """Write an SVG with two charts, a line for each contender."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    charts = figure.subplots(1, 2)
+    names = list(next(iter(results.values())))
+    for chart, title, figure_of, scale in (
+        (charts[0], "webhooks a second", "rate", 1.0),
+        (charts[1], "99th percentile, ms", "p99", 1e3),
+    ):
+        for name in names:
+            values = [
+                statistics.median(getattr(run, figure_of) for run in of[name]) * scale
+                for of in results.values()
+            ]
+            chart.plot(list(results), values, marker="o", label=name)
+        chart.set(title=title, xlabel="at once", xscale="log", yscale="log")
+        chart.set_xticks(list(results), [str(at_once) for at_once in results])
+        chart.grid(visible=True, alpha=0.3)
+    charts[0].legend(fontsize="small")
+    figure.savefig(file, format="svg", metadata={"Date": None})
