@@ -90,6 +90,7 @@ _PHRASES: dict[Intent, re.Pattern[str]] = {
     Intent.VERIFY: re.compile(rf"{_NO_REFUSAL}.*\b{_VERIFY}\b"),
 }
 _REFERENCE = re.compile(rf"\b{_VERIFY}\W+(?:\w+\W+){{0,2}}?({references.WRITTEN})\b")
+_LONE_REFERENCE = re.compile(rf"^\W*({references.WRITTEN})\W*$")
 _LIKE_REFERENCE = re.compile(
     rf"\b{_VERIFY}\W+(?:(?:code|id|ref|reference|with)\W+){{0,2}}((?=[a-z]*\d)(?=\d*[a-z])[a-z\d]{{4,8}})\b"
 )
@@ -152,6 +153,7 @@ def understand(text: str, code_format: CodeFormat) -> Understood:
         _phrase(phrase, len(words), Intent.NOT_ME)
         or _reference(visible, len(words))
         or _guess(visible, code_format)
+        or _reference(visible, len(words), _LONE_REFERENCE)
         or _reference(visible, len(words), _LIKE_REFERENCE)
         or _phrase(phrase, len(words), *_PHRASES)
         or _small_talk(visible, words)
@@ -163,7 +165,8 @@ def reference_in(text: str) -> str:
     if not any(map(str.isdecimal, text)):
         return ""
     visible = visible_part(text)
-    understood = _reference(visible, len(_WORD.findall(visible)))
+    count = len(_WORD.findall(visible))
+    understood = _reference(visible, count) or _reference(visible, count, _LONE_REFERENCE)
     return understood.reference if understood else ""
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bot.conversation.intents import STOP_WORDS, Intent, Understood, understand
+from bot.conversation.intents import STOP_WORDS, Intent, Understood, reference_in, understand
 from bot.conversation.replies import CODE_PLACEHOLDER, Reply, compose
 from bot.conversation.state import Alphabet, CodeFormat
 
@@ -846,3 +846,9 @@ def test_what_people_say_with_verify_is_no_reference(text: str) -> None:
 def test_a_code_that_comes_with_verify_is_a_guess() -> None:
     assert guess_of("verify code123456") == "123456"
     assert guess_of("verify 123456") == "123456"
+
+
+def test_a_reference_alone_will_do_where_it_is_no_code() -> None:
+    assert understand("7q2k42.", SIX_DIGITS) == Understood(Intent.VERIFY, reference="7Q2K42")
+    assert reference_in("7q2k42.") == "7Q2K42"
+    assert guess_of("B2C3D4", SIX_HEX) == "B2C3D4"

@@ -20,3 +20,11 @@
 > VERIFY {reference}
 < Textproof: that reference was used or has expired. Please get a new one where you found it.
 @ verified
+# Who texts the reference alone means the same.
+/phone +13125550003
+/ask reference
+> {reference}
+< Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.
+> {code}
+< Textproof: thank you, this number is verified. There is nothing more to do.
+@ verified
