@@ -62,15 +62,18 @@ def _standing(
 ) -> Standing:
     conversation = known.conversation
     ledger = ledgers.read(connection, conversation.phone)
-    token = conversation.token
-    waiting = token is not None and token.used_at is None and token.ended_at is None
+    own = conversation.token
+    waiting = own is not None and not own.spent
+    expiries = [
+        token.expires_at for token in (own, *conversation.asked) if token and not token.spent
+    ]
     return Standing(
         at=now,
         phone=conversation.phone,
         bot_number=conversation.bot_number,
         state=conversation.state,
-        tries_left=policy.tries_left(ledger, token if waiting else None),
-        expires_at=token.expires_at if token and waiting else None,
+        tries_left=policy.tries_left(ledger, own if waiting else None),
+        expires_at=max(expiries, default=None),
         locked_until=ledger.locked_until,
         verified_at=conversation.verified_at,
     )

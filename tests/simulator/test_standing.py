@@ -8,6 +8,8 @@ import pytest
 import pytest_asyncio
 
 from bot.conversation.state import State
+from bot.conversation.verification import Origin
+from bot.services.verifications import Wish
 from bot.simulator.clock import NOON
 from bot.simulator.journal import Standing
 from bot.simulator.stage import BOT_NUMBER, PHONE
@@ -162,3 +164,11 @@ async def test_a_database_out_of_reach_is_looked_at_again(
     assert [stands.state for stands in told(stage)] == [State.AWAITING_CODE]
     monkeypatch.setattr(type(database), "read", read)
     await told_that(stage, State.IDLE)
+
+
+async def test_a_code_that_an_app_asked_for_has_a_time_to_expire(stage: Stage) -> None:
+    apps = stage.bot.verifications
+    assert apps is not None
+    await apps.begin(Wish(Origin.APP, PHONE))
+    standing = await told_that(stage, State.AWAITING_CODE)
+    assert standing.expires_at == NOON + 10 * MINUTE
