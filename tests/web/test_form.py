@@ -441,6 +441,8 @@ async def test_a_cookie_that_could_not_be_ours_is_none(counter: Counter, cookie:
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
         {"Origin": ""},
+        {"Origin": "http://["},
+        {"Origin": "http://\N{ACCOUNT OF}"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
         {"Sec-Fetch-Site": ""},
