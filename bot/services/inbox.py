@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from bot.carrier.webhooks import DeliveryReport, InboundText
+from bot.carrier.webhooks import Delivery, DeliveryReport, InboundText
 from bot.services.deliveries import follow
-from bot.services.requests import Request, Result, answer
+from bot.services.requests import Request, Result, answer, phones_in
 from bot.services.turns import take_turns
-from bot.store import outbox, received
+from bot.store import ledgers, outbox, received
 from bot.store.conversations import Key
 from bot.store.models import OutboxState
 from bot.store.outages import UnavailableError, UncertainCommitError
@@ -154,9 +154,26 @@ def apply(
     Returns what each request of an app has led to, and None for the others.
     """
     requests = [event for event in events if isinstance(event, Request)]
+    _hold(connection, events)
     _hear(connection, [event for event in events if not isinstance(event, Request)], now, rules)
     results = iter(answer(connection, requests, now, rules))
     return [next(results) if isinstance(event, Request) else None for event in events]
+
+
+def _hold(connection: Connection, events: Sequence[Event]) -> None:
+    """Take the ledgers of all phones at once, before any other row.
+
+    Each part of the transaction takes those it needs in the order of their key; two parts together
+    would not keep that order, and two processes would wait for each other. Texts alone are one
+    part.
+    """
+    reports = [event for event in events if isinstance(event, DeliveryReport)]
+    failed = [report.carrier_id for report in reports if report.delivery is Delivery.FAILED]
+    asked = [event for event in events if isinstance(event, Request)]
+    phones = outbox.phones_of(connection, failed) | phones_in(connection, asked)
+    if phones:
+        phones |= {event.phone for event in events if isinstance(event, InboundText)}
+        ledgers.lock(connection, phones)
 
 
 def _hear(

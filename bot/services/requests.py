@@ -77,6 +77,17 @@ class Result:
     tries_left: int = 0
 
 
+def phones_in(connection: Connection, asked: Sequence[Request]) -> set[str]:
+    """Name the phones (E.164) that requests are about, as far as these are known."""
+    whats = [request.what for request in asked]
+    named = [what.verification for what in whats if not isinstance(what, Verification)]
+    about = [
+        *(what for what in whats if isinstance(what, Verification)),
+        *verifications.find(connection, named).values(),
+    ]
+    return {verification.phone for verification in about if verification.phone}
+
+
 def answer(
     connection: Connection, asked: Sequence[Request], now: datetime, rules: Rules
 ) -> list[Result]:
@@ -122,6 +133,8 @@ def _carry_out(
     """Do what is asked; return the answers by the keys given."""
     named = [what.verification for what in asked.values() if not isinstance(what, Verification)]
     known = verifications.find(connection, named)
+    if any(_is_of_form(what) for what in asked.values()):
+        verifications.hold_form(connection)
     answers: dict[str, Answer] = {}
     turns: dict[str, tuple[Key, AppAsked]] = {}
     wanted: dict[str, Verification] = {}
@@ -144,6 +157,10 @@ def _carry_out(
     given = take_turns(connection, list(turns.values()), now, rules, wanted)
     decided = zip(turns, given, strict=True)
     return answers | {key: told for key, told in decided if told is not None}
+
+
+def _is_of_form(what: What) -> bool:
+    return isinstance(what, Verification) and what.origin is Origin.FORM
 
 
 def _wait_for_reference(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _VERIFICATIONS = VerificationRow.__table__
 _PENDING = _VERIFICATIONS.c.status == Status.PENDING
 _CHANGING = ("phone", "bot_number", "status", "reason", "expires_at", "ended_at")
+_FORM_LOCK = 0x7E87F024
+"""Any number that nothing else in this database locks by."""
 _FACTS = (
     *("origin", "reference", "created_at", "session", "asked_from", "test"),
     *_CHANGING,
@@ -127,6 +129,15 @@ def overdue(connection: Connection, now: datetime, limit: int) -> list[Verificat
         select(_VERIFICATIONS).where(over).order_by(_VERIFICATIONS.c.expires_at).limit(limit)
     )
     return [_verification(row) for row in rows]
+
+
+def hold_form(connection: Connection) -> None:
+    """Let no other process count what the web form has asked for until the transaction ends.
+
+    Hold the ledgers before. SQLite has one writer anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_FORM_LOCK)))
 
 
 def asked_at_form(
