@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -133,7 +133,8 @@ def _carry_out(
     """Do what is asked; return the answers by the keys given."""
     named = [what.verification for what in asked.values() if not isinstance(what, Verification)]
     known = verifications.find(connection, named)
-    if any(_is_of_form(what) for what in asked.values()):
+    form = _Form(connection, now, rules)
+    if any(_is_of_form(what, known) for what in asked.values()):
         verifications.hold_form(connection)
     answers: dict[str, Answer] = {}
     turns: dict[str, tuple[Key, AppAsked]] = {}
@@ -145,11 +146,13 @@ def _carry_out(
                 answers[key] = Answer(Outcome.NOT_FOUND)
             elif found.phone is None:
                 answers[key] = _act_on_unbegun(connection, what, now, rules)
+            elif _sends_again_at_form(what, found) and (free_at := form.again_free_at()):
+                answers[key] = Answer(Outcome.TOO_MANY_REQUESTS, free_at)
             else:
                 turns[key] = (Key(found.phone, found.bot_number), what)
         elif what.phone is None:
             answers[key] = _wait_for_reference(connection, what, now, rules)
-        elif free_at := _form_free_at(connection, what, list(wanted.values()), now, rules):
+        elif what.origin is Origin.FORM and (free_at := form.free_at(what)):
             answers[key] = Answer(Outcome.TOO_MANY_REQUESTS, free_at)
         else:
             wanted[what.id] = what
@@ -159,8 +162,15 @@ def _carry_out(
     return answers | {key: told for key, told in decided if told is not None}
 
 
-def _is_of_form(what: What) -> bool:
-    return isinstance(what, Verification) and what.origin is Origin.FORM
+def _is_of_form(what: What, known: Mapping[str, Verification]) -> bool:
+    if isinstance(what, Verification):
+        return what.origin is Origin.FORM
+    found = known.get(what.verification)
+    return found is not None and _sends_again_at_form(what, found)
+
+
+def _sends_again_at_form(what: What, found: Verification) -> bool:
+    return isinstance(what, AskedAgain) and found.origin is Origin.FORM
 
 
 def _wait_for_reference(
@@ -189,25 +199,42 @@ def _act_on_unbegun(
     return Answer(Outcome.DONE)
 
 
-def _form_free_at(
-    connection: Connection,
-    new: Verification,
-    others: Sequence[Verification],
-    now: datetime,
-    rules: Rules,
-) -> datetime | None:
-    """Tell from when the web form may be used again: it spends the operator's money.
+@dataclass(slots=True)
+class _Form:
+    """What the web form may still ask for: it spends the operator's money.
 
-    `others` are asked for at the same moment.
+    `asked` and `again` are what this transaction has let it ask for.
     """
-    if new.origin is not Origin.FORM:
-        return None
-    also = [other for other in others if other.origin is Origin.FORM]
-    nearby = [other for other in also if other.asked_from == new.asked_from]
-    of_network, first = verifications.asked_at_form(connection, now - _HOUR, new.asked_from)
-    if of_network + len(nearby) >= FORM_REQUESTS_PER_HOUR:
-        return (first or now) + _HOUR
-    of_all, first = verifications.asked_at_form(connection, now - _DAY)
-    if of_all + len(also) >= rules.policy.form_codes_per_day:
-        return (first or now) + _DAY
-    return None
+
+    connection: Connection
+    now: datetime
+    rules: Rules
+    asked: list[Verification] = field(default_factory=list)
+    again: int = 0
+
+    def free_at(self, new: Verification) -> datetime | None:
+        """Tell from when a code may be asked for; None is now, and then it is counted."""
+        nearby = sum(other.asked_from == new.asked_from for other in self.asked)
+        since = self.now - _HOUR
+        count, first = verifications.asked_at_form(self.connection, since, new.asked_from)
+        if count + nearby >= FORM_REQUESTS_PER_HOUR:
+            return (first or self.now) + _HOUR
+        free_at = self._day_free_at()
+        if free_at is None:
+            self.asked.append(new)
+        return free_at
+
+    def again_free_at(self) -> datetime | None:
+        """Tell from when a code may be sent again; None is now, and then it is counted."""
+        free_at = self._day_free_at()
+        self.again += free_at is None
+        return free_at
+
+    def _day_free_at(self) -> datetime | None:
+        policy, since = self.rules.policy, self.now - _DAY
+        count, first = verifications.asked_at_form(self.connection, since)
+        count += len(self.asked)
+        # Counting what was sent again takes long where there is much: only where it can matter.
+        if count * 2 * policy.codes_per_hour >= policy.form_codes_per_day:
+            count += verifications.sent_again_at_form(self.connection, since) + self.again
+        return (first or self.now) + _DAY if count >= policy.form_codes_per_day else None

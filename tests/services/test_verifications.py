@@ -286,6 +286,23 @@ async def test_the_form_is_limited_by_network_and_by_day(set_stage: SetStage) ->
     assert await ask(30, "one") is Outcome.DONE
 
 
+async def test_what_the_form_sends_again_counts_for_the_day(set_stage: SetStage) -> None:
+    stage = await set_stage(web_codes_per_day=3)
+    apps = stage.bot.verifications
+    assert apps is not None
+    one = await begin(apps, PHONE, origin=Origin.FORM, session="s", asked_from="one")
+    other = await begin(apps, OTHER, origin=Origin.FORM, session="t", asked_from="two")
+    by_app = await begin(apps, "+13125550003")
+    await stage.travel(PHONE, timedelta(seconds=31))
+    assert (await apps.resend(one)).outcome is Outcome.DONE
+    refused = await apps.resend(other)
+    assert (refused.outcome, refused.retry_at is None) == (Outcome.TOO_MANY_REQUESTS, False)
+    wish = Wish(Origin.FORM, "+13125550004", session="u", asked_from="three")
+    assert (await apps.begin(wish)).outcome is Outcome.TOO_MANY_REQUESTS
+    assert (await apps.resend(by_app)).outcome is Outcome.DONE
+    assert [len(await came(stage, phone)) for phone in (PHONE, OTHER)] == [2, 1]
+
+
 async def test_the_form_tells_nobody_whose_number_wants_no_texts(
     stage: Stage, apps: Verifications
 ) -> None:
