@@ -241,7 +241,7 @@ def _perceive_typed(turn: Turn, token: Token, typed: str) -> Event:
     guess = guess_in(typed, token.format)
     if guess is None:
         # It cannot be right, so it costs no try.
-        turn.reply_to_app(Outcome.WRONG, tries_left=_typing_left(turn, token))
+        turn.reply_to_app(Outcome.WRONG, tries_left=_typing_left(turn, token), counted=False)
         return Event.NOTHING
     token = replace(token, guesses=token.guesses + 1)
     turn.put(token)

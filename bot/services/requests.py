@@ -39,8 +39,9 @@ _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 _UNSETTLED = frozenset(
     {Outcome.TOO_SOON, Outcome.TOO_MANY_CODES, Outcome.TOO_MANY_REQUESTS, Outcome.NOT_ME}
     | {Outcome.TOO_MANY_GUESSES, Outcome.LOCKED, Outcome.OPTED_OUT}
+    | {Outcome.NOT_PENDING, Outcome.NOT_FOUND}
 )
-"""Nothing was done and time may mend it, so the same request may be made again."""
+"""Nothing was done, so the same request may be made again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def answer(
     fresh = {key: request for key, request in first.items() if key not in settled}
     answers = _carry_out(connection, {key: r.what for key, r in fresh.items()}, now, rules)
     new = {key: _settled(request, answers[key]) for key, request in fresh.items()}
-    kept = {key: told for key, told in new.items() if told.outcome not in _UNSETTLED}
+    kept = {key: told for key, told in new.items() if _is_settled(answers[key])}
     requests.remember(connection, kept, now)
     settled |= new
     known = verifications.find(connection, [told.verification for told in settled.values()])
@@ -107,6 +108,11 @@ def answer(
         _result(request, settled[request.once.key], answers.get(request.once.key), known)
         for request in asked
     ]
+
+
+def _is_settled(given: Answer) -> bool:
+    """Tell whether anything was done: who is refused could ask, and fill the table, for ever."""
+    return given.counted and given.outcome not in _UNSETTLED
 
 
 def _settled(request: Request, given: Answer) -> requests.Settled:

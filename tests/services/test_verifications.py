@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from harness.reading import row_count
 from sqlalchemy import select
 
 from bot.conversation.verification import Origin, Outcome, Reason, Status
@@ -16,7 +17,7 @@ from bot.services.requests import FORM_REQUESTS_PER_HOUR
 from bot.services.verifications import Filter, Idempotency, Verifications, Wish
 from bot.simulator.stage import PHONE
 from bot.simulator.transcript import code_in
-from bot.store.models import EventRow
+from bot.store.models import EventRow, RequestRow
 
 if TYPE_CHECKING:
     from conftest import SetStage
@@ -349,6 +350,19 @@ async def test_a_request_is_carried_out_once_under_one_key(
     check = Idempotency("c" * 64, "f" * 64)
     lefts = [(await apps.check(name, bad, check)).tries_left for _ in range(3)]
     assert lefts == [4, 4, 4]
+
+
+async def test_what_changes_nothing_is_not_remembered(stage: Stage, apps: Verifications) -> None:
+    name = await begin(apps)
+    before = await row_count(stage.bot.database, RequestRow)
+    for typed in ("hello", "12345", "1" * 20):
+        assert (await apps.check(name, typed)).outcome is Outcome.WRONG
+    assert (await apps.check("0" * 32, "123456")).outcome is Outcome.NOT_FOUND
+    assert await row_count(stage.bot.database, RequestRow) == before
+    await apps.cancel(name)
+    for ask in (apps.cancel(name), apps.resend(name), apps.check(name, "123456")):
+        assert (await ask).outcome is Outcome.NOT_PENDING
+    assert await row_count(stage.bot.database, RequestRow) == before + 1
 
 
 async def test_guesses_typed_in_parallel_are_all_counted(stage: Stage, apps: Verifications) -> None:
