@@ -717,3 +717,24 @@ async def test_the_form_bears_the_name_of_the_app(
     page = await asker.open()
     assert "<title>Verify your phone number – Tom &amp; Co</title>" in page.body  # noqa: RUF001
     assert "For example 01512 3456789." in page.body
+
+
+async def test_strangers_leave_connections_to_the_database_for_webhooks(
+    counter: Counter, asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.web.form._READ_WITHIN", 0.1)
+    await asker.request(PHONE)
+    at_once, most = 0, 0
+
+    async def slow(_session: str) -> None:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0.3)
+        at_once -= 1
+
+    monkeypatch.setattr(counter.engine, "of_session", slow)
+    shown = await asyncio.gather(*(asker.open("/status") for _ in range(12)))
+    assert most == 4
+    assert sorted(each.status for each in shown) == [200] * 4 + [503] * 8
+    assert (await asker.open("/status")).status == 200
