@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,17 @@ async def test_one_request_at_both_is_carried_out_once(database_url: URL) -> Non
             wish = asked(wanted(f"+1312555{each:04}"), f"key {each}")
             one, other = await asyncio.gather(*(inbox.ask(wish) for inbox in both))
             assert (one.outcome, other.outcome) == (Outcome.DONE, Outcome.DONE)
+
+
+async def test_a_verification_lives_as_long_as_its_code_however_long_it_waited_to_be_stored(
+    database_url: URL,
+) -> None:
+    async with two_writers(database_url) as (one, _):
+        early = NOON - timedelta(seconds=1)
+        wish = replace(wanted(PHONE), created_at=early, expires_at=early + timedelta(minutes=10))
+        result = await one.ask(asked(wish))
+        assert result.verification is not None
+        assert result.verification.expires_at == NOON + RULES.policy.code_lifetime
 
 
 @on_postgresql
