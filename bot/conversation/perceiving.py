@@ -168,7 +168,9 @@ def _compare(turn: Turn, guess: str) -> Event:
     right = _right(turn, guess, turn.live_tokens)
     if right:
         turn.focus = right[0].verification
-        several = len(turn.live_tokens) > 1
+        others = [token for token in turn.live_tokens if token is not right[0]]
+        # To another code this was a wrong guess like any, and it may have been the last.
+        several = any(token.guesses < turn.policy.attempts for token in others)
         return Event.GUESS_RIGHT_OF_SEVERAL if several else Event.GUESS_RIGHT
     if not turn.tries_left():
         return Event.LAST_GUESS_WRONG
