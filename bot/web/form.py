@@ -86,8 +86,8 @@ _NOTES = {
 class Terms:
     """What the operator has chosen.
 
-    `country_code` is like "+1", `countries` are those texted to, in two letters. `test_numbers`
-    (E.164) may be of any kind and country.
+    `country_code` is like "+1", `countries` are those texted to, in two letters.
+    `bot_numbers` (E.164) are not texted; `test_numbers` may be of any kind and country.
     """
 
     app_name: str
@@ -95,6 +95,7 @@ class Terms:
     code_lifetime: timedelta
     country_code: str
     countries: Sequence[str]
+    bot_numbers: frozenset[str] = frozenset()
     test_numbers: frozenset[str] = frozenset()
     trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()
 
@@ -290,6 +291,8 @@ class Form:
                 f"This is not a phone number. Please type all of it{like},"
                 " or begin with + and the country code."
             ) from None
+        if phone in self._terms.bot_numbers:
+            raise ValueError("This is our own number. Please type yours.")
         if phone in self._terms.test_numbers:
             return phone
         why_not = why_not_textable(phone)

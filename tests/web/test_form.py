@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 from bot.conversation.state import Alphabet, CodeFormat
 from bot.conversation.verification import Origin, Outcome
 from bot.simulator.clock import StoppedClock
-from bot.simulator.stage import PHONE
+from bot.simulator.stage import BOT_NUMBER, PHONE
 from bot.store.outages import UnavailableError
 from bot.web.form import BEAT, BODY_LARGEST, Form, Terms
 from bot.web.routes import never_500
@@ -43,6 +43,7 @@ TERMS = Terms(
     code_lifetime=timedelta(minutes=10),
     country_code="+1",
     countries=("US",),
+    bot_numbers=frozenset({BOT_NUMBER}),
     test_numbers=frozenset({TEST_NUMBER}),
 )
 REFUSALS = (Outcome.LOCKED, Outcome.OPTED_OUT, Outcome.NOT_ME, Outcome.TOO_MANY_CODES)
@@ -294,6 +295,7 @@ async def test_a_number_is_read_as_people_write_it(
         ("+1 416 555 0123", "Please type a number of one of these: US."),
         ("+49 171 1234567", "No code can be texted to that country."),
         ("+1 500 555 0007", "This is a forwarding number."),
+        ("+1 312 555 0100", "This is our own number. Please type yours."),
     ],
 )
 async def test_a_number_that_no_code_can_go_to_is_kept_and_told_what_to_do(
