@@ -272,5 +272,10 @@ def _perceive_undeliverable(turn: Turn, token_id: str) -> Event:
 
 def _without_codes(text: str) -> str:
     """Leave out of a wording whatever may be a code: none is ever stored."""
-    masked = ("…" if _MAY_BE_CODE.search(visible_part(word)) else word for word in text.split())
+    masked = ("…" if _may_be_code(word) else word for word in text.split())
     return " ".join(masked)
+
+
+def _may_be_code(word: str) -> bool:
+    """Tell whether a word may hold a code, whatever stands between its characters."""
+    return _MAY_BE_CODE.search("".join(filter(str.isalnum, visible_part(word)))) is not None

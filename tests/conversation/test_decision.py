@@ -1832,3 +1832,10 @@ def test_a_right_code_by_text_gives_no_further_guess_at_another() -> None:
     person.meets(Typed("w", "999999"))
     guesses = [token.guesses for token in person.conversations[BOT].asked]
     assert max(guesses) <= person.policy.attempts
+
+
+@pytest.mark.parametrize("written", ["ab-cd-ef", "a.b.c.d.e.f", "A_B_C_D_E_F", "(abc)(def)"])
+def test_no_hexadecimal_code_is_kept_in_a_wording_however_it_is_divided(written: str) -> None:
+    person = Person(Policy(code_format=CodeFormat(6, Alphabet.HEX)))
+    person.plays("VERIFY", f"stop {written}")
+    assert person.conversations[BOT].opt_out_wording == "stop \N{HORIZONTAL ELLIPSIS}"
