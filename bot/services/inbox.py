@@ -207,7 +207,7 @@ def _hold(connection: Connection, events: Sequence[Event]) -> None:
     phones = outbox.phones_of(connection, failed) | phones_in(connection, asked)
     if phones:
         phones |= {event.phone for event in events if isinstance(event, InboundText)}
-        ledgers.lock(connection, phones)
+        ledgers.hold(connection, phones)
 
 
 def _hear(

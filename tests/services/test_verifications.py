@@ -17,7 +17,14 @@ from bot.services.requests import FORM_REQUESTS_PER_HOUR
 from bot.services.verifications import Filter, Idempotency, Verifications, Wish
 from bot.simulator.stage import PHONE
 from bot.simulator.transcript import code_in
-from bot.store.models import EventRow, RequestRow
+from bot.store.models import (
+    ConversationRow,
+    EventRow,
+    LedgerRow,
+    RequestRow,
+    VerificationRow,
+    WebLedgerRow,
+)
 
 if TYPE_CHECKING:
     from conftest import SetStage
@@ -285,6 +292,16 @@ async def test_the_form_is_limited_by_network_and_by_day(set_stage: SetStage) ->
     assert outcomes == [Outcome.DONE, Outcome.DONE, Outcome.TOO_MANY_REQUESTS]
     await stage.travel(PHONE, timedelta(days=1))
     assert await ask(30, "one") is Outcome.DONE
+
+
+async def test_who_is_refused_at_the_form_leaves_nothing_behind(set_stage: SetStage) -> None:
+    stage = await set_stage(web_codes_per_day=0)
+    apps = stage.bot.verifications
+    assert apps is not None
+    refused = await apps.begin(Wish(Origin.FORM, PHONE, session="s", asked_from="one"))
+    assert refused.outcome is Outcome.TOO_MANY_REQUESTS
+    tables = (LedgerRow, WebLedgerRow, ConversationRow, VerificationRow, RequestRow)
+    assert [await row_count(stage.bot.database, table) for table in tables] == [0] * 5
 
 
 async def test_what_the_form_sends_again_counts_for_the_day(set_stage: SetStage) -> None:
