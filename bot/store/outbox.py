@@ -175,11 +175,12 @@ def cancel(
 # running it.
 _NOW = bindparam("now", type_=UtcDateTime)
 _DUE = and_(_QUEUED, _OUTBOX.c.due_at <= _NOW)
+_IS_HOPELESS = and_(_DUE, or_(_OUTBOX.c.send_by <= _NOW, _OUTBOX.c.doubts >= DOUBTS_MOST))
+_HOPELESS_PHONES = (
+    select(_CONVERSATIONS.c.phone).join(_OUTBOX).where(_IS_HOPELESS).limit(_DROP_MOST)
+)
 _HOPELESS = (
-    select(_OUTBOX.c.id)
-    .where(_DUE, or_(_OUTBOX.c.send_by <= _NOW, _OUTBOX.c.doubts >= DOUBTS_MOST))
-    .limit(_DROP_MOST)
-    .with_for_update(skip_locked=True)
+    select(_OUTBOX.c.id).where(_IS_HOPELESS).limit(_DROP_MOST).with_for_update(skip_locked=True)
 )
 _DROP_HOPELESS = (
     update(_OUTBOX)
@@ -218,6 +219,11 @@ _CLAIMABLE_BUT = _CLAIMABLE.where(_BUT)
 def any_due(connection: Connection, now: datetime, but: Collection[str] = ()) -> bool:
     """Tell whether there is anything to claim; cheap, and needs no write lock."""
     return bool(connection.scalar(_ANY_DUE, {"now": now, "but": list(but)}))
+
+
+def hopeless_phones(connection: Connection, now: datetime) -> set[str]:
+    """Name the phones (E.164) whose texts `drop_hopeless` would drop."""
+    return set(connection.scalars(_HOPELESS_PHONES, {"now": now}))
 
 
 def drop_hopeless(connection: Connection, now: datetime) -> list[Progress]:
@@ -338,6 +344,14 @@ def report(connection: Connection, news: Report, now: datetime) -> list[Progress
     if moved or _is_known(connection, news.carrier_id):
         connection.execute(delete(_REPORTS).where(_REPORTS.c.carrier_id == news.carrier_id))
     return moved
+
+
+def phones_of(connection: Connection, carrier_ids: Collection[str]) -> set[str]:
+    """Name the phones (E.164) that texts went to, which the carrier has under these ids."""
+    if not carrier_ids:
+        return set()
+    phones = select(_CONVERSATIONS.c.phone).join(_OUTBOX)
+    return set(connection.scalars(phones.where(_OUTBOX.c.carrier_id.in_(carrier_ids))))
 
 
 def all_failed(connection: Connection, token_id: str) -> bool:
