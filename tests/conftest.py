@@ -49,15 +49,18 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def make_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeDatabase]:
     """Make databases of both kinds, one kind a test run."""
+    # Before the test runs, since a template is made in a loop of its own.
+    postgres = request.param == "postgresql"
+    template: Any = request.getfixturevalue("postgresql_server" if postgres else "migrated_sqlite")
     with ExitStack() as stack:
 
         def make(*, migrated: bool = True) -> URL:
-            if request.param == "postgresql":
-                server: postgresql.Server = request.getfixturevalue("postgresql_server")
+            if postgres:
+                server: postgresql.Server = template
                 return stack.enter_context(server.database(migrated=migrated))
             file = tmp_path / f"{len(list(tmp_path.iterdir()))}.db"
             if migrated:
-                shutil.copy(request.getfixturevalue("migrated_sqlite"), file)
+                shutil.copy(template, file)
             return _sqlite_url(file)
 
         yield make

@@ -19,7 +19,10 @@ from sqlalchemy.engine import URL, make_url
 from bot import __version__
 from bot.__main__ import main
 from bot.conversation.state import State
+from bot.conversation.verification import Origin, Status
 from bot.services.clock import SystemClock
+from bot.services.status import overview
+from bot.services.verifications import Wish
 from bot.settings import Settings
 from bot.simulator import payloads
 from bot.simulator.clock import TravelClock
@@ -27,7 +30,7 @@ from bot.simulator.faults import ApiFault
 from bot.simulator.journal import Author
 from bot.simulator.stage import BOT_NUMBER, PHONE
 from bot.simulator.telnyx import API_KEY, SimulatedTelnyx
-from bot.store import conversations, keys, outbox
+from bot.store import conversations, events, keys, outbox
 from bot.store.database import Database
 from bot.store.models import OutboxState
 from bot.web.routes import WEBHOOK_PATH
@@ -487,12 +490,14 @@ async def test_status_counts_people_and_texts_and_tells_since_when_a_phone_is_ve
     await stage.text(PHONE, code_in(sent.text))
     await stage.text("+13125550002", "VERIFY")
     env = {"DATABASE_URL": as_written(database_url)}
-    overview, of_phone = await asyncio.gather(
+    of_all, of_phone = await asyncio.gather(
         processes.run("status", env=env), processes.run("status", PHONE, env=env)
     )
-    assert (overview.code, overview.err, of_phone.code, of_phone.err) == (0, "", 0, "")
-    assert "verified at some time: 1\n" in overview.out
-    counts = re.findall(r"^  (\w+) +(\d+)$", overview.out, re.MULTILINE)
+    assert (of_all.code, of_all.err, of_phone.code, of_phone.err) == (0, "", 0, "")
+    assert "verified at some time: 1\n" in of_all.out
+    of_people, of_apps = of_all.out.split("verifications that apps asked for:\n")
+    assert re.findall(r"^  (\w+) +(\d+)$", of_apps, re.MULTILINE) == [(one, "0") for one in Status]
+    counts = re.findall(r"^  (\w+) +(\d+)$", of_people, re.MULTILINE)
     assert {state: int(count) for state, count in counts if count != "0"} == {
         "awaiting_code": 1,
         "verified": 1,
@@ -506,6 +511,36 @@ async def test_status_counts_people_and_texts_and_tells_since_when_a_phone_is_ve
         rf"  last text  success, delivered, {MOMENT}\n",
         of_phone.out,
     )
+
+
+async def test_status_tells_of_what_apps_asked(set_stage: SetStage, database_url: URL) -> None:
+    clock = TravelClock()
+    stage = await set_stage(clock=clock)
+    apps = stage.bot.verifications
+    assert apps is not None
+    await apps.begin(Wish(Origin.REFERENCE))
+    await apps.begin(Wish(Origin.APP, PHONE))
+    await stage.text(PHONE, "NOT ME")
+    clock.travel(timedelta(minutes=20))
+    await apps.begin(Wish(Origin.APP, "+13125550002"))
+    told = await stage.bot.database.read(overview, clock.now())
+    counts = re.findall(r"^  (\w+) +([1-9]\d*)$", told.partition("asked for:\n")[2], re.MULTILINE)
+    assert counts == [("pending", "1"), ("failed", "1"), ("expired", "1")]
+    assert "events to your app" not in told
+    told_of_one = (await asyncio.to_thread(status, PHONE, database_url)).stdout
+    heading, line = told_of_one.splitlines()[-2:]
+    assert heading == "asked for by apps, the latest first:"
+    assert re.fullmatch(rf"  \w{{32}}  failed \(not_me\), app, {MOMENT}", line)
+
+
+@on_sqlite
+async def test_status_says_that_an_app_was_not_told(
+    set_stage: SetStage, database: Database
+) -> None:
+    await set_stage()
+    await database.write(events.disable, "https://app.example.com", SystemClock().now())
+    told = await database.read(overview, SystemClock().now())
+    assert "\nevents to your app: 0 given up, or paused; see: bot events\n" in f"{told}\n"
 
 
 @on_sqlite

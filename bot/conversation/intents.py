@@ -90,6 +90,10 @@ _PHRASES: dict[Intent, re.Pattern[str]] = {
     Intent.VERIFY: re.compile(rf"{_NO_REFUSAL}.*\b{_VERIFY}\b"),
 }
 _REFERENCE = re.compile(rf"\b{_VERIFY}\W+(?:\w+\W+){{0,2}}?({references.WRITTEN})\b")
+_LIKE_REFERENCE = re.compile(
+    rf"\b{_VERIFY}\W+(?:(?:code|id|ref|reference|with)\W+){{0,2}}((?=[a-z]*\d)(?=\d*[a-z])[a-z\d]{{4,8}})\b"
+)
+"""What one that was mistyped looks like: a code for it would verify the person for nobody."""
 _PHRASE_LONGEST = 12
 
 _POLITE = frozenset(
@@ -148,6 +152,7 @@ def understand(text: str, code_format: CodeFormat) -> Understood:
         _phrase(phrase, len(words), Intent.NOT_ME)
         or _reference(visible, len(words))
         or _guess(visible, code_format)
+        or _reference(visible, len(words), _LIKE_REFERENCE)
         or _phrase(phrase, len(words), *_PHRASES)
         or _small_talk(visible, words)
     )
@@ -231,8 +236,10 @@ def _small_talk(visible: str, words: list[str]) -> Understood:
     return Understood(Intent.CHATTER)
 
 
-def _reference(visible: str, count: int) -> Understood | None:
-    found = _REFERENCE.search(visible) if count <= _PHRASE_LONGEST else None
+def _reference(
+    visible: str, count: int, written: re.Pattern[str] = _REFERENCE
+) -> Understood | None:
+    found = written.search(visible) if count <= _PHRASE_LONGEST else None
     return Understood(Intent.VERIFY, reference=found[1].upper()) if found else None
 
 

@@ -32,7 +32,8 @@ def is_e164(number: str) -> bool:
 def to_e164(written: str, country_code: str) -> str:
     """Read a number as people write one; without a country code it is read in `country_code`.
 
-    Raises ValueError where no such number can exist. `country_code` is like "+1".
+    Raises ValueError where no such number can exist, or where it has an extension. `country_code`
+    is like "+1".
     """
     region = phonenumbers.region_code_for_country_code(int(country_code))
     try:
@@ -41,6 +42,8 @@ def to_e164(written: str, country_code: str) -> str:
         raise ValueError("this is not a phone number") from error
     if not phonenumbers.is_possible_number(number):
         raise ValueError("no phone number has this many digits")
+    if number.extension:
+        raise ValueError("a number with an extension cannot be texted")
     return phonenumbers.format_number(number, PhoneNumberFormat.E164)
 
 

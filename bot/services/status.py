@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from bot.carrier.errors import advice
 from bot.conversation.numbers import is_e164, masked
 from bot.conversation.state import State
+from bot.conversation.verification import Status
 from bot.events import outcomes
-from bot.store import conversations, events, ledgers, outbox
+from bot.store import conversations, events, ledgers, outbox, verifications
 from bot.store.models import EventState, OutboxState
+from bot.store.verifications import Filter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,20 +21,28 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from bot.conversation.state import Conversation, Ledger
+    from bot.conversation.verification import Verification
     from bot.store.keys import Key
 
 _RECENT = timedelta(days=1)
 _DEAD_SHOWN = 50
+_ASKED_SHOWN = 5
 
 
 def overview(connection: Connection, now: datetime) -> str:
-    """Count conversations and texts by their states, and name the last day's faults."""
+    """Count conversations, texts and verifications by state, and name the last day's faults."""
     verified, states = conversations.counts(connection)
     texts = outbox.counts(connection)
     lines = [f"verified at some time: {verified}", "", "conversations:"]
     lines += [f"  {state:<14} {states.get(state, 0):>9}" for state in State]
     lines += ["", "texts:"]
     lines += [f"  {state:<14} {texts.get(state, 0):>9}" for state in OutboxState]
+    asked = verifications.counts(connection, now)
+    lines += ["", "verifications that apps asked for:"]
+    lines += [f"  {status:<14} {asked.get(status, 0):>9}" for status in Status]
+    given_up = events.counts(connection).get(EventState.DEAD, 0)
+    if given_up or events.any_disabled(connection):
+        lines += ["", f"events to your app: {given_up} given up, or paused; see: bot events"]
     faults = outbox.faults(connection, now - _RECENT)
     if faults:
         lines += ["", "faults of the last day:"]
@@ -43,15 +53,23 @@ def overview(connection: Connection, now: datetime) -> str:
 
 
 def of_phone(connection: Connection, phone: str, now: datetime) -> str:
-    """Tell of each conversation of a phone (E.164): its state, since when verified, last text."""
+    """Tell of a phone (E.164): of each conversation its state, since when verified, last text.
+
+    Then of what apps asked of it, the latest first.
+    """
     known = conversations.find(connection, phone)
     if not known:
         return f"{phone} has never texted this bot"
     ledger = ledgers.read(connection, phone)
-    return "\n\n".join(
+    parts = [
         _describe(found.conversation, ledger, outbox.last_text(connection, found.id), now)
         for found in known
-    )
+    ]
+    asked = verifications.page(connection, Filter(phone=phone, limit=_ASKED_SHOWN), now)
+    if asked:
+        lines = [_asked(verification, now) for verification in asked]
+        parts.append("\n".join(["asked for by apps, the latest first:", *lines]))
+    return "\n\n".join(parts)
 
 
 def of_events(connection: Connection) -> str:
@@ -112,6 +130,12 @@ def _remark(conversation: Conversation, ledger: Ledger, now: datetime) -> str:
     if conversation.state is State.AWAITING_CODE and token and not token.works_at(now):
         return " (the code has expired)"
     return ""
+
+
+def _asked(verification: Verification, now: datetime) -> str:
+    why = f" ({verification.reason})" if verification.reason else ""
+    how = f"{verification.origin}, {_moment(verification.created_at)}"
+    return f"  {verification.id}  {verification.status_at(now)}{why}, {how}"
 
 
 def _last(text: outbox.Text | None) -> str:

@@ -72,7 +72,7 @@ class Verifications:
         """Send the same code again; raises UnavailableError.
 
         Outcomes: DONE, TOO_SOON, TOO_MANY_CODES, LOCKED, NOT_ME, OPTED_OUT, NOT_PENDING, NOT_FOUND,
-        KEY_REUSED.
+        KEY_REUSED; and TOO_MANY_REQUESTS for what began at the web form.
         """
         return await self._ask(AskedAgain(name), once)
 

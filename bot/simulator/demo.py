@@ -16,15 +16,19 @@ from pydantic import ValidationError
 from bot.simulator import standing, terminal
 from bot.simulator.clock import StoppedClock, TravelClock
 from bot.simulator.page import server
-from bot.simulator.stage import BOT_NUMBER, staged
+from bot.simulator.stage import BOT_NUMBER, PHONE, staged
 from bot.simulator.story import Player, StoryError, beginning_of, settings_of
-from bot.store import keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
     from typing import Any
 
     from bot.simulator.stage import Stage
+
+_ASKING = f"""\
+  curl -H "Authorization: Bearer $TEXTPROOF_KEY" -H 'Content-Type: application/json' \\
+    -d '{{"to": "{PHONE}"}}' $TEXTPROOF_URL/v1/verifications"""
+"""Asks, in a shell, for a verification of the first phone."""
 
 
 def first_story() -> str:
@@ -58,25 +62,18 @@ async def offer(port: int | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     async with (
-        _new_stage(TravelClock(), web_form=True) as stage,
+        _new_stage(TravelClock(), with_app=True, web_form=True) as stage,
         server.served(stage, port) as url,
     ):
         await _first_of(stage.ready(), stopped.wait())
-        key = await _new_key(stage)
         click.echo(f"Open  {url}  and text VERIFY to the bot, {BOT_NUMBER}.")
         click.echo(f"Open  {stage.form_url}  for the form on the web.")
         click.echo("Ask as your app would, as docs/api.md shows, with")
-        click.echo(f"  export TEXTPROOF_URL={stage.bot.url} TEXTPROOF_KEY={key}")
+        click.echo(f"  export TEXTPROOF_URL={stage.bot.url} TEXTPROOF_KEY={stage.key}")
+        click.echo(_ASKING)
         click.echo("Or text it from here; /help says more. All of it stays on this machine.")
         click.echo()
         await _first_of(standing.keep_told(stage), _at_the_terminal(stage), stopped.wait())
-
-
-async def _new_key(stage: Stage) -> str:
-    """Make a key that may do all, as `bot keys create` does."""
-    now = stage.clock.now()
-    scopes = frozenset(keys.Scope)
-    return await stage.bot.database.write(keys.create, "demo", scopes, keys.PER_MINUTE, now)
 
 
 async def _at_the_terminal(stage: Stage) -> None:

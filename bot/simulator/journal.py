@@ -63,10 +63,14 @@ class HttpMessage:
 
 
 class Wire(StrEnum):
-    """Which way a request went: Telnyx's webhook to the bot, or the bot's to Telnyx's API."""
+    """Which way a request went: Telnyx's webhook to the bot, the bot's to Telnyx's API or an app's.
+
+    The last is an event.
+    """
 
     WEBHOOK = "webhook"
     API = "api"
+    EVENT = "event"
 
 
 @dataclass(frozen=True, slots=True)

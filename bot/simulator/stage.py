@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bot import app
 from bot.conversation.happened import Shape
 from bot.settings import Settings
+from bot.simulator.app import PretendApp
 from bot.simulator.faults import fault_named
 from bot.simulator.journal import ClockMoved
 from bot.simulator.telnyx import API_KEY, SimulatedTelnyx
-from bot.store import outbox
+from bot.store import keys, outbox
+from bot.store.keys import Scope
 from bot.store.models import OutboxState
 from bot.web.routes import WEBHOOK_PATH
 
@@ -60,6 +62,8 @@ class Stage:
     clock: TravelClock
     form_url: str | None = None
     """Where the form on the web is, if it is on."""
+    key: str | None = None
+    """An API key, where there is a pretend app."""
 
     async def text(self, phone: str, text: str | None, shape: Shape = Shape.PLAIN) -> list[Text]:
         """Text the bot and return all that came to the phone until there was quiet."""
@@ -123,10 +127,17 @@ class Stage:
 
 @asynccontextmanager
 async def staged(
-    database_url: URL | str, clock: TravelClock, **changes: Any
+    database_url: URL | str, clock: TravelClock, *, with_app: bool = False, **changes: Any
 ) -> AsyncIterator[Stage]:
-    """Set the stage on a database; `changes` are settings other than the usual."""
-    async with SimulatedTelnyx(clock).running() as telnyx:
+    """Set the stage on a database; `changes` are settings other than the usual.
+
+    `with_app` has a pretend app listen to events, and makes a key to be one that asks.
+    """
+    async with AsyncExitStack() as stack:
+        telnyx = await stack.enter_async_context(SimulatedTelnyx(clock).running())
+        if with_app:
+            listener = await stack.enter_async_context(PretendApp(telnyx).listening())
+            changes |= _told(listener)
         settings = StageSettings.model_validate(
             {
                 "database_url": database_url,
@@ -149,8 +160,25 @@ async def staged(
             jitter=0,  # a story must turn out the same each time
         ) as bot:
             telnyx.webhook_url = f"{bot.url}{WEBHOOK_PATH}"
+            form_url = f"{bot.url}/" if settings.web_form else None
+            key = await _key(bot, clock) if with_app else None
             try:
-                yield Stage(telnyx, bot, clock, f"{bot.url}/" if settings.web_form else None)
+                yield Stage(telnyx, bot, clock, form_url, key)
                 await telnyx.reported()
             finally:
                 telnyx.hang_up()
+
+
+def _told(listener: PretendApp) -> dict[str, Any]:
+    """Make the settings of a bot that tells an app of events."""
+    return {
+        "events_url": listener.url,
+        "events_secret": listener.secret,
+        "events_to_private": True,
+    }
+
+
+async def _key(bot: Running, clock: TravelClock) -> str:
+    return await bot.database.write(
+        keys.create, "a pretend app", tuple(Scope), keys.PER_MINUTE, clock.now()
+    )

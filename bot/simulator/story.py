@@ -13,6 +13,10 @@ One line each:
     /fault 500                the next thing of its kind goes wrong; `faults.py` lists what can
     /phone +13125550002       another phone texts, and is texted, from here on
     /mms TEXT, /group TEXT    the person texts with a picture, or to a group
+    /ask                      an app asks that a code be texted to the phone
+    /ask reference            an app asks for a reference; `{reference}` stands for it from here on
+    /type {code}              somebody types this at the app, for what it asked last
+    @ verified                where what it asked last stands, or why it was refused
 
 In what the person texts, `{code}` is the code that came last, `{code:1}` the first one that came
 to anyone, and `{wrong}` one that none of them is. All that comes back must be in the script: a
@@ -29,19 +33,23 @@ from typing import TYPE_CHECKING
 from bot.conversation.happened import Shape
 from bot.conversation.numbers import is_e164
 from bot.conversation.replies import CODE_PLACEHOLDER
+from bot.conversation.verification import Origin
+from bot.services.verifications import Wish
 from bot.simulator.clock import NOON, to_length
 from bot.simulator.journal import Author
 from bot.simulator.stage import BOT_NUMBER, PHONE
 from bot.store import conversations
 
 if TYPE_CHECKING:
+    from bot.conversation.verification import Verification
+    from bot.services.verifications import Result, Verifications
     from bot.simulator.journal import Text
     from bot.simulator.stage import Stage
 
 SHAPES = {">": Shape.PLAIN, "/mms": Shape.MEDIA, "/group": Shape.GROUP}
 """The mark of a line in which the person texts, by the shape of the text."""
 ANSWERS = {"<": Author.BOT, "*": Author.CARRIER}
-WRONG = "{wrong}"
+WRONG, REFERENCE = "{wrong}", "{reference}"
 WITH, AT = "# with ", "# at "
 _SETTABLE = frozenset(
     {"token_length", "token_alphabet", "token_ttl", "token_attempts", "resend_cooldown"}
@@ -93,6 +101,7 @@ class Player:
     _last_code: str = ""
     _told: int = 0
     _came: list[Text] = field(default_factory=list)
+    _asked: Result | None = None
 
     async def play(self, script: str) -> None:
         """Play the whole script; raises StoryError where it turns out otherwise."""
@@ -129,10 +138,40 @@ class Player:
                 self.stage.arm(rest)
             case "=":
                 await self._expect_state(rest)
+            case "/ask" | "/type" | "@":
+                await self._app_line(mark, rest)
             case _:
                 raise ValueError(
-                    "a line begins with one of: # > < * = /later /fault /phone /mms /group"
+                    "a line begins with one of: # > < * = @ /later /fault /phone /mms /group"
+                    " /ask /type"
                 )
+
+    async def _app_line(self, mark: str, rest: str) -> None:
+        match mark, rest:
+            case "/ask", "":
+                self._asked = await self._apps.begin(Wish(Origin.APP, self.phone))
+            case "/ask", "reference":
+                self._asked = await self._apps.begin(Wish(Origin.REFERENCE))
+            case "/type", code:
+                await self._apps.check(self._verification().id, self._filled_in(code))
+            case "@", status:
+                await self._expect_status(status)
+            case _:
+                raise ValueError("an app asks by one of: /ask, /ask reference")
+        await self.stage.quiet()
+        self._look()
+
+    @property
+    def _apps(self) -> Verifications:
+        if self.stage.bot.verifications is None:
+            raise ValueError("no app can ask on this stage")
+        return self.stage.bot.verifications
+
+    def _verification(self) -> Verification:
+        """Return what the app asked last; raises ValueError where that was nothing."""
+        if self._asked is None or self._asked.verification is None:
+            raise ValueError("no app has asked for anything yet, or it was refused")
+        return self._asked.verification
 
     def _look(self) -> None:
         """Take note of all that has come, to whichever phone."""
@@ -141,6 +180,8 @@ class Player:
         self._told = max((text.id for text in new), default=self._told)
 
     def _filled_in(self, text: str) -> str:
+        if REFERENCE in text:
+            text = text.replace(REFERENCE, self._verification().reference or "")
         return _CODE_WORD.sub(self._code, text).replace(WRONG, self._wrong_code())
 
     def _code(self, word: re.Match[str]) -> str:
@@ -192,3 +233,12 @@ class Player:
         ]
         if stands != [state]:
             raise StoryError(f"expected this state, and got: {', '.join(stands) or 'none'}")
+
+    async def _expect_status(self, status: str) -> None:
+        if self._asked is not None and self._asked.verification is None:
+            stands: str = self._asked.outcome
+        else:
+            found = await self._apps.get(self._verification().id)
+            stands = found.status_at(self.stage.clock.now()) if found else "none"
+        if stands != status:
+            raise StoryError(f"expected this of what an app asked, and got: {stands}")

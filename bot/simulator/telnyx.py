@@ -217,6 +217,13 @@ class SimulatedTelnyx:
             "Content-Type": "application/json",
         }
 
+    def note_exchange(
+        self, wire: Wire, request: web.Request, body: bytes, answer: HttpMessage, seconds: float
+    ) -> None:
+        """Add to the journal what another that the bot talks to was asked, and has answered."""
+        heard, at = _received(request, body), self._clock.now()
+        self.journal.add(Exchange(next(self._ids), at, wire, heard, answer, seconds))
+
     async def reported(self) -> None:
         """Wait until every delivery report that is due has been posted."""
         self._report_due()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from bot.conversation.happened import Shape
 from bot.conversation.numbers import to_e164
 from bot.simulator.clock import to_length
 from bot.simulator.faults import MENU
-from bot.simulator.journal import Author, Exchange, Progress, Standing, Text
+from bot.simulator.journal import Author, Exchange, Progress, Standing, Text, Wire
 from bot.simulator.stage import PHONE
 from bot.simulator.transcript import transcript
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from bot.simulator.stage import Stage
 
 _STYLES = {Author.PERSON: "cyan", Author.BOT: "green", Author.CARRIER: "yellow"}
+_APP_STYLE = "magenta"
 _NAMES = {Author.PERSON: "you", Author.BOT: "bot", Author.CARRIER: "Telnyx"}
 _COUNTRY_CODE = "+1"
 _HELP = """\
@@ -57,7 +59,9 @@ class Printer:
         self._seen: set[int] = set()
 
     def __call__(self, entry: Entry) -> None:
-        """Print an entry, if it is a text that is new or has failed."""
+        """Print an entry, if it is a text that is new or has failed, or an event to an app."""
+        if isinstance(entry, Exchange) and _is_believed_event(entry):
+            self._print_event(entry)
         if not isinstance(entry, Text):
             return
         if entry.progress is Progress.FAILED:
@@ -71,6 +75,12 @@ class Printer:
         name = click.style(f"{_NAMES[text.author]:>6}  ", fg=_STYLES[text.author], bold=True)
         where = "" if text.phone == self.phone else f"[{text.phone}] "
         self._echo(f"{name}{where}{harmless(text.text)}")
+
+    def _print_event(self, exchange: Exchange) -> None:
+        name = click.style(f"{'app':>6}  ", fg=_APP_STYLE, bold=True)
+        event = json.loads(exchange.request.body)
+        number = event["data"].get("to") or event["data"].get("number") or "nobody yet"
+        self._echo(f"{name}is told: {harmless(event['type'])}, {harmless(number)}")
 
     def _echo(self, line: str) -> None:
         """Print in place of the prompt, and put that below."""
@@ -193,6 +203,11 @@ class Terminal:
 
     async def _help(self, _rest: str) -> None:
         click.echo(_HELP.format(phone=self._phone))
+
+
+def _is_believed_event(exchange: Exchange) -> bool:
+    answer = exchange.answer
+    return exchange.wire is Wire.EVENT and answer is not None and " 204 " in answer.start
 
 
 def _print_message(message: HttpMessage, colour: str) -> None:

@@ -125,6 +125,17 @@ def page(connection: Connection, which: Filter, now: datetime) -> list[Verificat
     return [_verification(row) for row in connection.execute(query)]
 
 
+def counts(connection: Connection, now: datetime) -> dict[Status, int]:
+    """Count verifications by their status at `now` (UTC)."""
+    by_status = select(_VERIFICATIONS.c.status, func.count()).group_by(_VERIFICATIONS.c.status)
+    found = {row[0]: row[1] for row in connection.execute(by_status)}
+    over = _PENDING & (_VERIFICATIONS.c.expires_at <= now)
+    late = connection.scalar(select(func.count()).where(over)) or 0
+    found[Status.EXPIRED] = found.get(Status.EXPIRED, 0) + late
+    found[Status.PENDING] = found.get(Status.PENDING, 0) - late
+    return found
+
+
 def overdue(connection: Connection, now: datetime, limit: int) -> list[Verification]:
     """Read those that wait although their time is over; without a lock."""
     over = _PENDING & (_VERIFICATIONS.c.expires_at <= now)

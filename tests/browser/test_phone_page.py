@@ -123,7 +123,7 @@ async def test_who_runs_one_command_opens_the_page_and_texts_verify_is_verified(
     async with Processes(tmp_path) as processes:
         bot = await processes.start_cold("demo", "--port", "0")
         await until(lambda: "form on the web" in bot.out)
-        address, form = re.findall(r"http://\S+", bot.out)
+        address, form, *_ = re.findall(r"http://\S+", bot.out)
         page = await opened(context, address)
         link = page.get_by_role("link", name="the form on the web")
         assert await link.get_attribute("href") == form

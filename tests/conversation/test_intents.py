@@ -818,3 +818,31 @@ def test_a_spaced_phone_number_is_no_guess_at_a_short_code(text: str) -> None:
 )
 def test_refusals_and_complaints_are_taken_as_they_are_meant(text: str, intent: Intent) -> None:
     assert intent_of(text) is intent
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["VERIFY 7Q2K42", "verify my 7q2k42", "verify with code 7Q2K42.", "Verify: 7Q2K42 please"],
+)
+def test_a_reference_comes_with_verify(text: str) -> None:
+    assert understand(text, SIX_DIGITS) == Understood(Intent.VERIFY, reference="7Q2K42")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["VERIFY 7Q2K", "verify 7q2k4", "verify 7q2k423", "verify code 7q2o42", "verify ref: abc123"],
+)
+def test_a_reference_that_was_mistyped_is_still_one(text: str) -> None:
+    assert understand(text, SIX_DIGITS).reference
+
+
+@pytest.mark.parametrize(
+    "text", ["verify me", "verify b4 9pm", "verify phone", "verify my number 2day", "verify"]
+)
+def test_what_people_say_with_verify_is_no_reference(text: str) -> None:
+    assert understand(text, SIX_DIGITS) == Understood(Intent.VERIFY)
+
+
+def test_a_code_that_comes_with_verify_is_a_guess() -> None:
+    assert guess_of("verify code123456") == "123456"
+    assert guess_of("verify 123456") == "123456"

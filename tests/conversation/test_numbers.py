@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bot.conversation.numbers import example, readable, region_of, why_not_textable
+from bot.conversation.numbers import example, readable, region_of, to_e164, why_not_textable
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,9 @@ def test_an_example_is_one_of_the_country() -> None:
     assert example("+1") == "(201) 555-0123"
     assert example("+49") == "01512 3456789"
     assert example("+979") == ""
+
+
+@pytest.mark.parametrize("written", ["(312) 555-0001 ext. 5", "+13125550001;ext=5", "3125550001x5"])
+def test_a_number_with_an_extension_is_refused_rather_than_cut(written: str) -> None:
+    with pytest.raises(ValueError, match="extension"):
+        to_e164(written, "+1")

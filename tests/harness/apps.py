@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import ClientSession
+from aiohttp import ClientError, ClientSession
 
 from bot.conversation.verification import Origin, Outcome, Status, Verification
 from bot.services.verifications import Result, Verifications
 from bot.simulator.stage import BOT_NUMBER
 from bot.store import keys
 from bot.store.keys import Scope
+from harness.processes import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 CODE = "123456"
 REFERENCE = "7Q2K42"
+_NOT_NOW = 503
+_TRY_EVERY = 0.05
 
 
 @dataclass
@@ -200,3 +205,14 @@ async def app_with(url: str, key: str | None) -> AsyncIterator[App]:
     """Be an app of the bot at `url` until the block ends."""
     async with ClientSession() as session:
         yield App(session, url, key)
+
+
+async def persist(app: App, path: str, body: object, *, once: str) -> Answer:
+    """Ask under one key until there is an answer that is not 503; raises TimeoutError."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            with contextlib.suppress(ClientError):
+                answer = await app.post(path, body, once=once)
+                if answer.status != _NOT_NOW:
+                    return answer
+            await asyncio.sleep(_TRY_EVERY)

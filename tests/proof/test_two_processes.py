@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+from harness.apps import app_with, make_key, persist
 from harness.processes import Processes, environment, until
-from harness.witness import Witness, check, drained
+from harness.witness import Witness, check, codes_to, drained
 from sqlalchemy import select
 
 from bot.conversation.state import State
@@ -22,6 +24,7 @@ from bot.web.routes import WEBHOOK_PATH
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from harness.apps import App
     from sqlalchemy import URL, Connection
 
 GUESSES = 200
@@ -81,6 +84,51 @@ async def test_guesses_in_parallel_at_two_processes_are_all_counted(
     await drained(database)
     told = [text.text for text in carriers[0].texts]
     assert sum("Too many wrong codes" in text for text in told) == 1
+
+
+async def test_guesses_typed_in_parallel_at_two_processes_cost_the_person_nothing(
+    database_url: URL,
+    database: Database,
+    carriers: list[SimulatedTelnyx],
+    processes: Processes,
+) -> None:
+    one, other = await both_serve(carriers, processes, database_url)
+    key = await make_key(database, SystemClock())
+    async with app_with(door_of(one), key) as here, app_with(door_of(other), key) as there:
+        begun = await here.begin(to=PHONE)
+        code = await one.code_of(PHONE)
+        wrong = [f"{number:06}" for number in range(GUESSES + 1) if f"{number:06}" != code]
+        apps = [here, there] * (GUESSES // 2)
+        told = await asyncio.gather(
+            *(check_typed(app, begun["id"], guess) for app, guess in zip(apps, wrong, strict=False))
+        )
+        assert Counter(told) == {"wrong": TRIES, "not_pending": GUESSES - TRIES}
+        assert await check_typed(there, begun["id"], code) == "not_pending"
+        ended = (await there.get(f"verifications/{begun['id']}")).body
+        assert (ended["status"], ended["reason"]) == ("failed", "too_many_guesses")
+    assert await database.read(guesses_of_all_tokens) == [TRIES]
+    by_others = await database.read(ledgers.read, PHONE, ledgers.BY_OTHERS)
+    assert (by_others.locks, by_others.wrong_guesses) == (1, 0)
+    # Whose phone it is has all tries, and a code of their own.
+    by_text = await database.read(ledgers.read, PHONE)
+    assert (by_text.locks, by_text.wrong_guesses, by_text.code_times) == (0, 0, ())
+    await other.say(PHONE, "VERIFY")
+    await until(lambda: len(codes_to(carriers[0], PHONE)) > 1)
+    await one.say(PHONE, codes_to(carriers[0], PHONE)[-1])
+    (known,) = await database.read(conversations.find, PHONE)
+    assert known.conversation.state is State.VERIFIED
+
+
+def door_of(witness: Witness) -> str:
+    return witness.telnyx.webhook_url.removesuffix(WEBHOOK_PATH)
+
+
+async def check_typed(app: App, name: str, code: str) -> str:
+    """Type a code until the bot has answered; tell what came of it."""
+    answer = await persist(app, f"verifications/{name}/check", {"code": code}, once=code)
+    if answer.status == 200:
+        return "right" if answer.body["valid"] else "wrong"
+    return str(answer.body["code"])
 
 
 async def test_two_that_send_and_two_that_listen_text_each_person_once(

@@ -185,8 +185,11 @@ async def test_a_reference_binds_the_phone_that_texts_it(stage: Stage, apps: Ver
     assert "used or has expired" in refused.text
 
 
-async def test_an_unknown_reference_gets_a_clear_reply_and_no_code(stage: Stage) -> None:
-    (reply,) = await stage.text(PHONE, "VERIFY 7Q2K42")
+@pytest.mark.parametrize("reference", ["7Q2K42", "7Q2K", "7Q2O42"])
+async def test_an_unknown_or_mistyped_reference_gets_a_clear_reply_and_no_code(
+    reference: str, stage: Stage
+) -> None:
+    (reply,) = await stage.text(PHONE, f"VERIFY {reference}")
     assert "do not know that reference" in reply.text
     assert code_in(reply.text) is None
 

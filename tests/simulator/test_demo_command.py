@@ -118,6 +118,8 @@ async def test_the_key_it_prints_can_ask_the_api(processes: Processes, tmp_path:
             session.post("/v1/verifications", json={"to": PHONE}) as answer,
         ):
             assert answer.status == 201
+        await until(lambda: f"is told: verification.delivered, {PHONE}" in bot.out)
+    assert "Textproof code: " in bot.out
 
 
 async def test_it_ends_while_telnyx_keeps_a_request_waiting(

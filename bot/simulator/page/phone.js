@@ -9,6 +9,8 @@ const STATES = {
   idle: "idle", awaiting_code: "awaiting the code", verified: "verified",
   locked: "locked", opted_out: "opted out",
 };
+const WAYS = { webhook: "Telnyx → bot", api: "bot → Telnyx", event: "bot → app" };
+const TYPES = { webhook: /"event_type": *"([^"]+)"/, event: /"type": *"([^"]+)"/ };
 const MOST_EXCHANGES = 200;
 
 const byId = (id) => document.getElementById(id);
@@ -179,13 +181,12 @@ function addPhone() {
 
 function headline(exchange) {
   const summary = make("summary", "");
-  const webhook = exchange.wire === "webhook";
-  const way = webhook ? "Telnyx → bot" : "bot → Telnyx";
-  const what = webhook ? /"event_type": *"([^"]+)"/.exec(exchange.request.body)?.[1] : null;
+  const way = WAYS[exchange.wire];
+  const what = TYPES[exchange.wire]?.exec(exchange.request.body)?.[1];
   const line = exchange.request.start.split(" ").slice(0, 2).join(" ");
   const status = exchange.answer?.start.split(" ")[1];
   const told = status ?? (exchange.seconds === null ? "waiting …" : "dropped");
-  const bad = status !== "200" && exchange.seconds !== null;
+  const bad = !status?.startsWith("2") && exchange.seconds !== null;
   const time = exchange.seconds === null ? "" : ` ${took(exchange.seconds)}`;
   summary.append(
     `${exchange.at.slice(11, 19)} ${way}: ${line} ${what ?? ""} `,

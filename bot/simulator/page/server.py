@@ -117,6 +117,7 @@ class Page:
             first_phone=PHONE,
             bot_url=stage.bot.url,
             form_url=stage.form_url,
+            has_app=stage.key is not None,
             jumps=_JUMPS,
             menu=MENU,
             quick_texts=_QUICK_TEXTS,

@@ -1,0 +1,12 @@
+# A reference that nobody issued, is mistyped or has expired gets a word on that, and no code.
+> VERIFY 7Q2K42
+< Textproof: we do not know that reference. Please check it and text VERIFY with it again.
+= idle
+> VERIFY 7Q2K
+< Textproof: we do not know that reference. Please check it and text VERIFY with it again.
+/ask reference
+/later 15m
+@ expired
+> VERIFY {reference}
+< Textproof: that reference was used or has expired. Please get a new one where you found it.
+= idle
