@@ -154,6 +154,7 @@ def _form(settings: Settings, verifications: Verifications, clock: Clock) -> For
         code_lifetime=timedelta(seconds=settings.token_ttl),
         country_code=settings.country_code,
         countries=settings.allowed_countries or tuple(dict.fromkeys(own)),
+        bot_numbers=frozenset(settings.from_number),
         test_numbers=frozenset(settings.test_numbers),
         trusted_proxies=settings.trusted_proxies,
     )

@@ -168,7 +168,9 @@ def _compare(turn: Turn, guess: str) -> Event:
     right = _right(turn, guess, turn.live_tokens)
     if right:
         turn.focus = right[0].verification
-        several = len(turn.live_tokens) > 1
+        others = [token for token in turn.live_tokens if token is not right[0]]
+        # To another code this was a wrong guess like any, and it may have been the last.
+        several = any(token.guesses < turn.policy.attempts for token in others)
         return Event.GUESS_RIGHT_OF_SEVERAL if several else Event.GUESS_RIGHT
     if not turn.tries_left():
         return Event.LAST_GUESS_WRONG
@@ -241,7 +243,7 @@ def _perceive_typed(turn: Turn, token: Token, typed: str) -> Event:
     guess = guess_in(typed, token.format)
     if guess is None:
         # It cannot be right, so it costs no try.
-        turn.reply_to_app(Outcome.WRONG, tries_left=_typing_left(turn, token))
+        turn.reply_to_app(Outcome.WRONG, tries_left=_typing_left(turn, token), counted=False)
         return Event.NOTHING
     token = replace(token, guesses=token.guesses + 1)
     turn.put(token)
@@ -270,5 +272,10 @@ def _perceive_undeliverable(turn: Turn, token_id: str) -> Event:
 
 def _without_codes(text: str) -> str:
     """Leave out of a wording whatever may be a code: none is ever stored."""
-    masked = ("…" if _MAY_BE_CODE.search(visible_part(word)) else word for word in text.split())
+    masked = ("…" if _may_be_code(word) else word for word in text.split())
     return " ".join(masked)
+
+
+def _may_be_code(word: str) -> bool:
+    """Tell whether a word may hold a code, whatever stands between its characters."""
+    return _MAY_BE_CODE.search("".join(filter(str.isalnum, visible_part(word)))) is not None

@@ -276,10 +276,15 @@ class Turn:
         self.news.append(News(Occurrence.OPTED_IN))
 
     def reply_to_app(
-        self, outcome: Outcome, retry_at: datetime | None = None, tries_left: int = 0
+        self,
+        outcome: Outcome,
+        retry_at: datetime | None = None,
+        tries_left: int = 0,
+        *,
+        counted: bool = True,
     ) -> None:
         """Answer the app."""
-        self.answer = Answer(outcome, retry_at, tries_left)
+        self.answer = Answer(outcome, retry_at, tries_left, counted)
 
 
 def _locked(ledger: Ledger, now: datetime) -> Ledger:

@@ -126,9 +126,11 @@ class Outcome(StrEnum):
 class Answer:
     """What an app is answered; `retry_at` (UTC) where time will mend it.
 
-    `tries_left` are the guesses that may still be typed.
+    `tries_left` are the guesses that may still be typed; `counted` tells of a guess that it cost
+    one.
     """
 
     outcome: Outcome
     retry_at: datetime | None = None
     tries_left: int = 0
+    counted: bool = True

@@ -6,16 +6,17 @@ A webhook, or an app's request, is answered only after the commit that holds its
 from __future__ import annotations
 
 import asyncio
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
-from bot.carrier.webhooks import DeliveryReport, InboundText
+from bot.carrier.webhooks import Delivery, DeliveryReport, InboundText
 from bot.services.deliveries import follow
-from bot.services.requests import Request, Result, answer
+from bot.services.requests import Request, Result, answer, phones_in
 from bot.services.turns import take_turns
-from bot.store import outbox, received
+from bot.store import ledgers, outbox, received
 from bot.store.conversations import Key
 from bot.store.models import OutboxState
 from bot.store.outages import UnavailableError, UncertainCommitError
@@ -34,6 +35,8 @@ ANSWER_WITHIN = 1.8
 """Seconds from a webhook's arrival to the latest commit: Telnyx waits two."""
 _SECOND_COMMIT_WITHIN = 1.0
 _WAITING_MOST = 5000
+_REQUESTS_MOST = 1000
+"""Requests of apps that may wait: they come from strangers too, and must leave room for texts."""
 _BATCH_LARGEST = 200
 
 _log = structlog.get_logger(__name__)
@@ -44,8 +47,18 @@ Event = InboundText | DeliveryReport | Request
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
     event: Event
+    number: int
     deadline: float
     done: asyncio.Future[Result | None]
+
+    def __lt__(self, other: _Waiting) -> bool:
+        """Order what waits: what the carrier has sent first, since it waits for two seconds."""
+        return (self.is_request, self.number) < (other.is_request, other.number)
+
+    @property
+    def is_request(self) -> bool:
+        """Tell whether an app asks."""
+        return isinstance(self.event, Request)
 
     def accept(self, result: Result | None) -> None:
         if not self.done.done():
@@ -66,7 +79,9 @@ class Inbox:
         self._rules = rules
         self._clock = clock
         self._after_commit = after_commit
-        self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue(_WAITING_MOST)
+        self._waiting: asyncio.PriorityQueue[_Waiting] = asyncio.PriorityQueue(_WAITING_MOST)
+        self._requests_waiting = 0
+        self._numbers = itertools.count()
         self.alive = False
 
     async def accept(self, event: InboundText | DeliveryReport) -> None:
@@ -87,11 +102,15 @@ class Inbox:
         if not self.alive:
             raise UnavailableError("the writer is not running")
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(event, loop.time() + ANSWER_WITHIN, loop.create_future())
+        deadline = loop.time() + ANSWER_WITHIN
+        waiting = _Waiting(event, next(self._numbers), deadline, loop.create_future())
+        if waiting.is_request and self._requests_waiting >= _REQUESTS_MOST:
+            raise UnavailableError("too many requests wait")
         try:
             self._waiting.put_nowait(waiting)
         except asyncio.QueueFull:
             raise UnavailableError("too many webhooks wait") from None
+        self._requests_waiting += waiting.is_request
         return await waiting.done
 
     async def run(self) -> None:
@@ -99,7 +118,9 @@ class Inbox:
         self.alive = True
         try:
             while True:
-                await self._serve([await self._waiting.get(), *self._take(_BATCH_LARGEST - 1)])
+                first = await self._waiting.get()
+                self._requests_waiting -= first.is_request
+                await self._serve_in_time([first, *self._take(_BATCH_LARGEST - 1)])
         finally:
             self.alive = False
             self._refuse(self._take(_WAITING_MOST), UnavailableError("the writer has stopped"))
@@ -107,11 +128,24 @@ class Inbox:
     def _take(self, most: int) -> list[_Waiting]:
         """Take those that wait already, without waiting for more."""
         count = min(most, self._waiting.qsize())
-        return [self._waiting.get_nowait() for _ in range(count)]
+        taken = [self._waiting.get_nowait() for _ in range(count)]
+        self._requests_waiting -= sum(waiting.is_request for waiting in taken)
+        return taken
+
+    async def _serve_in_time(self, batch: Sequence[_Waiting]) -> None:
+        """Refuse what has waited too long, by no fault of the database, and serve the others."""
+        now = asyncio.get_running_loop().time()
+        late = [waiting for waiting in batch if waiting.deadline <= now]
+        self._refuse(late, UnavailableError("too much waits"))
+        in_time = [waiting for waiting in batch if waiting.deadline > now]
+        if in_time:
+            await self._serve(in_time)
 
     async def _serve(self, batch: Sequence[_Waiting]) -> None:
         try:
-            results = await self._commit([waiting.event for waiting in batch], batch[0].deadline)
+            # Apps can wait longer: where only they ask, the deadline is that of any transaction.
+            deadline = None if batch[0].is_request else batch[0].deadline
+            results = await self._commit([waiting.event for waiting in batch], deadline)
         except UnavailableError as error:
             # Those that wait would meet the same outage, each after a wait of its own.
             refused = [*batch, *self._take(_WAITING_MOST)]
@@ -132,7 +166,7 @@ class Inbox:
                 waiting.accept(result)
             self._after_commit()
 
-    async def _commit(self, events: Sequence[Event], deadline: float) -> list[Result | None]:
+    async def _commit(self, events: Sequence[Event], deadline: float | None) -> list[Result | None]:
         write = self._database.write
         try:
             return await write(apply, events, self._clock.now(), self._rules, deadline=deadline)
@@ -154,9 +188,26 @@ def apply(
     Returns what each request of an app has led to, and None for the others.
     """
     requests = [event for event in events if isinstance(event, Request)]
+    _hold(connection, events)
     _hear(connection, [event for event in events if not isinstance(event, Request)], now, rules)
     results = iter(answer(connection, requests, now, rules))
     return [next(results) if isinstance(event, Request) else None for event in events]
+
+
+def _hold(connection: Connection, events: Sequence[Event]) -> None:
+    """Take the ledgers of all phones at once, before any other row.
+
+    Each part of the transaction takes those it needs in the order of their key; two parts together
+    would not keep that order, and two processes would wait for each other. Texts alone are one
+    part.
+    """
+    reports = [event for event in events if isinstance(event, DeliveryReport)]
+    failed = [report.carrier_id for report in reports if report.delivery is Delivery.FAILED]
+    asked = [event for event in events if isinstance(event, Request)]
+    phones = outbox.phones_of(connection, failed) | phones_in(connection, asked)
+    if phones:
+        phones |= {event.phone for event in events if isinstance(event, InboundText)}
+        ledgers.hold(connection, phones)
 
 
 def _hear(

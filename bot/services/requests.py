@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -20,11 +20,11 @@ from bot.conversation.verification import (
 )
 from bot.services.announcing import announce
 from bot.services.turns import ended_as, take_turns
-from bot.store import outbox, requests, verifications
+from bot.store import requests, verifications
 from bot.store.conversations import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -39,8 +39,9 @@ _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 _UNSETTLED = frozenset(
     {Outcome.TOO_SOON, Outcome.TOO_MANY_CODES, Outcome.TOO_MANY_REQUESTS, Outcome.NOT_ME}
     | {Outcome.TOO_MANY_GUESSES, Outcome.LOCKED, Outcome.OPTED_OUT}
+    | {Outcome.NOT_PENDING, Outcome.NOT_FOUND}
 )
-"""Nothing was done and time may mend it, so the same request may be made again."""
+"""Nothing was done, so the same request may be made again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,17 @@ class Result:
     tries_left: int = 0
 
 
+def phones_in(connection: Connection, asked: Sequence[Request]) -> set[str]:
+    """Name the phones (E.164) that requests are about, as far as these are known."""
+    whats = [request.what for request in asked]
+    named = [what.verification for what in whats if not isinstance(what, Verification)]
+    about = [
+        *(what for what in whats if isinstance(what, Verification)),
+        *verifications.find(connection, named).values(),
+    ]
+    return {verification.phone for verification in about if verification.phone}
+
+
 def answer(
     connection: Connection, asked: Sequence[Request], now: datetime, rules: Rules
 ) -> list[Result]:
@@ -88,7 +100,7 @@ def answer(
     fresh = {key: request for key, request in first.items() if key not in settled}
     answers = _carry_out(connection, {key: r.what for key, r in fresh.items()}, now, rules)
     new = {key: _settled(request, answers[key]) for key, request in fresh.items()}
-    kept = {key: told for key, told in new.items() if told.outcome not in _UNSETTLED}
+    kept = {key: told for key, told in new.items() if _is_settled(answers[key])}
     requests.remember(connection, kept, now)
     settled |= new
     known = verifications.find(connection, [told.verification for told in settled.values()])
@@ -96,6 +108,11 @@ def answer(
         _result(request, settled[request.once.key], answers.get(request.once.key), known)
         for request in asked
     ]
+
+
+def _is_settled(given: Answer) -> bool:
+    """Tell whether anything was done: who is refused could ask, and fill the table, for ever."""
+    return given.counted and given.outcome not in _UNSETTLED
 
 
 def _settled(request: Request, given: Answer) -> requests.Settled:
@@ -122,6 +139,9 @@ def _carry_out(
     """Do what is asked; return the answers by the keys given."""
     named = [what.verification for what in asked.values() if not isinstance(what, Verification)]
     known = verifications.find(connection, named)
+    form = _Form(connection, now, rules)
+    if any(_is_of_form(what, known) for what in asked.values()):
+        verifications.hold_form(connection)
     answers: dict[str, Answer] = {}
     turns: dict[str, tuple[Key, AppAsked]] = {}
     wanted: dict[str, Verification] = {}
@@ -132,15 +152,13 @@ def _carry_out(
                 answers[key] = Answer(Outcome.NOT_FOUND)
             elif found.phone is None:
                 answers[key] = _act_on_unbegun(connection, what, now, rules)
-            elif _repeats_at_form(what, found) and (
-                again_at := _day_free_at(connection, _repeats(turns.values()), now, rules)
-            ):
-                answers[key] = Answer(Outcome.TOO_MANY_REQUESTS, again_at)
+            elif _sends_again_at_form(what, found) and (free_at := form.again_free_at()):
+                answers[key] = Answer(Outcome.TOO_MANY_REQUESTS, free_at)
             else:
                 turns[key] = (Key(found.phone, found.bot_number), what)
         elif what.phone is None:
             answers[key] = _wait_for_reference(connection, what, now, rules)
-        elif free_at := _form_free_at(connection, what, list(wanted.values()), now, rules):
+        elif what.origin is Origin.FORM and (free_at := form.free_at(what)):
             answers[key] = Answer(Outcome.TOO_MANY_REQUESTS, free_at)
         else:
             wanted[what.id] = what
@@ -148,6 +166,17 @@ def _carry_out(
     given = take_turns(connection, list(turns.values()), now, rules, wanted)
     decided = zip(turns, given, strict=True)
     return answers | {key: told for key, told in decided if told is not None}
+
+
+def _is_of_form(what: What, known: Mapping[str, Verification]) -> bool:
+    if isinstance(what, Verification):
+        return what.origin is Origin.FORM
+    found = known.get(what.verification)
+    return found is not None and _sends_again_at_form(what, found)
+
+
+def _sends_again_at_form(what: What, found: Verification) -> bool:
+    return isinstance(what, AskedAgain) and found.origin is Origin.FORM
 
 
 def _wait_for_reference(
@@ -176,37 +205,42 @@ def _act_on_unbegun(
     return Answer(Outcome.DONE)
 
 
-def _form_free_at(
-    connection: Connection,
-    new: Verification,
-    others: Sequence[Verification],
-    now: datetime,
-    rules: Rules,
-) -> datetime | None:
-    """Tell from when the web form may be used again: it spends the operator's money.
+@dataclass(slots=True)
+class _Form:
+    """What the web form may still ask for: it spends the operator's money.
 
-    `others` are asked for at the same moment.
+    `asked` and `again` are what this transaction has let it ask for.
     """
-    if new.origin is not Origin.FORM:
-        return None
-    also = [other for other in others if other.origin is Origin.FORM]
-    nearby = [other for other in also if other.asked_from == new.asked_from]
-    of_network, first = verifications.asked_at_form(connection, now - _HOUR, new.asked_from)
-    if of_network + len(nearby) >= FORM_REQUESTS_PER_HOUR:
-        return (first or now) + _HOUR
-    return _day_free_at(connection, len(also), now, rules)
 
+    connection: Connection
+    now: datetime
+    rules: Rules
+    asked: list[Verification] = field(default_factory=list)
+    again: int = 0
 
-def _repeats_at_form(what: What, of: Verification) -> bool:
-    return isinstance(what, AskedAgain) and of.origin is Origin.FORM
+    def free_at(self, new: Verification) -> datetime | None:
+        """Tell from when a code may be asked for; None is now, and then it is counted."""
+        nearby = sum(other.asked_from == new.asked_from for other in self.asked)
+        since = self.now - _HOUR
+        count, first = verifications.asked_at_form(self.connection, since, new.asked_from)
+        if count + nearby >= FORM_REQUESTS_PER_HOUR:
+            return (first or self.now) + _HOUR
+        free_at = self._day_free_at()
+        if free_at is None:
+            self.asked.append(new)
+        return free_at
 
+    def again_free_at(self) -> datetime | None:
+        """Tell from when a code may be sent again; None is now, and then it is counted."""
+        free_at = self._day_free_at()
+        self.again += free_at is None
+        return free_at
 
-def _repeats(turns: Iterable[tuple[Key, AppAsked]]) -> int:
-    return sum(isinstance(what, AskedAgain) for _, what in turns)
-
-
-def _day_free_at(connection: Connection, also: int, now: datetime, rules: Rules) -> datetime | None:
-    """Tell from when the form has codes again, where the day's are spent; `also` are on the way."""
-    asked, first = verifications.asked_at_form(connection, now - _DAY)
-    spent = asked + outbox.codes_sent_again(connection, Origin.FORM, now - _DAY) + also
-    return (first or now) + _DAY if spent >= rules.policy.form_codes_per_day else None
+    def _day_free_at(self) -> datetime | None:
+        policy, since = self.rules.policy, self.now - _DAY
+        count, first = verifications.asked_at_form(self.connection, since)
+        count += len(self.asked)
+        # Counting what was sent again takes long where there is much: only where it can matter.
+        if count * 2 * policy.codes_per_hour >= policy.form_codes_per_day:
+            count += verifications.sent_again_at_form(self.connection, since) + self.again
+        return (first or self.now) + _DAY if count >= policy.form_codes_per_day else None

@@ -17,7 +17,7 @@ from bot.conversation.numbers import masked
 from bot.conversation.replies import CODE_PLACEHOLDER
 from bot.services.courier import JITTER, Courier
 from bot.services.deliveries import follow
-from bot.store import outbox
+from bot.store import ledgers, outbox
 from bot.store.models import OutboxState
 from bot.store.outbox import Claimed
 
@@ -112,7 +112,9 @@ class Sender(Courier[Transport, Claimed]):
 
     def _claim(self, connection: Connection, most: int, now: datetime) -> list[Claimed]:
         """Claim texts of the numbers that are not held, and of a held one a probe, when due."""
-        dropped = outbox.drop_hopeless(connection, now)
+        phones = outbox.hopeless_phones(connection, now)
+        ledgers.lock(connection, phones)
+        dropped = outbox.drop_hopeless(connection, now) if phones else []
         if dropped:
             _log.warning("texts dropped", count=len(dropped), advice="see bot status")
             follow(connection, dropped, now, self._rules)
@@ -198,6 +200,7 @@ class Sender(Courier[Transport, Claimed]):
 
         def settle(connection: Connection) -> None:
             """Where the carrier says the person has opted out, so they have."""
+            ledgers.lock(connection, {claimed.phone})
             moved = outbox.settle_never(connection, claimed, fault, state)
             follow(connection, moved, now, self._rules)
 
@@ -221,6 +224,10 @@ def _settle_later(
 def _settle_accepted(
     connection: Connection, claimed: Claimed, carrier_id: str | None, now: datetime, rules: Rules
 ) -> None:
-    """Record that the carrier has the text; it may have reported more before it said so."""
+    """Record that the carrier has the text; it may have reported more before it said so.
+
+    The ledger comes first, as in every transaction: a turn holds it when it cancels texts.
+    """
+    ledgers.lock(connection, {claimed.phone})
     moved = outbox.settle_accepted(connection, claimed.id, carrier_id, now)
     follow(connection, moved, now, rules)

@@ -169,6 +169,10 @@ class _Memory:
                 return
             failed, why = Status.FAILED, Reason(outcome)
             verification = replace(verification, status=failed, reason=why, ended_at=now)
+        for _, token in self.tokens.values():
+            if token.verification == verification.id:
+                # Else it would be over a moment before its code, which waited to be issued.
+                verification = replace(verification, expires_at=token.expires_at)
         self.verifications.append(verification)
 
     def _arrive(self, key: Key) -> None:

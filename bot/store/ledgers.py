@@ -49,6 +49,15 @@ def lock(connection: Connection, phones: Iterable[str], kind: Table = BY_TEXT) -
     return {row.phone: _ledger(row) for row in rows}
 
 
+def hold(connection: Connection, phones: Iterable[str]) -> None:
+    """Take the ledgers of `phones` (E.164) that there are; who is refused then leaves none."""
+    ordered = sorted(set(phones))
+    known = BY_TEXT.c.phone.in_(ordered)
+    connection.execute(
+        select(BY_TEXT.c.phone).where(known).order_by(BY_TEXT.c.phone).with_for_update()
+    )
+
+
 def read(connection: Connection, phone: str, kind: Table = BY_TEXT) -> Ledger:
     """Read a phone's ledger, without the lock; an unknown phone has spent nothing."""
     row = connection.execute(select(kind).where(kind.c.phone == phone)).first()

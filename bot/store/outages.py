@@ -23,7 +23,7 @@ class UnavailableError(Exception):
 
 
 class DeadlockError(UnavailableError):
-    """Two transactions waited for each other, and this one gave way: run it again."""
+    """Two transactions were in each other's way, and this one gave way: run it again."""
 
 
 class UncertainCommitError(UnavailableError):

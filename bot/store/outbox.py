@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from bot.conversation.replies import Reply
     from bot.conversation.state import Token
     from bot.conversation.turn import Message
-    from bot.conversation.verification import Origin
 
 LEASE = timedelta(seconds=30)
 """How long a claim lasts: well over one API request with its timeout."""
@@ -176,11 +175,12 @@ def cancel(
 # running it.
 _NOW = bindparam("now", type_=UtcDateTime)
 _DUE = and_(_QUEUED, _OUTBOX.c.due_at <= _NOW)
+_IS_HOPELESS = and_(_DUE, or_(_OUTBOX.c.send_by <= _NOW, _OUTBOX.c.doubts >= DOUBTS_MOST))
+_HOPELESS_PHONES = (
+    select(_CONVERSATIONS.c.phone).join(_OUTBOX).where(_IS_HOPELESS).limit(_DROP_MOST)
+)
 _HOPELESS = (
-    select(_OUTBOX.c.id)
-    .where(_DUE, or_(_OUTBOX.c.send_by <= _NOW, _OUTBOX.c.doubts >= DOUBTS_MOST))
-    .limit(_DROP_MOST)
-    .with_for_update(skip_locked=True)
+    select(_OUTBOX.c.id).where(_IS_HOPELESS).limit(_DROP_MOST).with_for_update(skip_locked=True)
 )
 _DROP_HOPELESS = (
     update(_OUTBOX)
@@ -219,6 +219,11 @@ _CLAIMABLE_BUT = _CLAIMABLE.where(_BUT)
 def any_due(connection: Connection, now: datetime, but: Collection[str] = ()) -> bool:
     """Tell whether there is anything to claim; cheap, and needs no write lock."""
     return bool(connection.scalar(_ANY_DUE, {"now": now, "but": list(but)}))
+
+
+def hopeless_phones(connection: Connection, now: datetime) -> set[str]:
+    """Name the phones (E.164) whose texts `drop_hopeless` would drop."""
+    return set(connection.scalars(_HOPELESS_PHONES, {"now": now}))
 
 
 def drop_hopeless(connection: Connection, now: datetime) -> list[Progress]:
@@ -341,6 +346,14 @@ def report(connection: Connection, news: Report, now: datetime) -> list[Progress
     return moved
 
 
+def phones_of(connection: Connection, carrier_ids: Collection[str]) -> set[str]:
+    """Name the phones (E.164) that texts went to, which the carrier has under these ids."""
+    if not carrier_ids:
+        return set()
+    phones = select(_CONVERSATIONS.c.phone).join(_OUTBOX)
+    return set(connection.scalars(phones.where(_OUTBOX.c.carrier_id.in_(carrier_ids))))
+
+
 def all_failed(connection: Connection, token_id: str) -> bool:
     """Tell whether no text with a token's code has reached, or will reach, the phone."""
     hopeful = (_OUTBOX.c.token_id == token_id) & _OUTBOX.c.state.not_in(OUTBOX_FAILURES)
@@ -366,17 +379,6 @@ def faults(connection: Connection, since: datetime) -> list[tuple[OutboxState, s
         .order_by(_OUTBOX.c.state, _OUTBOX.c.fault)
     )
     return [(state, fault, count) for state, fault, count in rows]
-
-
-def codes_sent_again(connection: Connection, origin: Origin, since: datetime) -> int:
-    """Count the code texts since a moment that repeat one: those beyond the first of each code."""
-    of_tokens = _OUTBOX.join(_TOKENS, _OUTBOX.c.token_id == _TOKENS.c.id)
-    texts, codes = connection.execute(
-        select(func.count(), func.count(_TOKENS.c.id.distinct()))
-        .select_from(of_tokens)
-        .where(_TOKENS.c.origin == origin, _OUTBOX.c.created_at > since)
-    ).one()
-    return texts - codes
 
 
 def last_text(connection: Connection, conversation_id: int) -> Text | None:

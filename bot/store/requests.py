@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
+from bot.store.database import insert_missing
 from bot.store.models import RequestRow
+from bot.store.outages import DeadlockError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -42,19 +44,23 @@ def load(connection: Connection, keys: Collection[str]) -> dict[str, Settled]:
 
 
 def remember(connection: Connection, settled: Mapping[str, Settled], now: datetime) -> None:
-    """Note requests by key; where another process has just noted one, the transaction breaks."""
-    if settled:
-        connection.execute(
-            insert(_REQUESTS),
-            [
-                {
-                    "key": key,
-                    "fingerprint": told.fingerprint,
-                    "outcome": told.outcome,
-                    "verification_name": told.verification,
-                    "tries_left": told.tries_left,
-                    "answered_at": now,
-                }
-                for key, told in settled.items()
-            ],
-        )
+    """Note requests by key.
+
+    Raises DeadlockError, so that all is undone and run again, where another process has just
+    noted one: what that was answered is known then.
+    """
+    if not settled:
+        return
+    rows = [
+        {
+            "key": key,
+            "fingerprint": told.fingerprint,
+            "outcome": told.outcome,
+            "verification_name": told.verification,
+            "tries_left": told.tries_left,
+            "answered_at": now,
+        }
+        for key, told in sorted(settled.items())
+    ]
+    if len(insert_missing(connection, _REQUESTS, rows, _REQUESTS.c.key)) < len(rows):
+        raise DeadlockError("a request was carried out by another process")

@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, func, select, update
 
 from bot.conversation.verification import Origin, Status, Verification
 from bot.store.database import insert_missing
-from bot.store.models import VerificationRow
+from bot.store.models import ConversationRow, OutboxRow, TokenRow, VerificationRow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -18,8 +18,13 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
 _VERIFICATIONS = VerificationRow.__table__
+_CONVERSATIONS = ConversationRow.__table__
+_TOKENS = TokenRow.__table__
+_OUTBOX = OutboxRow.__table__
 _PENDING = _VERIFICATIONS.c.status == Status.PENDING
 _CHANGING = ("phone", "bot_number", "status", "reason", "expires_at", "ended_at")
+_FORM_LOCK = 0x7E87F024
+"""Any number that nothing else in this database locks by."""
 _FACTS = (
     *("origin", "reference", "created_at", "session", "asked_from", "test"),
     *_CHANGING,
@@ -140,6 +145,15 @@ def overdue(connection: Connection, now: datetime, limit: int) -> list[Verificat
     return [_verification(row) for row in rows]
 
 
+def hold_form(connection: Connection) -> None:
+    """Let no other process count what the web form has asked for until the transaction ends.
+
+    Hold the ledgers before. SQLite has one writer anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_FORM_LOCK)))
+
+
 def asked_at_form(
     connection: Connection, since: datetime, asked_from: str | None = None
 ) -> tuple[int, datetime | None]:
@@ -154,6 +168,27 @@ def asked_at_form(
         select(func.count(), func.min(_VERIFICATIONS.c.created_at)).where(asked)
     ).one()
     return count, first
+
+
+def sent_again_at_form(connection: Connection, since: datetime) -> int:
+    """Count the texts beyond the first for what was asked for at the web form since a moment."""
+    texts = (
+        select(func.count() - func.count(_OUTBOX.c.token_id.distinct()))
+        .select_from(_VERIFICATIONS)
+        .join(
+            _CONVERSATIONS,
+            (_CONVERSATIONS.c.phone == _VERIFICATIONS.c.phone)
+            & (_CONVERSATIONS.c.bot_number == _VERIFICATIONS.c.bot_number),
+        )
+        .join(
+            _TOKENS,
+            (_TOKENS.c.conversation_id == _CONVERSATIONS.c.id)
+            & (_TOKENS.c.verification_id == _VERIFICATIONS.c.name),
+        )
+        .join(_OUTBOX, _OUTBOX.c.token_id == _TOKENS.c.id)
+        .where(_VERIFICATIONS.c.origin == Origin.FORM, _VERIFICATIONS.c.created_at > since)
+    )
+    return connection.scalar(texts) or 0
 
 
 def _status_is(status: Status, now: datetime) -> Any:

@@ -52,6 +52,11 @@ BEAT = 0.15
 RETRY_AFTER = timedelta(hours=1)
 """When to come again after too many requests, where nobody knows better."""
 
+_READS_AT_ONCE = 4
+"""Sessions that are looked up at the same time: strangers must leave connections for webhooks."""
+_READ_WITHIN = 1.5
+"""Seconds that a request waits for its turn to be looked up."""
+
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
@@ -81,8 +86,8 @@ _NOTES = {
 class Terms:
     """What the operator has chosen.
 
-    `country_code` is like "+1", `countries` are those texted to, in two letters. `test_numbers`
-    (E.164) may be of any kind and country.
+    `country_code` is like "+1", `countries` are those texted to, in two letters.
+    `bot_numbers` (E.164) are not texted; `test_numbers` may be of any kind and country.
     """
 
     app_name: str
@@ -90,6 +95,7 @@ class Terms:
     code_lifetime: timedelta
     country_code: str
     countries: Sequence[str]
+    bot_numbers: frozenset[str] = frozenset()
     test_numbers: frozenset[str] = frozenset()
     trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()
 
@@ -105,6 +111,7 @@ class Form:
         self._sessions = sessions
         self._clock = clock
         self._complaints = OncePerMinute()
+        self._reading = asyncio.Semaphore(_READS_AT_ONCE)
         self._pages = Environment(
             loader=PackageLoader("bot.web", "pages"),
             autoescape=select_autoescape(),
@@ -247,7 +254,15 @@ class Form:
         if session_id is None:
             return None, None
         name = self._sessions.name_of(session_id)
-        return session_id, await self._verifications.of_session(name)
+        try:
+            async with asyncio.timeout(_READ_WITHIN):
+                await self._reading.acquire()
+        except TimeoutError:
+            raise UnavailableError("too many sessions are looked up") from None
+        try:
+            return session_id, await self._verifications.of_session(name)
+        finally:
+            self._reading.release()
 
     def _own(self, request: web.Request, fields: Mapping[str, str]) -> str | None:
         """Tell the session of a form that one of our own pages has sent; None for any other."""
@@ -276,6 +291,8 @@ class Form:
                 f"This is not a phone number. Please type all of it{like},"
                 " or begin with + and the country code."
             ) from None
+        if phone in self._terms.bot_numbers:
+            raise ValueError("This is our own number. Please type yours.")
         if phone in self._terms.test_numbers:
             return phone
         why_not = why_not_textable(phone)

@@ -83,11 +83,19 @@ class Sessions:
             return True
         if self._public_url:
             return origin.lower() == self._public_url.lower()
-        return urlsplit(origin).netloc.lower() == request.host.lower()
+        return _host_of(origin) == request.host.lower()
 
     def asked_from(self, network: str) -> str:
         """Stand for a network where requests are counted; it cannot be read back."""
         return _signed(self._network_key, network)
+
+
+def _host_of(origin: str) -> str:
+    """Read the host and port of an origin; "" where it names none, as with `null` and nonsense."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _derived(secret: str, label: bytes) -> bytes:

@@ -1809,3 +1809,33 @@ def test_no_code_however_typed_is_kept_with_an_opt_out(person: Person, said: str
     assert wording.startswith(("stop", "Stop"))
     assert "…" in wording
     assert not set(wording) & set("①⑥ＡＤ")
+
+
+def test_a_right_code_never_costs_the_last_try_of_another() -> None:
+    person = Person()
+    person.plays("VERIFY", *[WRONG] * 4, Asked("v", Origin.APP))
+    (asked,) = person.conversations[BOT].asked
+    assert person.texts(person.keyring.code(asked, BOT, PHONE)) is Reply.SUCCESS
+    assert person.state() is State.VERIFIED
+    assert person.token().spent
+    assert person.plays(RIGHT) is Reply.NO_CODE
+    assert not person.ledger.locked_at(person.now)
+
+
+def test_a_right_code_by_text_gives_no_further_guess_at_another() -> None:
+    person = Person()
+    person.plays(Asked("v", Origin.APP), Asked("w", Origin.APP))
+    for number in range(4):
+        person.meets(Typed("w", f"{number:06}"))
+    asked = {token.verification: token for token in person.conversations[BOT].asked}
+    person.texts(person.keyring.code(asked["v"], BOT, PHONE))
+    person.meets(Typed("w", "999999"))
+    guesses = [token.guesses for token in person.conversations[BOT].asked]
+    assert max(guesses) <= person.policy.attempts
+
+
+@pytest.mark.parametrize("written", ["ab-cd-ef", "a.b.c.d.e.f", "A_B_C_D_E_F", "(abc)(def)"])
+def test_no_hexadecimal_code_is_kept_in_a_wording_however_it_is_divided(written: str) -> None:
+    person = Person(Policy(code_format=CodeFormat(6, Alphabet.HEX)))
+    person.plays("VERIFY", f"stop {written}")
+    assert person.conversations[BOT].opt_out_wording == "stop \N{HORIZONTAL ELLIPSIS}"

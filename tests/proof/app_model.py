@@ -128,15 +128,15 @@ class Expected:
         if right is not None and right.status == "pending":
             right.ends("verified")
             self.by_text.wrong = self.by_text.locks = 0
+            self._end_guessed_out()
             return True
         self.by_text.wrong += 1
         own = self.own
         if own is not None and own.status == "pending" and own.guesses >= TRIES:
             self.by_text.wrong = TRIES
-        everything = self.by_text.lock_if_due(now)
-        for code in self._live():
-            if everything or code.guesses >= TRIES:
-                code.ends("failed")
+        if self.by_text.lock_if_due(now):
+            self._end_all()
+        self._end_guessed_out()
         return False
 
     def verify(self, now: float) -> bool:
@@ -177,6 +177,11 @@ class Expected:
     def _end_all(self) -> None:
         for code in self._live():
             code.ends("failed")
+
+    def _end_guessed_out(self) -> None:
+        for code in self._live():
+            if code.guesses >= TRIES:
+                code.ends("failed")
 
     def _hears(self, now: float) -> bool:
         return not self.opted_out and now >= self.by_text.locked_until

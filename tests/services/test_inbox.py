@@ -17,10 +17,13 @@ from sqlalchemy import Connection, update
 
 from bot.carrier.errors import BLOCKED
 from bot.carrier.webhooks import Delivery
+from bot.conversation.happened import Typed
 from bot.conversation.replies import Reply
 from bot.conversation.state import State
+from bot.conversation.verification import Outcome
 from bot.services import inbox as inbox_module
 from bot.services.inbox import Inbox, apply
+from bot.services.requests import Idempotency, Request
 from bot.simulator.clock import NOON, StoppedClock
 from bot.store import outbox
 from bot.store.database import Database
@@ -199,6 +202,35 @@ async def test_where_the_outcome_of_a_commit_is_unknown_the_event_counts_once(
     await inbox.accept(text("VERIFY"))
     assert lost
     assert await replies(database) == [Reply.CODE]
+
+
+async def test_a_text_does_not_wait_behind_what_apps_ask(inbox: Inbox) -> None:
+    ended: list[str] = []
+
+    async def ask(number: int) -> None:
+        await inbox.ask(Request(Typed("0" * 32, "123456"), Idempotency(f"{number:064}", "")))
+        ended.append("request")
+
+    asking = [asyncio.create_task(ask(number)) for number in range(900)]
+    await asyncio.sleep(0)
+    await inbox.accept(text("VERIFY"))
+    ended.append("text")
+    await asyncio.gather(*asking)
+    assert ended.index("text") <= 400
+
+
+async def test_too_many_requests_leave_room_for_texts(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox_module, "_REQUESTS_MOST", 10)
+    wish = Request(Typed("0" * 32, "123456"), Idempotency("k" * 64, ""))
+    asking = [asyncio.create_task(inbox.ask(wish)) for _ in range(30)]
+    await asyncio.sleep(0)
+    await inbox.accept(text("VERIFY"))
+    await asyncio.wait(asking)
+    refused = [task for task in asking if isinstance(task.exception(), UnavailableError)]
+    assert len(refused) == 20
+    assert (await inbox.ask(wish)).outcome is Outcome.NOT_FOUND
 
 
 async def test_a_client_that_hangs_up_cancels_nothing(inbox: Inbox, database: Database) -> None:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from harness.reading import row_count
 from sqlalchemy import select
 
 from bot.conversation.verification import Origin, Outcome, Reason, Status
@@ -16,7 +17,14 @@ from bot.services.requests import FORM_REQUESTS_PER_HOUR
 from bot.services.verifications import Filter, Idempotency, Verifications, Wish
 from bot.simulator.stage import PHONE
 from bot.simulator.transcript import code_in
-from bot.store.models import EventRow
+from bot.store.models import (
+    ConversationRow,
+    EventRow,
+    LedgerRow,
+    RequestRow,
+    VerificationRow,
+    WebLedgerRow,
+)
 
 if TYPE_CHECKING:
     from conftest import SetStage
@@ -289,24 +297,31 @@ async def test_the_form_is_limited_by_network_and_by_day(set_stage: SetStage) ->
     assert await ask(30, "one") is Outcome.DONE
 
 
-async def test_a_code_sent_again_counts_among_the_forms_codes_of_a_day(
-    set_stage: SetStage,
-) -> None:
+async def test_who_is_refused_at_the_form_leaves_nothing_behind(set_stage: SetStage) -> None:
+    stage = await set_stage(web_codes_per_day=0)
+    apps = stage.bot.verifications
+    assert apps is not None
+    refused = await apps.begin(Wish(Origin.FORM, PHONE, session="s", asked_from="one"))
+    assert refused.outcome is Outcome.TOO_MANY_REQUESTS
+    tables = (LedgerRow, WebLedgerRow, ConversationRow, VerificationRow, RequestRow)
+    assert [await row_count(stage.bot.database, table) for table in tables] == [0] * 5
+
+
+async def test_what_the_form_sends_again_counts_for_the_day(set_stage: SetStage) -> None:
     stage = await set_stage(web_codes_per_day=3)
     apps = stage.bot.verifications
     assert apps is not None
-    begun = await apps.begin(Wish(Origin.FORM, PHONE, session="s", asked_from="one"))
-    assert begun.verification is not None
-    outcomes = []
-    for _ in range(3):
-        await stage.travel(PHONE, timedelta(seconds=31))
-        outcomes.append((await apps.resend(begun.verification.id)).outcome)
-    assert outcomes == [Outcome.DONE, Outcome.DONE, Outcome.TOO_MANY_REQUESTS]
-    other = await apps.begin(Wish(Origin.FORM, OTHER, session="t", asked_from="two"))
-    assert other.outcome is Outcome.TOO_MANY_REQUESTS
-    assert len(await came(stage)) == 3
-    # What an app asks is not the form's to spend.
-    assert (await apps.begin(Wish(Origin.APP, OTHER))).outcome is Outcome.DONE
+    one = await begin(apps, PHONE, origin=Origin.FORM, session="s", asked_from="one")
+    other = await begin(apps, OTHER, origin=Origin.FORM, session="t", asked_from="two")
+    by_app = await begin(apps, "+13125550003")
+    await stage.travel(PHONE, timedelta(seconds=31))
+    assert (await apps.resend(one)).outcome is Outcome.DONE
+    refused = await apps.resend(other)
+    assert (refused.outcome, refused.retry_at is None) == (Outcome.TOO_MANY_REQUESTS, False)
+    wish = Wish(Origin.FORM, "+13125550004", session="u", asked_from="three")
+    assert (await apps.begin(wish)).outcome is Outcome.TOO_MANY_REQUESTS
+    assert (await apps.resend(by_app)).outcome is Outcome.DONE
+    assert [len(await came(stage, phone)) for phone in (PHONE, OTHER)] == [2, 1]
 
 
 async def test_the_form_tells_nobody_whose_number_wants_no_texts(
@@ -355,6 +370,19 @@ async def test_a_request_is_carried_out_once_under_one_key(
     check = Idempotency("c" * 64, "f" * 64)
     lefts = [(await apps.check(name, bad, check)).tries_left for _ in range(3)]
     assert lefts == [4, 4, 4]
+
+
+async def test_what_changes_nothing_is_not_remembered(stage: Stage, apps: Verifications) -> None:
+    name = await begin(apps)
+    before = await row_count(stage.bot.database, RequestRow)
+    for typed in ("hello", "12345", "1" * 20):
+        assert (await apps.check(name, typed)).outcome is Outcome.WRONG
+    assert (await apps.check("0" * 32, "123456")).outcome is Outcome.NOT_FOUND
+    assert await row_count(stage.bot.database, RequestRow) == before
+    await apps.cancel(name)
+    for ask in (apps.cancel(name), apps.resend(name), apps.check(name, "123456")):
+        assert (await ask).outcome is Outcome.NOT_PENDING
+    assert await row_count(stage.bot.database, RequestRow) == before + 1
 
 
 async def test_guesses_typed_in_parallel_are_all_counted(stage: Stage, apps: Verifications) -> None:

@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 from bot.conversation.state import Alphabet, CodeFormat
 from bot.conversation.verification import Origin, Outcome
 from bot.simulator.clock import StoppedClock
-from bot.simulator.stage import PHONE
+from bot.simulator.stage import BOT_NUMBER, PHONE
 from bot.store.outages import UnavailableError
 from bot.web.form import BEAT, BODY_LARGEST, Form, Terms
 from bot.web.routes import never_500
@@ -43,6 +43,7 @@ TERMS = Terms(
     code_lifetime=timedelta(minutes=10),
     country_code="+1",
     countries=("US",),
+    bot_numbers=frozenset({BOT_NUMBER}),
     test_numbers=frozenset({TEST_NUMBER}),
 )
 REFUSALS = (Outcome.LOCKED, Outcome.OPTED_OUT, Outcome.NOT_ME, Outcome.TOO_MANY_CODES)
@@ -294,6 +295,7 @@ async def test_a_number_is_read_as_people_write_it(
         ("+1 416 555 0123", "Please type a number of one of these: US."),
         ("+49 171 1234567", "No code can be texted to that country."),
         ("+1 500 555 0007", "This is a forwarding number."),
+        ("+1 312 555 0100", "This is our own number. Please type yours."),
     ],
 )
 async def test_a_number_that_no_code_can_go_to_is_kept_and_told_what_to_do(
@@ -441,6 +443,8 @@ async def test_a_cookie_that_could_not_be_ours_is_none(counter: Counter, cookie:
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
         {"Origin": ""},
+        {"Origin": "http://["},
+        {"Origin": "http://\N{ACCOUNT OF}"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
         {"Sec-Fetch-Site": ""},
@@ -715,3 +719,24 @@ async def test_the_form_bears_the_name_of_the_app(
     page = await asker.open()
     assert "<title>Verify your phone number – Tom &amp; Co</title>" in page.body  # noqa: RUF001
     assert "For example 01512 3456789." in page.body
+
+
+async def test_strangers_leave_connections_to_the_database_for_webhooks(
+    counter: Counter, asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.web.form._READ_WITHIN", 0.1)
+    await asker.request(PHONE)
+    at_once, most = 0, 0
+
+    async def slow(_session: str) -> None:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0.3)
+        at_once -= 1
+
+    monkeypatch.setattr(counter.engine, "of_session", slow)
+    shown = await asyncio.gather(*(asker.open("/status") for _ in range(12)))
+    assert most == 4
+    assert sorted(each.status for each in shown) == [200] * 4 + [503] * 8
+    assert (await asker.open("/status")).status == 200

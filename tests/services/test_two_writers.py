@@ -1,0 +1,121 @@
+"""Two processes that write for the same people at the same moment: what one does, both heed."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from harness.people import BOT_NUMBER, PHONE, RULES, text
+
+from bot.conversation.happened import Typed
+from bot.conversation.verification import Origin, Outcome, Verification
+from bot.services.inbox import Inbox
+from bot.services.requests import FORM_REQUESTS_PER_HOUR, Idempotency, Request
+from bot.simulator.clock import NOON, StoppedClock
+from bot.store.database import Database
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sqlalchemy import URL
+
+    from bot.services.requests import What
+
+ROUNDS = 10
+OTHER = "+13125550002"
+
+on_postgresql = pytest.mark.parametrize("make_database", ["postgresql"], indirect=True)
+
+
+@asynccontextmanager
+async def two_writers(url: URL) -> AsyncIterator[tuple[Inbox, Inbox]]:
+    """Run two inboxes, each on connections of its own."""
+    async with AsyncExitStack() as stack:
+        inboxes = []
+        for _ in range(2):
+            database = Database(url)
+            stack.push_async_callback(database.close)
+            inbox = Inbox(database, RULES, StoppedClock(), lambda: None)
+            writer = asyncio.create_task(inbox.run())
+            stack.callback(writer.cancel)
+            inboxes.append(inbox)
+        await asyncio.sleep(0)
+        yield inboxes[0], inboxes[1]
+
+
+def asked(what: What, key: str | None = None) -> Request:
+    return Request(what, Idempotency(key or secrets.token_hex(32), ""))
+
+
+def wanted(phone: str, origin: Origin = Origin.APP, network: str | None = None) -> Verification:
+    return Verification(
+        secrets.token_hex(16),
+        origin,
+        BOT_NUMBER,
+        NOON,
+        NOON + timedelta(minutes=10),
+        phone=phone,
+        asked_from=network,
+    )
+
+
+async def test_the_form_is_limited_for_both_together(database_url: URL) -> None:
+    async with two_writers(database_url) as both:
+        for each in range(ROUNDS):
+            wishes = [
+                wanted(f"+1312555{each:02}{number:02}", Origin.FORM, f"network {each}")
+                for number in range(2 * FORM_REQUESTS_PER_HOUR)
+            ]
+            results = await asyncio.gather(
+                *(both[number % 2].ask(asked(wish)) for number, wish in enumerate(wishes))
+            )
+            outcomes = [result.outcome for result in results]
+            assert outcomes.count(Outcome.DONE) == FORM_REQUESTS_PER_HOUR
+
+
+async def test_one_request_at_both_is_carried_out_once(database_url: URL) -> None:
+    async with two_writers(database_url) as both:
+        for each in range(ROUNDS):
+            wish = asked(wanted(f"+1312555{each:04}"), f"key {each}")
+            one, other = await asyncio.gather(*(inbox.ask(wish) for inbox in both))
+            assert (one.outcome, other.outcome) == (Outcome.DONE, Outcome.DONE)
+
+
+async def test_a_verification_lives_as_long_as_its_code_however_long_it_waited_to_be_stored(
+    database_url: URL,
+) -> None:
+    async with two_writers(database_url) as (one, _):
+        early = NOON - timedelta(seconds=1)
+        wish = replace(wanted(PHONE), created_at=early, expires_at=early + timedelta(minutes=10))
+        result = await one.ask(asked(wish))
+        assert result.verification is not None
+        assert result.verification.expires_at == NOON + RULES.policy.code_lifetime
+
+
+@on_postgresql
+async def test_texts_and_requests_of_the_same_people_do_not_wait_for_each_other_for_ever(
+    database_url: URL,
+) -> None:
+    async with two_writers(database_url) as (one, other):
+        names = {}
+        for phone in (PHONE, OTHER):
+            wish = wanted(phone)
+            names[phone] = wish.id
+            await one.ask(asked(wish))
+        slowest = 0.0
+        for _ in range(ROUNDS):
+            began = time.monotonic()
+            await asyncio.gather(
+                one.accept(text("STATUS", phone=PHONE)),
+                one.ask(asked(Typed(names[OTHER], "no code"))),
+                other.accept(text("STATUS", phone=OTHER)),
+                other.ask(asked(Typed(names[PHONE], "no code"))),
+            )
+            slowest = max(slowest, time.monotonic() - began)
+        assert slowest < 1, "PostgreSQL looks for a deadlock after a second"
