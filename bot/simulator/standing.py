@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bot.simulator.journal import Standing, Text
-from bot.store import conversations, ledgers
+from bot.store import conversations, ledgers, tokens
 from bot.store.outages import UnavailableError
 
 if TYPE_CHECKING:
@@ -64,9 +64,8 @@ def _standing(
     ledger = ledgers.read(connection, conversation.phone)
     own = conversation.token
     waiting = own is not None and not own.spent
-    expiries = [
-        token.expires_at for token in (own, *conversation.asked) if token and not token.spent
-    ]
+    asked = [token for _, token in tokens.asked(connection, [known.id], now)]
+    expiries = [token.expires_at for token in (own, *asked) if token and not token.spent]
     return Standing(
         at=now,
         phone=conversation.phone,
