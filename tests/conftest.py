@@ -31,6 +31,13 @@ class SetStage(Protocol):
     async def __call__(self, *, clock: TravelClock | None = None, **changes: Any) -> Stage: ...
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the long programme take its time."""
+    for item in items:
+        if item.get_closest_marker("soak"):
+            item.add_marker(pytest.mark.timeout(0))
+
+
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[postgresql.Server]:
     with postgresql.server() as server:

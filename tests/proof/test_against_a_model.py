@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -129,10 +130,10 @@ class Conversations(RuleBasedStateMachine):
 
     async def _text(self, phone: str, text: str) -> list[Text]:
         """Text again what a machine that stood still has refused: nothing came of it."""
-        try:
-            return await self.stage.text(phone, text)
-        except ConnectionError:
-            return await self.stage.text(phone, text)
+        for _ in range(3):
+            with contextlib.suppress(ConnectionError):
+                return await self.stage.text(phone, text)
+        return await self.stage.text(phone, text)
 
     async def _state(self, phone: str) -> str:
         (known,) = await self.stage.bot.database.read(conversations.find, phone)

@@ -74,7 +74,7 @@ async def test_a_story_is_played_as_it_stands(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("script", "line", "words"),
     [
-        ("VERIFY", "VERIFY", "a line begins with one of: # > < * = /later /fault"),
+        ("VERIFY", "VERIFY", "a line begins with one of: # > < * = @ /later /fault"),
         (">VERIFY", ">VERIFY", "a line begins with one of"),
         ("/laugh 5m", "/laugh 5m", "a line begins with one of"),
         ("/fault flood", "/fault flood", "there is no fault 'flood', but 429, 500, 40300"),
