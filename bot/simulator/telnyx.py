@@ -65,6 +65,8 @@ _REPORTS = {
 }
 _LATER = {progress: order for order, progress in enumerate(Progress)}
 _LOOK_EVERY = 0.2
+_POST_AGAIN_AFTER = (0.2, 0.5, 1.0)
+"""Seconds after a report that was not answered 200, and before the next try or the end of them."""
 _BEGAN = web.RequestKey("began", float)
 _EXCHANGE = web.RequestKey("exchange", Exchange)
 
@@ -337,10 +339,20 @@ class SimulatedTelnyx:
         for step in report.steps:
             event_type, status = _REPORTS[step]
             try:
-                await self.post_event(event_type, payloads.reported(report.payload, status))
+                await self._post_until_taken(event_type, payloads.reported(report.payload, status))
             except ClientConnectionError:
                 return  # the bot has gone, and nobody is left to be told
             self._progress(report.text_id, step)
+
+    async def _post_until_taken(self, event_type: str, payload: Mapping[str, Any]) -> None:
+        """Post an event again where it is not answered 200, a few times, as Telnyx does."""
+        body = json.dumps(
+            payloads.event(event_type, payload, self._clock.wall(), self.webhook_url)
+        ).encode()
+        for wait in _POST_AGAIN_AFTER:
+            if await self.post(body) == 200:  # noqa: PLR2004
+                return
+            await asyncio.sleep(wait)
 
     def _note(
         self,
