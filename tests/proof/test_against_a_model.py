@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from conftest import MakeDatabase
     from sqlalchemy import URL
 
-    from bot.simulator.journal import Text
     from bot.simulator.stage import Stage
 
 _numbers = itertools.count(1)
@@ -114,7 +112,7 @@ class Conversations(RuleBasedStateMachine):
     def _expect(self, who: int, what: str, text: str) -> None:
         phone, expected = list(self.people.items())[who]
         to_come = expected.hear(what, self.stage.clock.now().timestamp())
-        came = self.runner.run(self._text(phone, text))
+        came = self.runner.run(self.stage.text(phone, text))
         by_bot = [sent.text for sent in came if sent.author == "bot"]
         assert len(by_bot) <= 1, by_bot
         assert to_come is not Came.NOTHING or not by_bot, (text, by_bot)
@@ -127,13 +125,6 @@ class Conversations(RuleBasedStateMachine):
         succeeded = any("this number is verified" in sent for sent in by_bot)
         assert succeeded is (to_come is Came.SUCCESS), (text, to_come, by_bot)
         assert self.runner.run(self._state(phone)) == expected.state, text
-
-    async def _text(self, phone: str, text: str) -> list[Text]:
-        """Text again what a machine that stood still has refused: nothing came of it."""
-        for _ in range(3):
-            with contextlib.suppress(ConnectionError):
-                return await self.stage.text(phone, text)
-        return await self.stage.text(phone, text)
 
     async def _state(self, phone: str) -> str:
         (known,) = await self.stage.bot.database.read(conversations.find, phone)
