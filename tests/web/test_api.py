@@ -248,7 +248,7 @@ async def test_a_body_that_is_too_long_or_too_slow_is_refused(
         b"POST /v1/verifications HTTP/1.1\r\nHost: bot\r\nContent-Type: application/json\r\n"
         b"Authorization: Bearer " + (app.key or "").encode() + b"\r\nContent-Length: 9\r\n\r\n{"
     )
-    answer = (await reader.read()).decode()
+    answer = (await reader.readuntil(b"\r\n\r\n")).decode()
     writer.close()
     assert answer.startswith("HTTP/1.1 408 ")
     assert "application/problem+json" in answer
