@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from harness.chance import seeded, soaking
-from hypothesis import HealthCheck, seed, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
@@ -146,6 +146,7 @@ def play(url: URL, chance: random.Random, **size: Any) -> None:
                     database=None,
                     suppress_health_check=list(HealthCheck),
                     print_blob=True,
+                    phases=[Phase.generate],  # shrinking takes minutes; the seed has it again
                     **size,
                 ),
             )
