@@ -204,8 +204,8 @@ async def test_web_and_work_as_two_processes_verify_together_and_survive_a_power
     await web_process.kill()
 
     web_process = await processes.start("serve", "--web-only", env=env)
-    work_process = await processes.start("work", env=env)
     await connect(web_process, telnyx)
+    work_process = await processes.start("work", env=env)
     code = code_in(await came(telnyx, 1))
     assert await text(telnyx, code) == SUCCESS
     assert len(telnyx.requests) == 2
