@@ -121,7 +121,7 @@ class Expected:
     def guess(self, now: float, right: Code | None) -> bool:
         """Follow a code that is texted, and tell whether it succeeds."""
         self.notice(now)
-        if not self._hears(now) or not self._live():
+        if not self._hears(now) or not self._live() or self._knows_as_used(right, now):
             return False
         for code in self._live():
             code.guesses += 1
@@ -169,6 +169,12 @@ class Expected:
     def start(self) -> None:
         """Follow START."""
         self.opted_out = False
+
+    def _knows_as_used(self, code: Code | None, now: float) -> bool:
+        """Tell whether it is a code that has done its work: texting it again costs no try."""
+        if code is None or code.status != "verified":
+            return False
+        return code is self.own or now < code.issued + LIFE
 
     def _live(self) -> list[Code]:
         own = [self.own] if self.own is not None else []
