@@ -136,7 +136,8 @@ def play(url: URL, chance: random.Random, **size: Any) -> None:
     seed(chance.getrandbits(64))(Conversations)
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
-        stage = runner.run(stack.enter_async_context(staged(url, StoppedClock(), send_rate_account=0)))
+        unpaced = staged(url, StoppedClock(), send_rate_account=0)
+        stage = runner.run(stack.enter_async_context(unpaced))
         try:
             Conversations.runner, Conversations.stage = runner, stage
             run_state_machine_as_test(

@@ -188,7 +188,8 @@ def play(url: URL, chance: random.Random, **size: Any) -> None:
     seed(chance.getrandbits(64))(Requests)
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
-        stage = runner.run(stack.enter_async_context(staged(url, StoppedClock(), send_rate_account=0)))
+        unpaced = staged(url, StoppedClock(), send_rate_account=0)
+        stage = runner.run(stack.enter_async_context(unpaced))
         try:
             assert stage.bot.verifications is not None
             Requests.runner, Requests.stage, Requests.apps = runner, stage, stage.bot.verifications
