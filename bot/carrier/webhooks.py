@@ -11,10 +11,10 @@ import base64
 import binascii
 import json
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
 from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
@@ -57,8 +57,7 @@ class Delivery(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class InboundText:
+class InboundText(Struct, frozen=True):
     """A person's text to one of the bot's numbers, both E.164; `key` names the text."""
 
     key: str
@@ -67,8 +66,7 @@ class InboundText:
     said: Said
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryReport:
+class DeliveryReport(Struct, frozen=True):
     """News of a text of ours; `key` names the event, `fault` is Telnyx's error code."""
 
     key: str
@@ -77,8 +75,7 @@ class DeliveryReport:
     fault: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ignored:
+class Ignored(Struct, frozen=True):
     """A genuine event that does not concern us."""
 
     why: str

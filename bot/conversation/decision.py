@@ -6,8 +6,9 @@ happens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from bot.conversation.answering import say
 from bot.conversation.machine import TABLE, Event
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
 _UNTOUCHED = Ledger()
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """What an event leads to: what to remember, what to cancel, and then what to send.
 
     New and changed tokens are those of `conversation`. `news` is what apps are to be told, in

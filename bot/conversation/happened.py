@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from bot.conversation.verification import Origin
@@ -26,8 +27,7 @@ class Answered(StrEnum):
     OTHER = "other"
 
 
-@dataclass(frozen=True, slots=True)
-class Referenced:
+class Referenced(Struct, frozen=True):
     """What is known of the reference in a text: the verification, and whether it may be begun.
 
     `begun_here` tells that this very conversation has begun it.
@@ -38,8 +38,7 @@ class Referenced:
     begun_here: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(Struct, frozen=True):
     """What a person texted; `referenced` is what its reference, if it has one, stands for."""
 
     text: str
@@ -48,52 +47,45 @@ class Said:
     referenced: Referenced | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Blocked:
+class Blocked(Struct, frozen=True):
     """The carrier refuses to text this person, who told it to stop (Telnyx error 40300)."""
 
     code: str
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """An app, or somebody at the web form, asks that a code be texted."""
 
     verification: str
     origin: Origin
 
 
-@dataclass(frozen=True, slots=True)
-class AskedAgain:
+class AskedAgain(Struct, frozen=True):
     """An app asks that the code of a verification be texted once more."""
 
     verification: str
 
 
-@dataclass(frozen=True, slots=True)
-class Typed:
+class Typed(Struct, frozen=True):
     """Somebody typed this as the code of a verification, outside of the conversation."""
 
     verification: str
     code: str
 
 
-@dataclass(frozen=True, slots=True)
-class Canceled:
+class Canceled(Struct, frozen=True):
     """An app does not need a verification any more."""
 
     verification: str
 
 
-@dataclass(frozen=True, slots=True)
-class Undeliverable:
+class Undeliverable(Struct, frozen=True):
     """No text with the code of this token has reached, or will reach, the phone."""
 
     token: str
 
 
-@dataclass(frozen=True, slots=True)
-class Elapsed:
+class Elapsed(Struct, frozen=True):
     """Time has passed: what is over is to be noted."""
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from bot.conversation import references
 from bot.conversation.replies import CODE_WORDING
@@ -33,8 +34,7 @@ class Intent(StrEnum):
     CHATTER = "chatter"
 
 
-@dataclass(frozen=True, slots=True)
-class Understood:
+class Understood(Struct, frozen=True):
     """An intent and, for a guess alone, the code that was typed, as codes are written.
 
     `reference` is an app's, in upper case, that came with VERIFY.
@@ -178,6 +178,8 @@ def guess_in(text: str, code_format: CodeFormat) -> str | None:
 
 def visible_part(text: str) -> str:
     """Fold case, width, dashes, apostrophes and every script's digits; drop what is not seen."""
+    if text.isascii():  # as most is: there is only case to fold, and one sort of apostrophe
+        return text[:_LONGEST].translate(_APOSTROPHES).lower().strip()
     seen = (
         char
         for char in unicodedata.normalize("NFKC", text[:_LONGEST].translate(_APOSTROPHES))

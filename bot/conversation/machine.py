@@ -6,9 +6,10 @@ stands in `IGNORED`. `decision` perceives the events.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from bot.conversation.replies import Reply
 from bot.conversation.state import State
@@ -83,8 +84,7 @@ class Action(StrEnum):
     OPT_IN = "record that texts are wanted again"
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(Struct, frozen=True):
     """Where an event leads, what it does on the way, and what is answered."""
 
     to: State

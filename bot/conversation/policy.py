@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from bot.conversation.state import Alphabet, CodeFormat
 
@@ -22,8 +24,7 @@ ANSWERS_IN_A_ROW = 10
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """What the operator has chosen.
 
     `code_lifetime` ≤ 1 hour by the settings, 10 minutes by NIST SP 800-63B-4 §3.1.3.2. `attempts`
@@ -32,7 +33,7 @@ class Policy:
     of the web form's site, "" where there is none; `form_codes_per_day` is what it may ask for.
     """
 
-    code_format: CodeFormat = field(default_factory=lambda: CodeFormat(6, Alphabet.DIGITS))
+    code_format: CodeFormat = CodeFormat(6, Alphabet.DIGITS)
     code_lifetime: timedelta = timedelta(minutes=10)
     attempts: int = 5
     resend_cooldown: timedelta = timedelta(seconds=30)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from bot.conversation.verification import Origin
 
@@ -37,16 +38,14 @@ class CodeText(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class CodeFormat:
+class CodeFormat(Struct, frozen=True):
     """The shape of a code: how many characters of which alphabet."""
 
     length: int
     alphabet: Alphabet
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Struct, frozen=True):
     """One issued code. The code itself is derived when needed and never kept.
 
     A token works once, from `issued_at` until before `expires_at`, and not after `ended_at`
@@ -78,8 +77,7 @@ class Token:
         return not self.spent and self.issued_at <= now < self.expires_at
 
 
-@dataclass(frozen=True, slots=True)
-class Ledger:
+class Ledger(Struct, frozen=True):
     """What one phone has spent, whichever bot number it texted and however many codes it had.
 
     `wrong_guesses` counts since the last success or lock, `locks` since the last success
@@ -108,8 +106,7 @@ class Ledger:
         return not self.refused_at(now) and not locked_since
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
+class Conversation(Struct, frozen=True):
     """One person's number and one of the bot's, both E.164, and where they stand.
 
     `verified_at` is a fact beside the state: asking anew never erases it; so is the last opt-out.

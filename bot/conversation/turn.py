@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from bot.conversation.machine import Action, Event
 from bot.conversation.policy import REFUSAL, code_times_with, lock_length
@@ -21,8 +24,7 @@ if TYPE_CHECKING:
     from bot.conversation.state import CodeFormat
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """A text to be sent. `token` is the one whose code takes the placeholder's place.
 
     `send_by` is the time (UTC) after which it is not to be sent any more.

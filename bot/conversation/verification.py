@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,8 +65,7 @@ ENDS: Mapping[Occurrence, Status] = {
 """The occurrences that end a verification, and the status it then has for good."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verification:
+class Verification(Struct, frozen=True):
     """An app's request and its result. Numbers are E.164, times UTC.
 
     `id` is unguessable. `phone` is None until somebody has texted the reference. `reference` is
@@ -81,7 +81,7 @@ class Verification:
     expires_at: datetime
     phone: str | None = None
     reference: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = {}
     status: Status = Status.PENDING
     reason: Reason | None = None
     ended_at: datetime | None = None
@@ -95,8 +95,7 @@ class Verification:
         return Status.EXPIRED if over else self.status
 
 
-@dataclass(frozen=True, slots=True)
-class News:
+class News(Struct, frozen=True):
     """Something an app is to be told of; without a verification it is about the number."""
 
     occurrence: Occurrence
@@ -122,8 +121,7 @@ class Outcome(StrEnum):
     KEY_REUSED = "key_reused"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What an app is answered; `retry_at` (UTC) where time will mend it.
 
     `tries_left` are the guesses that may still be typed; `counted` tells of a guess that it cost

@@ -7,8 +7,10 @@ meet. None of them knows the others.
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from bot.conversation.decision import decide
 from bot.conversation.happened import Asked, AskedAgain, Referenced, Said, Typed

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from msgspec.structs import replace
 from sqlalchemy import bindparam, func, select, tuple_, update
 
 from bot.conversation.state import CodeText, Conversation, State

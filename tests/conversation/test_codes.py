@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import hmac
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bot.conversation.codes import Keyring
 from bot.conversation.state import Alphabet, CodeFormat, CodeText, Token

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bot.conversation import decision
 from bot.conversation.answering import TEXT_LIFETIME
@@ -155,7 +156,7 @@ class Person:
         return message
 
     def changes_token(self, **facts: object) -> None:
-        token = replace(self.token(), **facts)  # type: ignore[arg-type]
+        token = replace(self.token(), **facts)
         self.conversations[BOT] = replace(self.conversations[BOT], token=token)
 
 

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import json
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import ClientError, ClientSession
+from msgspec.structs import replace
 
 from bot.conversation.verification import Origin, Outcome, Status, Verification
 from bot.services.verifications import Result, Verifications

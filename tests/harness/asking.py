@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from html import unescape
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from bot.conversation.verification import Outcome, Reason, Status, Verification
 from bot.services.verifications import Result, Verifications

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from harness.people import BOT_NUMBER, PHONE, RULES, SECRET, report, text
 from harness.reading import code_of, conversation_of, outbox_rows
+from msgspec.structs import replace
 
 from bot.carrier.errors import BLOCKED, Accepted, Hold, Later, Never, Outcome
 from bot.carrier.webhooks import Delivery

@@ -6,12 +6,12 @@ import asyncio
 import secrets
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from harness.people import BOT_NUMBER, PHONE, RULES, text
+from msgspec.structs import replace
 
 from bot.conversation.happened import Typed
 from bot.conversation.verification import Origin, Outcome, Verification
