@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from bot.conversation.decision import decide
 from bot.conversation.happened import Asked, AskedAgain, Referenced, Said, Typed
 from bot.conversation.intents import reference_in
+from bot.conversation.state import Conversation
 from bot.conversation.turn import Cancel
 from bot.conversation.verification import ENDS, News, Occurrence, Origin, Outcome, Reason, Status
 from bot.services.announcing import announce
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from bot.conversation.decision import Decision
     from bot.conversation.happened import Happened
     from bot.conversation.policy import Policy
-    from bot.conversation.state import Conversation, Ledger, Token
+    from bot.conversation.state import Ledger, Token
     from bot.conversation.verification import Answer, Verification
     from bot.store.conversations import Key, Known
 
@@ -68,7 +69,7 @@ def take_turns(
     memory = _Memory(
         ledgers.lock(connection, {key.phone for key in keys}),
         ledgers.lock(connection, others, ledgers.BY_OTHERS),
-        conversations.open_all(connection, keys, now),
+        conversations.load(connection, keys, now),
         _referenced(connection, [event for _, event in happened]),
         wanted or {},
     )
@@ -93,18 +94,17 @@ class _Memory:
     wanted: Mapping[str, Verification]
     new_ledgers: dict[str, Ledger] = field(default_factory=dict)
     new_web_ledgers: dict[str, Ledger] = field(default_factory=dict)
-    new_conversations: dict[int, Conversation] = field(default_factory=dict)
+    new_conversations: dict[Key, Conversation] = field(default_factory=dict)
     tokens: dict[str, tuple[Key, Token]] = field(default_factory=dict)
-    drafts: list[outbox.Draft] = field(default_factory=list)
-    cancelled: dict[int, Cancel] = field(default_factory=dict)
+    drafts: list[tuple[Key, outbox.Draft]] = field(default_factory=list)
+    cancelled: dict[Key, Cancel] = field(default_factory=dict)
     verifications: list[Verification] = field(default_factory=list)
     news: list[tuple[Key, News]] = field(default_factory=list)
 
     def decide(self, key: Key, event: Happened, now: datetime, rules: Rules) -> Answer | None:
         """Decide one event, and remember what came of it."""
-        row_id, conversation = self.known[key]
         decision = decide(
-            self.new_conversations.get(row_id, conversation),
+            self._conversation(key),
             self.new_ledgers.get(key.phone, self.ledgers[key.phone]),
             self._with_reference(key, event, now) if isinstance(event, Said) else event,
             now=now,
@@ -119,6 +119,12 @@ class _Memory:
         if rules.keyring.is_test(key.phone):
             self._arrive(key)
         return decision.answer
+
+    def _conversation(self, key: Key) -> Conversation:
+        if key in self.new_conversations:
+            return self.new_conversations[key]
+        known = self.known.get(key)
+        return known.conversation if known else Conversation(key.bot_number, key.phone)
 
     def _web_ledger(self, phone: str) -> dict[str, Ledger]:
         known = self.new_web_ledgers.get(phone, self.web_ledgers.get(phone))
@@ -141,10 +147,9 @@ class _Memory:
         return next((key.phone for key in begun), None)
 
     def _keep(self, key: Key, decision: Decision) -> None:
-        row_id, conversation = self.known[key]
-        before = self.new_conversations.get(row_id, conversation)
-        if decision.conversation != before:
-            self.new_conversations[row_id] = decision.conversation
+        before = self._conversation(key)
+        if decision.conversation != before or key not in self.known:
+            self.new_conversations[key] = decision.conversation
         if decision.ledger != self.new_ledgers.get(key.phone, self.ledgers[key.phone]):
             self.new_ledgers[key.phone] = decision.ledger
         if key.phone in self.web_ledgers:
@@ -154,9 +159,9 @@ class _Memory:
             if token != old.get(token.id):
                 self.tokens[token.id] = (key, token)
         if decision.cancel is not Cancel.NOTHING:
-            self._cancel(row_id, decision.cancel)
+            self._cancel(key, decision.cancel)
         if decision.message is not None:
-            self.drafts.append(outbox.Draft(secrets.token_hex(16), row_id, decision.message))
+            self.drafts.append((key, outbox.Draft(secrets.token_hex(16), decision.message)))
         self.news += [(key, news) for news in decision.news]
 
     def _want(self, asked: Asked, answer: Answer | None, now: datetime) -> None:
@@ -179,48 +184,60 @@ class _Memory:
 
     def _arrive(self, key: Key) -> None:
         """Keep texts to a test number from leaving; they count as delivered."""
-        for draft in self.drafts:
+        for to, draft in self.drafts:
             token = draft.message.token
-            if draft.conversation_id == self.known[key].id and draft.state is OutboxState.QUEUED:
+            if to == key and draft.state is OutboxState.QUEUED:
                 draft.state = OutboxState.DELIVERED
                 if token is not None and token.verification is not None:
                     for occurrence in (Occurrence.SENT, Occurrence.DELIVERED):
                         self.news.append((key, News(occurrence, token.verification)))
 
-    def _cancel(self, row_id: int, cancel: Cancel) -> None:
-        if self.cancelled.get(row_id) is not Cancel.ALL:
-            self.cancelled[row_id] = cancel
-        for draft in self.drafts:
+    def _cancel(self, key: Key, cancel: Cancel) -> None:
+        if self.cancelled.get(key) is not Cancel.ALL:
+            self.cancelled[key] = cancel
+        for to, draft in self.drafts:
             token = draft.message.token
             covered = cancel is Cancel.ALL or (token and self.tokens[token.id][1].spent)
-            if draft.conversation_id == row_id and covered:
+            if to == key and covered:
                 draft.state = OutboxState.CANCELLED
 
     def save(self, connection: Connection, now: datetime, rules: Rules) -> None:
         """Write all that has changed."""
         verifications.add(connection, self.verifications)
-        stored = {
-            token.id for known in self.known.values() for token in _tokens_of(known.conversation)
-        }
-        fresh = [
-            (self.known[key].id, token)
-            for name, (key, token) in self.tokens.items()
-            if name not in stored
-        ]
-        tokens.add(connection, fresh)
-        tokens.save(
-            connection, [token for name, (_, token) in self.tokens.items() if name in stored]
-        )
+        row_ids = self._save_conversations(connection)
+        self._save_tokens(connection, row_ids)
         ledgers.save(connection, self.new_ledgers)
         ledgers.save(connection, self.new_web_ledgers, ledgers.BY_OTHERS)
-        conversations.save(connection, self.new_conversations)
         for cancel in (Cancel.CODES, Cancel.ALL):
-            row_ids = [row_id for row_id, what in self.cancelled.items() if what is cancel]
-            outbox.cancel(connection, row_ids, codes_only=cancel is Cancel.CODES)
-        outbox.add(connection, self.drafts, now)
+            concerned = [row_ids[key] for key, what in self.cancelled.items() if what is cancel]
+            outbox.cancel(connection, concerned, codes_only=cancel is Cancel.CODES)
+        outbox.add(connection, [(row_ids[key], draft) for key, draft in self.drafts], now)
         self._save_verifications(connection, now)
         if rules.announces:
             announce(connection, self.news, now)
+
+    def _save_conversations(self, connection: Connection) -> dict[Key, int]:
+        """Write down what has changed, and return the row ids of all."""
+        row_ids = {key: known.id for key, known in self.known.items()}
+        changed = self.new_conversations
+        conversations.save(
+            connection, {row_ids[key]: it for key, it in changed.items() if key in row_ids}
+        )
+        begun = [it for key, it in changed.items() if key not in row_ids]
+        return row_ids | conversations.add(connection, begun)
+
+    def _save_tokens(self, connection: Connection, row_ids: Mapping[Key, int]) -> None:
+        stored = {
+            token.id for known in self.known.values() for token in _tokens_of(known.conversation)
+        }
+        changed, fresh = [], []
+        for key, token in self.tokens.values():
+            if token.id in stored:
+                changed.append(token)
+            else:
+                fresh.append((row_ids[key], token))
+        tokens.save(connection, changed)
+        tokens.add(connection, fresh)
 
     def _save_verifications(self, connection: Connection, now: datetime) -> None:
         """Write down who has begun those of a reference, and how any have ended."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec.structs import replace
-from sqlalchemy import bindparam, func, select, tuple_, update
+from sqlalchemy import String, bindparam, func, insert, select, update
 
 from bot.conversation.state import CodeText, Conversation, State
 from bot.store import tokens
-from bot.store.database import insert_missing
+from bot.store.lists import listed
 from bot.store.models import (
     OUTBOX_FAILURES,
     ConversationRow,
@@ -19,13 +19,11 @@ from bot.store.models import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Mapping
     from datetime import datetime
-    from typing import Any
 
     from sqlalchemy import Connection, Row
 
-    from bot.conversation.state import Token
 
 _CONVERSATIONS = ConversationRow.__table__
 _TOKENS = TokenRow.__table__
@@ -56,27 +54,19 @@ class Known(NamedTuple):
     conversation: Conversation
 
 
-def open_all(connection: Connection, keys: Iterable[Key], now: datetime) -> dict[Key, Known]:
-    """Read conversations, making those that are missing; hold their phones' ledgers before."""
-    ordered = sorted(set(keys))
-    insert_missing(
-        connection,
-        _CONVERSATIONS,
-        [key._asdict() | {"state": State.IDLE, "hints": 0, "answers": 0} for key in ordered],
-    )
-    wanted = tuple_(_CONVERSATIONS.c.phone, _CONVERSATIONS.c.bot_number).in_(ordered)
-    known = [_known(row) for row in connection.execute(_SELECT.where(wanted))]
-    asked: dict[int, list[Token]] = {row_id: [] for row_id, _ in known}
+def load(connection: Connection, keys: Collection[Key], now: datetime) -> dict[Key, Known]:
+    """Read the conversations that there are, whole; hold their phones' ledgers before."""
+    rows = connection.execute(_OF_PHONES, {"phones": [key.phone for key in keys]})
+    found = dict(map(_known, rows))
     # Where nothing is awaited and nothing was just used, no code of an app matters.
-    begun = [row_id for row_id, found in known if found.state is not State.IDLE]
+    begun = [row_id for row_id, known in found.items() if known.state is not State.IDLE]
     for row_id, token in tokens.asked(connection, begun, now):
-        asked[row_id].append(token)
-    return {
-        Key(found.phone, found.bot_number): Known(
-            row_id, replace(found, asked=tuple(asked[row_id]))
-        )
-        for row_id, found in known
+        known = found[row_id]
+        found[row_id] = replace(known, asked=(*known.asked, token))
+    of_key = {
+        Key(known.phone, known.bot_number): Known(row_id, known) for row_id, known in found.items()
     }
+    return {key: of_key[key] for key in keys if key in of_key}
 
 
 def find(connection: Connection, phone: str) -> list[Known]:
@@ -105,16 +95,27 @@ def key_of(connection: Connection, conversation_id: int) -> Key:
     return Key(row.phone, row.bot_number)
 
 
+def add(connection: Connection, conversations: Collection[Conversation]) -> dict[Key, int]:
+    """Store conversations that have no row yet, and return the ids of their rows."""
+    if not conversations:
+        return {}
+    connection.execute(
+        insert(_CONVERSATIONS),
+        [
+            {"phone": begun.phone, "bot_number": begun.bot_number} | _facts(begun)
+            for begun in conversations
+        ],
+    )
+    rows = connection.execute(_IDS_OF_PHONES, {"phones": [begun.phone for begun in conversations]})
+    return {Key(row.phone, row.bot_number): row.id for row in rows}
+
+
 def save(connection: Connection, conversations: Mapping[int, Conversation]) -> None:
-    """Write changed conversations back, all in one statement."""
+    """Write changed conversations back, by the ids of their rows, all in one statement."""
     if conversations:
         connection.execute(
             update(_CONVERSATIONS).where(_CONVERSATIONS.c.id == bindparam("of")),
-            [
-                {"of": row_id, "token_id": conversation.token.id if conversation.token else None}
-                | {fact: getattr(conversation, fact) for fact in _FACTS}
-                for row_id, conversation in conversations.items()
-            ],
+            [{"of": row_id} | _facts(changed) for row_id, changed in conversations.items()],
         )
 
 
@@ -131,6 +132,16 @@ _SELECT = select(
     *tokens.COLUMNS,
     _CODE_TEXT,
 ).outerjoin(_TOKENS, _TOKENS.c.id == _CONVERSATIONS.c.token_id)
+_IN_PHONES = _CONVERSATIONS.c.phone.in_(listed("phones", String()))
+_OF_PHONES = _SELECT.where(_IN_PHONES)
+_IDS_OF_PHONES = select(
+    _CONVERSATIONS.c.id, _CONVERSATIONS.c.phone, _CONVERSATIONS.c.bot_number
+).where(_IN_PHONES)
+
+
+def _facts(conversation: Conversation) -> dict[str, Any]:
+    facts = {fact: getattr(conversation, fact) for fact in _FACTS}
+    return facts | {"token_id": conversation.token.id if conversation.token else None}
 
 
 def _known(row: Row[Any]) -> Known:

@@ -7,10 +7,8 @@ commit; how that is done is the business of the kind of database alone.
 from __future__ import annotations
 
 import asyncio
-from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple
 
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 
 from bot.store import outages
@@ -19,9 +17,9 @@ from bot.store.postgresql import Postgresql
 from bot.store.sqlite import Sqlite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from sqlalchemy import URL, Connection, Table
+    from sqlalchemy import URL, Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 T = TypeVar("T")
@@ -86,27 +84,3 @@ class Database:
     async def close(self) -> None:
         """Close all connections."""
         await self._kind.close()
-
-
-def insert_missing(
-    connection: Connection, table: Table, rows: Sequence[dict[str, Any]], *returning: Any
-) -> list[Any]:
-    """Insert the rows whose key is not there yet, and return columns of those.
-
-    The unique key decides, never a look before the insert. Give the rows sorted by key: then
-    transactions that insert the same keys wait for each other and do not deadlock.
-    """
-    statement = _insertion(connection.dialect.name, table)
-    # Rows are handed over as parameters: written into the statement, each number of rows would
-    # be another statement to compile, which costs more than to run it.
-    if not returning:
-        connection.execute(statement, rows)
-        return []
-    return list(connection.scalars(statement.returning(*returning), rows))
-
-
-@cache
-def _insertion(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
-    if dialect == "sqlite":
-        return sqlite.insert(table).on_conflict_do_nothing()
-    return postgresql.insert(table).on_conflict_do_nothing()

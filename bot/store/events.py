@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import Integer, and_, bindparam, delete, exists, func, insert, select, update
 
-from bot.store.database import insert_missing
+from bot.store.inserts import insert_missing
 from bot.store.models import EventRow, EventState, ReceiverRow, UtcDateTime
 
 if TYPE_CHECKING:

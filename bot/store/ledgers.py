@@ -5,19 +5,19 @@ The row of the first is the lock: who holds it decides for the phone.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import String, select
 
 from bot.conversation.state import Ledger
-from bot.store.database import insert_missing
+from bot.store.inserts import insert_missing, insert_or_update
+from bot.store.lists import listed
 from bot.store.models import LedgerRow, WebLedgerRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import Any
 
-    from sqlalchemy import Connection, Row, Table
+    from sqlalchemy import Connection, Row, Select, Table
 
 BY_TEXT, BY_OTHERS = LedgerRow.__table__, WebLedgerRow.__table__
 _FACTS = (
@@ -28,34 +28,32 @@ _FACTS = (
     "told_until",
     "code_times",
 )
+_UNSPENT = Ledger()
+
+
+def _held(kind: Table) -> Select[Any]:
+    """Take rows in the order of their key: who wants the same ones waits, without a deadlock."""
+    wanted = kind.c.phone.in_(listed("phones", String()))
+    return select(kind).where(wanted).order_by(kind.c.phone).with_for_update()
+
+
+_HELD = {kind: _held(kind) for kind in (BY_TEXT, BY_OTHERS)}
 
 
 def lock(connection: Connection, phones: Iterable[str], kind: Table = BY_TEXT) -> dict[str, Ledger]:
-    """Take and read the ledgers of `phones` (E.164), making those that are missing.
-
-    Rows are made and locked in the order of their key, so that two transactions that want the
-    same phones wait for each other and do not deadlock.
-    """
+    """Take and read the ledgers of `phones` (E.164); an unknown phone has spent nothing."""
     ordered = sorted(set(phones))
-    missing = [
-        {"phone": phone, "wrong_guesses": 0, "locks": 0, "code_times": ()} for phone in ordered
-    ]
-    if not missing:
+    if not ordered:
         return {}
-    insert_missing(connection, kind, missing)
-    rows = connection.execute(
-        select(kind).where(kind.c.phone.in_(ordered)).order_by(kind.c.phone).with_for_update()
-    )
-    return {row.phone: _ledger(row) for row in rows}
+    if connection.dialect.name != "sqlite":  # where the transaction itself is the lock
+        insert_missing(connection, kind, [_row(phone, _UNSPENT) for phone in ordered])
+    rows = connection.execute(_HELD[kind], {"phones": ordered})
+    return dict.fromkeys(ordered, _UNSPENT) | {row.phone: _ledger(row) for row in rows}
 
 
 def hold(connection: Connection, phones: Iterable[str]) -> None:
     """Take the ledgers of `phones` (E.164) that there are; who is refused then leaves none."""
-    ordered = sorted(set(phones))
-    known = BY_TEXT.c.phone.in_(ordered)
-    connection.execute(
-        select(BY_TEXT.c.phone).where(known).order_by(BY_TEXT.c.phone).with_for_update()
-    )
+    connection.execute(_HELD[BY_TEXT], {"phones": sorted(set(phones))})
 
 
 def read(connection: Connection, phone: str, kind: Table = BY_TEXT) -> Ledger:
@@ -67,13 +65,11 @@ def read(connection: Connection, phone: str, kind: Table = BY_TEXT) -> Ledger:
 def save(connection: Connection, ledgers: Mapping[str, Ledger], kind: Table = BY_TEXT) -> None:
     """Write changed ledgers back, all in one statement."""
     if ledgers:
-        connection.execute(
-            update(kind).where(kind.c.phone == bindparam("of")),
-            [
-                {"of": phone} | {fact: getattr(ledger, fact) for fact in _FACTS}
-                for phone, ledger in ledgers.items()
-            ],
-        )
+        insert_or_update(connection, kind, [_row(*spent) for spent in ledgers.items()])
+
+
+def _row(phone: str, ledger: Ledger) -> dict[str, Any]:
+    return {"phone": phone} | {fact: getattr(ledger, fact) for fact in _FACTS}
 
 
 def _ledger(row: Row[Any]) -> Ledger:

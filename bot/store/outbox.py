@@ -11,7 +11,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import (
+    BigInteger,
     Integer,
+    String,
     and_,
     bindparam,
     case,
@@ -25,7 +27,8 @@ from sqlalchemy import (
 )
 
 from bot.store import tokens
-from bot.store.database import insert_missing
+from bot.store.inserts import insert_missing
+from bot.store.lists import listed
 from bot.store.models import (
     OUTBOX_FAILURES,
     ConversationRow,
@@ -84,7 +87,6 @@ class Draft:
     """A text about to be stored; `key` is to be unguessable and never used again."""
 
     key: str
-    conversation_id: int
     message: Message
     state: OutboxState = OutboxState.QUEUED
 
@@ -133,15 +135,29 @@ class Text(NamedTuple):
     created_at: datetime
 
 
-def add(connection: Connection, drafts: Sequence[Draft], now: datetime) -> None:
-    """Store texts to be sent, in the order given."""
+# Statements that run often are made once: making one costs more than running it.
+_CANCEL = (
+    update(_OUTBOX)
+    .where(_OUTBOX.c.conversation_id.in_(listed("conversations", BigInteger())), _QUEUED)
+    .values(state=OutboxState.CANCELLED)
+)
+_CANCEL_CODES = _CANCEL.where(
+    exists().where(
+        _TOKENS.c.id == _OUTBOX.c.token_id,
+        _TOKENS.c.used_at.is_not(None) | _TOKENS.c.ended_at.is_not(None),
+    )
+)
+
+
+def add(connection: Connection, drafts: Sequence[tuple[int, Draft]], now: datetime) -> None:
+    """Store texts to be sent, in the order given, each with the row id of its conversation."""
     if drafts:
         connection.execute(
             insert(_OUTBOX),
             [
                 {
                     "key": draft.key,
-                    "conversation_id": draft.conversation_id,
+                    "conversation_id": conversation_id,
                     "token_id": draft.message.token.id if draft.message.token else None,
                     "reply": draft.message.reply,
                     "body": draft.message.body,
@@ -151,7 +167,7 @@ def add(connection: Connection, drafts: Sequence[Draft], now: datetime) -> None:
                     "due_at": now,
                     "attempts": 0,
                 }
-                for draft in drafts
+                for conversation_id, draft in drafts
             ],
         )
 
@@ -164,15 +180,10 @@ def cancel(
     With `codes_only` that is what has a code that works no more.
     """
     if conversation_ids:
-        queued = update(_OUTBOX).where(_OUTBOX.c.conversation_id.in_(conversation_ids), _QUEUED)
-        if codes_only:
-            spent = _TOKENS.c.used_at.is_not(None) | _TOKENS.c.ended_at.is_not(None)
-            queued = queued.where(exists().where(_TOKENS.c.id == _OUTBOX.c.token_id, spent))
-        connection.execute(queued.values(state=OutboxState.CANCELLED))
+        statement = _CANCEL_CODES if codes_only else _CANCEL
+        connection.execute(statement, {"conversations": conversation_ids})
 
 
-# Statements that run at every look into the outbox are made once: making one costs more than
-# running it.
 _NOW = bindparam("now", type_=UtcDateTime)
 _DUE = and_(_QUEUED, _OUTBOX.c.due_at <= _NOW)
 _IS_HOPELESS = and_(_DUE, or_(_OUTBOX.c.send_by <= _NOW, _OUTBOX.c.doubts >= DOUBTS_MOST))
@@ -346,12 +357,18 @@ def report(connection: Connection, news: Report, now: datetime) -> list[Progress
     return moved
 
 
+_PHONES_OF = (
+    select(_CONVERSATIONS.c.phone)
+    .join(_OUTBOX)
+    .where(_OUTBOX.c.carrier_id.in_(listed("carrier_ids", String())))
+)
+
+
 def phones_of(connection: Connection, carrier_ids: Collection[str]) -> set[str]:
     """Name the phones (E.164) that texts went to, which the carrier has under these ids."""
     if not carrier_ids:
         return set()
-    phones = select(_CONVERSATIONS.c.phone).join(_OUTBOX)
-    return set(connection.scalars(phones.where(_OUTBOX.c.carrier_id.in_(carrier_ids))))
+    return set(connection.scalars(_PHONES_OF, {"carrier_ids": carrier_ids}))
 
 
 def all_failed(connection: Connection, token_id: str) -> bool:

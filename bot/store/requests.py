@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from bot.store.database import insert_missing
+from bot.store.inserts import insert_missing
 from bot.store.models import RequestRow
 from bot.store.outages import DeadlockError
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import BigInteger, String, bindparam, insert, select, update
 
 from bot.conversation.state import CodeFormat, CodeText, Token
-from bot.store.models import TokenRow
+from bot.store.lists import listed
+from bot.store.models import TokenRow, UtcDateTime
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -20,13 +21,24 @@ _CHANGING = ("resend_after", "guesses", "used_at", "ended_at")
 _FACTS = ("key_id", "issued_at", "expires_at", "origin", *_CHANGING)
 COLUMNS = tuple(_TOKENS.c[name] for name in ("length", "alphabet", "verification_id", *_FACTS))
 """What `from_row` wants of a token, its id aside."""
+_BY_ID = select(_TOKENS.c.id, *COLUMNS).where(_TOKENS.c.id.in_(listed("ids", String())))
+_OPEN_STILL = _TOKENS.c.used_at.is_(None) & _TOKENS.c.ended_at.is_(None)
+_ASKED = (
+    select(_TOKENS.c.id, _TOKENS.c.conversation_id, *COLUMNS)
+    .where(
+        _TOKENS.c.conversation_id.in_(listed("conversations", BigInteger())),
+        _TOKENS.c.verification_id.is_not(None),
+        (_TOKENS.c.expires_at > bindparam("now", type_=UtcDateTime)) | _OPEN_STILL,
+    )
+    .order_by(_TOKENS.c.issued_at, _TOKENS.c.id)
+)
 
 
 def load(connection: Connection, ids: Collection[str]) -> dict[str, Token]:
     """Read tokens by id; how far their texts have come is not looked up."""
     if not ids:
         return {}
-    rows = connection.execute(select(_TOKENS.c.id, *COLUMNS).where(_TOKENS.c.id.in_(ids)))
+    rows = connection.execute(_BY_ID, {"ids": ids})
     return {row.id: from_row(row, row.id) for row in rows}
 
 
@@ -39,16 +51,7 @@ def asked(
     """
     if not conversation_ids:
         return []
-    open_still = _TOKENS.c.used_at.is_(None) & _TOKENS.c.ended_at.is_(None)
-    rows = connection.execute(
-        select(_TOKENS.c.id, _TOKENS.c.conversation_id, *COLUMNS)
-        .where(
-            _TOKENS.c.conversation_id.in_(conversation_ids),
-            _TOKENS.c.verification_id.is_not(None),
-            (_TOKENS.c.expires_at > now) | open_still,
-        )
-        .order_by(_TOKENS.c.issued_at, _TOKENS.c.id)
-    )
+    rows = connection.execute(_ASKED, {"conversations": conversation_ids, "now": now})
     return [(row.conversation_id, from_row(row, row.id)) for row in rows]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, func, select, update
 
 from bot.conversation.verification import Origin, Status, Verification
-from bot.store.database import insert_missing
+from bot.store.inserts import insert_missing
 from bot.store.models import ConversationRow, OutboxRow, TokenRow, VerificationRow
 
 if TYPE_CHECKING:
