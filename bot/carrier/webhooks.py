@@ -14,6 +14,7 @@ import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec import Struct
 from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
@@ -130,10 +131,7 @@ def parse(body: bytes, bot_numbers: Collection[str]) -> Event:
 
     Raises BodyError where the body is not a JSON object with an object `data`.
     """
-    try:
-        envelope = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise BodyError("the body is not JSON") from error
+    envelope = _json(body)
     data = envelope.get("data") if isinstance(envelope, dict) else None
     if not isinstance(data, dict):
         raise BodyError("the body is not an object with an object `data`")
@@ -145,6 +143,18 @@ def parse(body: bytes, bot_numbers: Collection[str]) -> Event:
             return _delivery_report(data.get("id"), payload)
         case _:
             return Ignored("event type")
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        # It is strict where the standard library is not: half of an emoji's pair, for one.
+        pass
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BodyError("the body is not JSON") from error
 
 
 def _inbound_text(payload: Mapping[str, Any], bot_numbers: Collection[str]) -> Event:

@@ -6,7 +6,7 @@ A webhook, or an app's request, is answered only after the commit that holds its
 from __future__ import annotations
 
 import asyncio
-import itertools
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,9 +34,10 @@ if TYPE_CHECKING:
 ANSWER_WITHIN = 1.8
 """Seconds from a webhook's arrival to the latest commit: Telnyx waits two."""
 _SECOND_COMMIT_WITHIN = 1.0
-_WAITING_MOST = 5000
+_TEXTS_MOST = 4000
 _REQUESTS_MOST = 1000
-"""Requests of apps that may wait: they come from strangers too, and must leave room for texts."""
+"""Requests of apps that may wait: they come from strangers too."""
+_ALL = _TEXTS_MOST + _REQUESTS_MOST
 _BATCH_LARGEST = 200
 
 _log = structlog.get_logger(__name__)
@@ -44,21 +45,11 @@ _log = structlog.get_logger(__name__)
 Event = InboundText | DeliveryReport | Request
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Waiting:
     event: Event
-    number: int
     deadline: float
     done: asyncio.Future[Result | None]
-
-    def __lt__(self, other: _Waiting) -> bool:
-        """Order what waits: what the carrier has sent first, since it waits for two seconds."""
-        return (self.is_request, self.number) < (other.is_request, other.number)
-
-    @property
-    def is_request(self) -> bool:
-        """Tell whether an app asks."""
-        return isinstance(self.event, Request)
 
     def accept(self, result: Result | None) -> None:
         if not self.done.done():
@@ -79,9 +70,9 @@ class Inbox:
         self._rules = rules
         self._clock = clock
         self._after_commit = after_commit
-        self._waiting: asyncio.PriorityQueue[_Waiting] = asyncio.PriorityQueue(_WAITING_MOST)
-        self._requests_waiting = 0
-        self._numbers = itertools.count()
+        self._texts: deque[_Waiting] = deque()
+        self._requests: deque[_Waiting] = deque()
+        self._woken = asyncio.Event()
         self.alive = False
 
     async def accept(self, event: InboundText | DeliveryReport) -> None:
@@ -89,28 +80,26 @@ class Inbox:
 
         Raises UnavailableError where it is not, and then it never will be.
         """
-        await self._committed(event)
+        if len(self._texts) >= _TEXTS_MOST:
+            raise UnavailableError("too many webhooks wait")
+        await self._committed(event, self._texts)
 
     async def ask(self, request: Request) -> Result:
         """Return what an app's request has led to, once that is committed; raises as `accept`."""
-        result = await self._committed(request)
+        if len(self._requests) >= _REQUESTS_MOST:
+            raise UnavailableError("too many requests wait")
+        result = await self._committed(request, self._requests)
         if result is None:
             raise ValueError("an app's request was not answered")
         return result
 
-    async def _committed(self, event: Event) -> Result | None:
+    async def _committed(self, event: Event, queue: deque[_Waiting]) -> Result | None:
         if not self.alive:
             raise UnavailableError("the writer is not running")
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + ANSWER_WITHIN
-        waiting = _Waiting(event, next(self._numbers), deadline, loop.create_future())
-        if waiting.is_request and self._requests_waiting >= _REQUESTS_MOST:
-            raise UnavailableError("too many requests wait")
-        try:
-            self._waiting.put_nowait(waiting)
-        except asyncio.QueueFull:
-            raise UnavailableError("too many webhooks wait") from None
-        self._requests_waiting += waiting.is_request
+        waiting = _Waiting(event, loop.time() + ANSWER_WITHIN, loop.create_future())
+        queue.append(waiting)
+        self._woken.set()
         return await waiting.done
 
     async def run(self) -> None:
@@ -118,19 +107,19 @@ class Inbox:
         self.alive = True
         try:
             while True:
-                first = await self._waiting.get()
-                self._requests_waiting -= first.is_request
-                await self._serve_in_time([first, *self._take(_BATCH_LARGEST - 1)])
+                await self._woken.wait()
+                self._woken.clear()
+                while batch := self._take(_BATCH_LARGEST):
+                    await self._serve_in_time(batch)
         finally:
             self.alive = False
-            self._refuse(self._take(_WAITING_MOST), UnavailableError("the writer has stopped"))
+            self._refuse(self._take(_ALL), UnavailableError("the writer has stopped"))
 
     def _take(self, most: int) -> list[_Waiting]:
-        """Take those that wait already, without waiting for more."""
-        count = min(most, self._waiting.qsize())
-        taken = [self._waiting.get_nowait() for _ in range(count)]
-        self._requests_waiting -= sum(waiting.is_request for waiting in taken)
-        return taken
+        """Take those that wait, first what the carrier has sent: it waits for two seconds only."""
+        texts = [self._texts.popleft() for _ in range(min(most, len(self._texts)))]
+        room = min(most - len(texts), len(self._requests))
+        return texts + [self._requests.popleft() for _ in range(room)]
 
     async def _serve_in_time(self, batch: Sequence[_Waiting]) -> None:
         """Refuse what has waited too long, by no fault of the database, and serve the others."""
@@ -144,11 +133,11 @@ class Inbox:
     async def _serve(self, batch: Sequence[_Waiting]) -> None:
         try:
             # Apps can wait longer: where only they ask, the deadline is that of any transaction.
-            deadline = None if batch[0].is_request else batch[0].deadline
+            deadline = None if isinstance(batch[0].event, Request) else batch[0].deadline
             results = await self._commit([waiting.event for waiting in batch], deadline)
         except UnavailableError as error:
             # Those that wait would meet the same outage, each after a wait of its own.
-            refused = [*batch, *self._take(_WAITING_MOST)]
+            refused = [*batch, *self._take(_ALL)]
             _log.warning("webhooks refused", count=len(refused), reason=str(error))
             self._refuse(refused, error)
         except asyncio.CancelledError:

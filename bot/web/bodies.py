@@ -16,18 +16,25 @@ async def read(request: Request, largest: int, within: float) -> bytes:
 
     Raises HTTPException for one that is too long or too slow.
     """
-    if (request.content_length or 0) > largest:
-        raise _hung_up(web.HTTPRequestEntityTooLarge(largest, request.content_length or 0))
+    _refuse_over(largest, request.content_length or 0)
+    if request.content.is_eof():  # it came with the head, as what is short does
+        whole = request.content.read_nowait()
+        _refuse_over(largest, len(whole))
+        return whole
     body = bytearray()
     try:
         async with asyncio.timeout(within):
             async for chunk in request.content.iter_any():
                 body += chunk
-                if len(body) > largest:
-                    raise _hung_up(web.HTTPRequestEntityTooLarge(largest, len(body)))
+                _refuse_over(largest, len(body))
     except TimeoutError:
         raise _hung_up(web.HTTPRequestTimeout()) from None
     return bytes(body)
+
+
+def _refuse_over(largest: int, length: int) -> None:
+    if length > largest:
+        raise _hung_up(web.HTTPRequestEntityTooLarge(largest, length))
 
 
 def _hung_up(answer: HTTPException) -> HTTPException:
