@@ -57,13 +57,14 @@ def say(turn: Turn, reply: Reply) -> None:
 
 
 def _written(turn: Turn, reply: Reply) -> str:
+    code_format = turn.code_format
     return compose(
         reply,
         app=turn.policy.app_name,
         support=turn.policy.support_contact,
         host=turn.policy.form_host,
-        code_length=turn.code_format.length,
-        hexadecimal=turn.code_format.alphabet is Alphabet.HEX,
+        code_length=code_format.length,
+        hexadecimal=code_format.alphabet is Alphabet.HEX,
         wait=_until(turn, turn.verify_works_at()),
         life=_life(turn),
         tries=turn.tries_left(),

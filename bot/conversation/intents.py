@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -131,10 +132,12 @@ _OUR_WORDING = re.compile(rf"{CODE_WORDING.lower()}|\btext verify to\b|\bthen te
 _STOP_SIGN = "\N{OCTAGONAL SIGN}"
 
 
+@lru_cache(maxsize=1024)
 def understand(text: str, code_format: CodeFormat) -> Understood:
     """Tell what a text means, where a code of `code_format` may be awaited.
 
     With the hex alphabet a guess must be the whole message, since words like "added" are hex.
+    Most people text the same few words, so what these mean is remembered.
     """
     visible = visible_part(text)
     if _REACTION.match(visible) or _EMOJI_REACTION.match(visible):

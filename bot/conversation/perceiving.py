@@ -86,15 +86,18 @@ def perceive(turn: Turn, happened: Happened) -> Event:
 
 
 def _perceive_said(turn: Turn, said: Said) -> Event:
-    turn.wording = _without_codes(said.text)[:_WORDING_LONGEST]
     match said.answered:
         case Answered.STOP:
-            return Event.STOPPED_AT_CARRIER
+            event = Event.STOPPED_AT_CARRIER
         case Answered.START:
-            return Event.STARTED_AT_CARRIER
+            event = Event.STARTED_AT_CARRIER
         case Answered.OTHER:
-            return Event.ANSWERED
-    return _perceive_text(turn, said, understand(said.text, turn.code_format))
+            event = Event.ANSWERED
+        case None:
+            event = _perceive_text(turn, said, understand(said.text, turn.code_format))
+    if event in (Event.STOP, Event.STOPPED_AT_CARRIER):
+        turn.wording = _without_codes(said.text)[:_WORDING_LONGEST]
+    return event
 
 
 def _perceive_text(  # noqa: PLR0911 - one answer for each intent
