@@ -40,14 +40,14 @@ def insert_missing_from(
     table: Table,
     rows: Select[Any],
     parameters: Mapping[str, Any],
-    returning: Column[Any],
+    *returning: Column[Any],
 ) -> list[Any]:
-    """Insert what is selected and not there yet, as `insert_missing` does, in one statement.
-
-    Rows that return something are sent one by one otherwise.
-    """
+    """Insert what is selected and not there yet, as `insert_missing` does, all in one statement."""
     statement = _missing(connection.dialect.name, table).from_select(list(table.columns), rows)
-    return list(connection.scalars(statement.returning(returning), parameters))
+    if not returning:
+        connection.execute(statement, parameters)
+        return []
+    return list(connection.scalars(statement.returning(*returning), parameters))
 
 
 def insert_or_update(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:

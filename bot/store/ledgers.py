@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import String, select
+from sqlalchemy import String, literal, select
 
 from bot.conversation.state import Ledger
-from bot.store.inserts import insert_missing, insert_or_update
+from bot.store.inserts import insert_missing_from, insert_or_update
 from bot.store.lists import listed
 from bot.store.models import LedgerRow, WebLedgerRow
 
@@ -29,6 +29,13 @@ _FACTS = (
     "code_times",
 )
 _UNSPENT = Ledger()
+_UNSPENT_OF = listed("phones", String()).add_columns(
+    *(
+        literal(getattr(_UNSPENT, column.name), column.type)
+        for column in BY_TEXT.columns
+        if column is not BY_TEXT.c.phone
+    )
+)
 
 
 def _held(kind: Table) -> Select[Any]:
@@ -46,7 +53,7 @@ def lock(connection: Connection, phones: Iterable[str], kind: Table = BY_TEXT) -
     if not ordered:
         return {}
     if connection.dialect.name != "sqlite":  # where the transaction itself is the lock
-        insert_missing(connection, kind, [_row(phone, _UNSPENT) for phone in ordered])
+        insert_missing_from(connection, kind, _UNSPENT_OF, {"phones": ordered})
     rows = connection.execute(_HELD[kind], {"phones": ordered})
     return dict.fromkeys(ordered, _UNSPENT) | {row.phone: _ledger(row) for row in rows}
 

@@ -81,9 +81,12 @@ class UtcDateTime(TypeDecorator[datetime]):
         return _utc_of_text if dialect.name == "sqlite" else _utc
 
 
+_WITHOUT_ZONE = len("2026-01-15 12:00:00.000000")
+
+
 def _utc(value: datetime | None) -> datetime | None:
-    if value is None:
-        return None
+    if value is None or value.tzinfo is UTC:
+        return value
     if value.tzinfo is None:
         raise ValueError("a naive datetime was to be stored; give it a timezone")
     return value.astimezone(UTC)
@@ -91,9 +94,7 @@ def _utc(value: datetime | None) -> datetime | None:
 
 def _utc_text(value: datetime | None) -> str | None:
     moment = _utc(value)
-    if moment is None:
-        return None
-    return moment.replace(tzinfo=None).isoformat(" ", "microseconds")
+    return None if moment is None else moment.isoformat(" ", "microseconds")[:_WITHOUT_ZONE]
 
 
 def _utc_of_text(value: str | None) -> datetime | None:
