@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Column, Connection, Select, Table
+    from sqlalchemy.sql.dml import ReturningInsert
 
 Insert = sqlite.Insert | postgresql.Insert
 
@@ -43,11 +44,11 @@ def insert_missing_from(
     *returning: Column[Any],
 ) -> list[Any]:
     """Insert what is selected and not there yet, as `insert_missing` does, all in one statement."""
-    statement = _missing(connection.dialect.name, table).from_select(list(table.columns), rows)
+    statement = _missing_from(connection.dialect.name, table, rows, returning)
     if not returning:
         connection.execute(statement, parameters)
         return []
-    return list(connection.scalars(statement.returning(*returning), parameters))
+    return list(connection.scalars(statement, parameters))
 
 
 def insert_or_update(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
@@ -58,6 +59,14 @@ def insert_or_update(connection: Connection, table: Table, rows: Sequence[dict[s
 @cache
 def _missing(dialect: str, table: Table) -> Insert:
     return _into(dialect, table).on_conflict_do_nothing()
+
+
+@cache
+def _missing_from(
+    dialect: str, table: Table, rows: Select[Any], returning: tuple[Column[Any], ...]
+) -> Insert | ReturningInsert[Any]:
+    selected = _missing(dialect, table).from_select(list(table.columns), rows)
+    return selected.returning(*returning) if returning else selected
 
 
 @cache
