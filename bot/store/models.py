@@ -140,8 +140,10 @@ CarrierId = Annotated[str, mapped_column(String(ID_LONGEST))]
 TokenId = Annotated[str, mapped_column(String(32))]
 Moment = Annotated[datetime, mapped_column(UtcDateTime)]
 _QUEUED = text(f"state = '{OutboxState.QUEUED}'")
+_TAKEN = text("carrier_id IS NOT NULL")
 _ASKED = text("verification_id IS NOT NULL")
 _BY_REFERENCE = text(f"origin = '{Origin.REFERENCE}'")
+_BY_FORM = text(f"origin = '{Origin.FORM}'")
 _PENDING = text(f"status = '{Status.PENDING}'")
 _WAITING = text(f"state = '{EventState.QUEUED}'")
 _DEAD = text(f"state = '{EventState.DEAD}'")
@@ -190,10 +192,7 @@ class ConversationRow(Base):
     """One person's number and one of the bot's."""
 
     __tablename__ = "conversations"
-    __table_args__ = (
-        UniqueConstraint("phone", "bot_number"),
-        Index("ix_conversations_state", "state"),
-    )
+    __table_args__ = (UniqueConstraint("phone", "bot_number"),)
 
     id: Mapped[RowId]
     phone: Mapped[E164]
@@ -226,9 +225,8 @@ class TokenRow(Base):
     )
 
     id: Mapped[TokenId] = mapped_column(primary_key=True)
-    conversation_id: Mapped[int] = mapped_column(
-        ForeignKey("conversations.id", ondelete="CASCADE"), index=True
-    )
+    # No index beside that of tokens that apps asked for: no conversation is ever removed.
+    conversation_id: Mapped[int] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"))
     key_id: Mapped[str] = mapped_column(String(16))
     length: Mapped[int]
     alphabet: Mapped[Alphabet] = mapped_column(_named(Alphabet))
@@ -264,7 +262,14 @@ class VerificationRow(Base):
             sqlite_where=_PENDING,
             postgresql_where=_PENDING,
         ),
-        Index("ix_verifications_origin", "origin", "created_at"),
+        Index(
+            "ix_verifications_form",
+            "created_at",
+            sqlite_where=_BY_FORM,
+            postgresql_where=_BY_FORM,
+        ),
+        # A list of few among many would else be looked for in all.
+        Index("ix_verifications_status", "status", "id"),
     )
 
     id: Mapped[RowId]
@@ -377,6 +382,12 @@ class OutboxRow(Base):
         ),
         Index("ix_outbox_due", "due_at", sqlite_where=_QUEUED, postgresql_where=_QUEUED),
         Index("ix_outbox_created_at", "created_at"),
+        Index(
+            "ix_outbox_carrier_id",
+            "carrier_id",
+            sqlite_where=_TAKEN,
+            postgresql_where=_TAKEN,
+        ),
     )
 
     id: Mapped[RowId]
@@ -395,7 +406,7 @@ class OutboxRow(Base):
     due_at: Mapped[Moment]
     attempts: Mapped[int] = mapped_column(default=0)
     doubts: Mapped[int] = mapped_column(default=0, server_default="0")
-    carrier_id: Mapped[CarrierId | None] = mapped_column(index=True)
+    carrier_id: Mapped[CarrierId | None]
     fault: Mapped[str | None] = mapped_column(String(64))
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import ColumnElement, Connection, Row
 
 _VERIFICATIONS = VerificationRow.__table__
 _CONVERSATIONS = ConversationRow.__table__
@@ -117,12 +117,17 @@ def page(connection: Connection, which: Filter, now: datetime) -> list[Verificat
         query = query.where(_VERIFICATIONS.c.phone == which.phone)
     if which.reference is not None:
         query = query.where(_VERIFICATIONS.c.reference == which.reference)
-    if which.status is not None:
-        query = query.where(_status_is(which.status, now))
     if which.before is not None:
         before = select(_VERIFICATIONS.c.id).where(_VERIFICATIONS.c.name == which.before)
         query = query.where(_VERIFICATIONS.c.id < before.scalar_subquery())
-    return [_verification(row) for row in connection.execute(query)]
+    if which.status is None:
+        return [_verification(row) for row in connection.execute(query)]
+    # One query for each way to have a status: for both in one, a database may look through all.
+    ways = _ways_to_be(which.status, now)
+    # By id, since one may go from the first way to the second between the two.
+    found = {row.id: row for way in ways for row in connection.execute(query.where(way))}
+    latest = sorted(found, reverse=True)[: which.limit]
+    return [_verification(found[row_id]) for row_id in latest]
 
 
 def counts(connection: Connection, now: datetime) -> dict[Status, int]:
@@ -191,15 +196,15 @@ def sent_again_at_form(connection: Connection, since: datetime) -> int:
     return connection.scalar(texts) or 0
 
 
-def _status_is(status: Status, now: datetime) -> Any:
-    over = _PENDING & (_VERIFICATIONS.c.expires_at <= now)
+def _ways_to_be(status: Status, now: datetime) -> list[ColumnElement[bool]]:
     match status:
         case Status.PENDING:
-            return _PENDING & (_VERIFICATIONS.c.expires_at > now)
+            return [_PENDING & (_VERIFICATIONS.c.expires_at > now)]
         case Status.EXPIRED:
-            return over | (_VERIFICATIONS.c.status == status)
+            over = _PENDING & (_VERIFICATIONS.c.expires_at <= now)
+            return [over, _VERIFICATIONS.c.status == status]
         case _:
-            return _VERIFICATIONS.c.status == status
+            return [_VERIFICATIONS.c.status == status]
 
 
 def _verification(row: Row[Any]) -> Verification:

@@ -1,0 +1,118 @@
+"""How many webhooks a second, beside the limit and the usual way.
+
+Each contender runs on one processor and wrk on another, in turns: a machine that is shared drifts,
+and only ratios of one run can be trusted. Every code must be found queued in the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import statistics
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from nacl.signing import SigningKey
+
+from benchmarks import databases, load
+from benchmarks.servers import CONTENDERS, LIMIT, USUAL, queued, serving
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+    from benchmarks.load import Measured
+    from benchmarks.servers import Contender
+
+SERVER_CPU, WRK_CPU = 0, 1
+FASTEST = {None: 16000, "sqlite": 9000, "postgresql": 9000}
+"""Requests prepared for each second, by what a contender keeps: more than it can take."""
+
+Results = dict[int, dict[str, list["Measured"]]]
+
+
+@click.command("webhooks")
+@click.option("--seconds", default=5, show_default=True, help="How long each measurement takes.")
+@click.option("--rounds", default=3, show_default=True, help="How often each is repeated.")
+@click.option("--connections", default="1,8,64,256", show_default=True, help="How many at once.")
+@click.option("--only", multiple=True, type=click.Choice(list(CONTENDERS)), help="Contenders.")
+@click.option("--out", type=click.Path(path_type=Path), help="A folder for the figures and plot.")
+def measure(
+    *, seconds: int, rounds: int, connections: str, only: tuple[str, ...], out: Path | None
+) -> None:
+    """Count webhooks a second, beside the limit and the usual way.
+
+    Prints medians and ratios; exits with 1 where one was refused or its code is missing.
+    """
+    chosen = [CONTENDERS[name] for name in only or CONTENDERS]
+    results: Results = {}
+    with databases.empty() as make_database:
+        for at_once in map(int, connections.split(",")):
+            results[at_once] = {contender.name: [] for contender in chosen}
+            for number, contender in itertools.product(range(rounds), chosen):
+                click.echo(f"{at_once} at once, round {number + 1}: {contender.name}", err=True)
+                database = make_database(contender.database)
+                measured = asyncio.run(_measure(contender, database, at_once, seconds))
+                _check(measured, database)
+                results[at_once][contender.name].append(measured)
+    click.echo(_table(results))
+    if out:
+        out.mkdir(exist_ok=True)
+        figures = {
+            at_once: {name: [asdict(one) for one in runs] for name, runs in of.items()}
+            for at_once, of in results.items()
+        }
+        (out / "performance.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+        from benchmarks import plot  # noqa: PLC0415 - only a picture needs matplotlib
+
+        plot.draw(results, out / "performance.svg")
+
+
+async def _measure(
+    contender: Contender, database: URL | None, at_once: int, seconds: int
+) -> Measured:
+    key = SigningKey.generate()
+    count = FASTEST[contender.database] * (seconds + 1)
+    with tempfile.TemporaryDirectory() as folder:
+        async with serving(contender, key, database, SERVER_CPU) as server:
+            file = Path(folder) / "requests"
+            prepared = load.prepare(file, key, server.host, 0, count)
+            return await load.send(prepared, server.url, at_once, seconds, WRK_CPU)
+
+
+def _check(measured: Measured, database: URL | None) -> None:
+    """Exit where a webhook was refused, or one that was answered 200 left no code behind."""
+    if measured.refused:
+        sys.exit(f"{measured.refused} webhooks were not answered 200")
+    if database is not None and (found := queued(database)) < measured.requests:
+        sys.exit(f"{measured.requests} webhooks were answered 200, and {found} codes are queued")
+
+
+def _table(results: Results) -> str:
+    lines = [
+        "| at once | | webhooks/s | of the limit | of the usual way | p50 ms | p99 ms |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for at_once, of in results.items():
+        for name, runs in of.items():
+            ratios = [_ratio(of, LIMIT, name), _ratio(of, USUAL, name)]
+            medians = [
+                statistics.median(getattr(run, figure) for run in runs)
+                for figure in ("rate", "p50", "p99")
+            ]
+            lines.append(
+                f"| {at_once} | {name} | {medians[0]:,.0f} | {ratios[0]} | {ratios[1]} "
+                f"| {medians[1] * 1e3:.1f} | {medians[2] * 1e3:.1f} |"
+            )
+    return "\n".join(lines)
+
+
+def _ratio(of: dict[str, list[Measured]], base: str, name: str) -> str:
+    """Compare round by round, and give the median."""
+    pairs = zip(of[name], of.get(base, ()), strict=False)
+    ratios = [run.rate / other.rate for run, other in pairs]
+    return f"{statistics.median(ratios):.2f}" if ratios else ""

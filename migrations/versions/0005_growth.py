@@ -1,0 +1,38 @@
+"""Indexes that a statement needs, and none that only make each insert dearer.
+
+Revision ID: 0005
+Revises: 0003
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    op.drop_index("ix_conversations_state", "conversations")
+    op.drop_index("ix_tokens_conversation_id", "tokens")
+    op.drop_index("ix_verifications_origin", "verifications")
+    _index_some("ix_verifications_form", "verifications", "created_at", "origin = 'form'")
+    op.create_index("ix_verifications_status", "verifications", ["status", "id"])
+    op.drop_index("ix_outbox_carrier_id", "outbox")
+    _index_some("ix_outbox_carrier_id", "outbox", "carrier_id", "carrier_id IS NOT NULL")
+
+
+def downgrade() -> None:
+    op.drop_index("ix_outbox_carrier_id", "outbox")
+    op.create_index("ix_outbox_carrier_id", "outbox", ["carrier_id"])
+    op.drop_index("ix_verifications_status", "verifications")
+    op.drop_index("ix_verifications_form", "verifications")
+    op.create_index("ix_verifications_origin", "verifications", ["origin", "created_at"])
+    op.create_index("ix_tokens_conversation_id", "tokens", ["conversation_id"])
+    op.create_index("ix_conversations_state", "conversations", ["state"])
+
+
+def _index_some(name: str, table: str, column: str, where: str) -> None:
+    rows = sa.text(where)
+    op.create_index(name, table, [column], sqlite_where=rows, postgresql_where=rows)
