@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from sqlalchemy import (
@@ -92,6 +93,7 @@ def _utc(value: datetime | None) -> datetime | None:
     return value.astimezone(UTC)
 
 
+@lru_cache(maxsize=256)  # the moments of a batch are the same few
 def _utc_text(value: datetime | None) -> str | None:
     moment = _utc(value)
     return None if moment is None else moment.isoformat(" ", "microseconds")[:_WITHOUT_ZONE]
@@ -366,7 +368,7 @@ class OutboxRow(Base):
     """A text to a person, kept until long after it has left.
 
     `key` is the idempotency key for the carrier: random, since a counter would repeat itself
-    when a database is made anew. `due_at` is when the row may be claimed next; a claim moves it
+    when a database is made anew; nothing is looked up by it. `due_at` is when the row may be claimed next; a claim moves it
     ahead by the lease. `doubts` counts the tries of which nobody said how they ended. `fault` says
     why it has not been accepted.
     """
@@ -391,10 +393,8 @@ class OutboxRow(Base):
     )
 
     id: Mapped[RowId]
-    key: Mapped[str] = mapped_column(String(32), unique=True)
-    conversation_id: Mapped[int] = mapped_column(
-        ForeignKey("conversations.id", ondelete="CASCADE"), index=True
-    )
+    key: Mapped[str] = mapped_column(String(32))
+    conversation_id: Mapped[int] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"))
     token_id: Mapped[TokenId | None] = mapped_column(
         ForeignKey("tokens.id", ondelete="SET NULL"), index=True
     )

@@ -166,6 +166,7 @@ def add(connection: Connection, drafts: Sequence[tuple[int, Draft]], now: dateti
                     "send_by": draft.message.send_by,
                     "due_at": now,
                     "attempts": 0,
+                    "doubts": 0,
                 }
                 for conversation_id, draft in drafts
             ],
