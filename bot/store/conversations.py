@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec.structs import replace
-from sqlalchemy import String, bindparam, func, insert, select, update
+from sqlalchemy import String, bindparam, func, select, update
 
 from bot.conversation.state import CodeText, Conversation, State
 from bot.store import tokens
+from bot.store.inserts import insert_all
 from bot.store.lists import listed
 from bot.store.models import (
     OUTBOX_FAILURES,
@@ -99,8 +100,9 @@ def add(connection: Connection, conversations: Collection[Conversation]) -> dict
     """Store conversations that have no row yet, and return the ids of their rows."""
     if not conversations:
         return {}
-    connection.execute(
-        insert(_CONVERSATIONS),
+    insert_all(
+        connection,
+        _CONVERSATIONS,
         [
             {"phone": begun.phone, "bot_number": begun.bot_number} | _facts(begun)
             for begun in conversations

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import Integer, and_, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import Integer, and_, bindparam, delete, exists, func, select, update
 
-from bot.store.inserts import insert_missing
+from bot.store.inserts import insert_all, insert_missing
 from bot.store.models import EventRow, EventState, ReceiverRow, UtcDateTime
 
 if TYPE_CHECKING:
@@ -70,8 +70,9 @@ class Dead(NamedTuple):
 def add(connection: Connection, drafts: Sequence[Draft], now: datetime) -> None:
     """Store events to be delivered, in the order given: in the transaction they tell of."""
     if drafts:
-        connection.execute(
-            insert(_EVENTS),
+        insert_all(
+            connection,
+            _EVENTS,
             [
                 {
                     "name": f"msg_{secrets.token_hex(16)}",

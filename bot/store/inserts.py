@@ -1,39 +1,51 @@
-"""Inserts that a row of the same key does not make fail, alike on SQLite and PostgreSQL.
+"""Inserts of many rows, alike on SQLite and PostgreSQL, whatever of them is there already.
 
-The unique key decides, never a look before the insert.
+SQLite's driver takes row after row at little cost. To PostgreSQL all rows go as one JSON text: it
+makes the table's rows of it in one statement, instead of one for each.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import msgspec
+from sqlalchemy import JSON, Text, bindparam, cast, column, func, literal_column, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import Column, Connection, Select, Table
-    from sqlalchemy.sql.dml import ReturningInsert
+    from sqlalchemy import Column, Connection, Executable, Select, Table
 
-Insert = sqlite.Insert | postgresql.Insert
+Conflict = Literal["fails", "is passed over", "is updated"]
+"""What becomes of a row whose key is there already."""
+
+
+class _Insertion(NamedTuple):
+    """What makes one statement different from another."""
+
+    table: Table
+    names: tuple[str, ...]
+    conflict: Conflict
+    returning: tuple[Column[Any], ...]
+
+
+def insert_all(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows, which all have the same columns, in the order given."""
+    _insert(connection, _Insertion(table, tuple(rows[0]), "fails", ()), rows)
 
 
 def insert_missing(
     connection: Connection, table: Table, rows: Sequence[dict[str, Any]], *returning: Column[Any]
 ) -> list[Any]:
-    """Insert the rows whose key is not there yet, and return columns of those.
+    """Insert the rows whose key is not there yet, and return a column of those, if it is named.
 
-    Give the rows sorted by key: then transactions that insert the same keys wait for each other
-    and do not deadlock.
+    The unique key decides, never a look before the insert. Give the rows sorted by key: then
+    transactions that insert the same keys wait for each other and do not deadlock.
     """
-    statement = _missing(connection.dialect.name, table)
-    # Rows are handed over as parameters: written into the statement, each number of rows would
-    # be another statement to compile, which costs more than to run it.
-    if not returning:
-        connection.execute(statement, rows)
-        return []
-    return list(connection.scalars(statement.returning(*returning), rows))
+    insertion = _Insertion(table, tuple(rows[0]), "is passed over", returning)
+    return _insert(connection, insertion, rows)
 
 
 def insert_missing_from(
@@ -43,39 +55,59 @@ def insert_missing_from(
     parameters: Mapping[str, Any],
     *returning: Column[Any],
 ) -> list[Any]:
-    """Insert what is selected and not there yet, as `insert_missing` does, all in one statement."""
-    statement = _missing_from(connection.dialect.name, table, rows, returning)
-    if not returning:
-        connection.execute(statement, parameters)
-        return []
-    return list(connection.scalars(statement, parameters))
+    """Insert what is selected and not there yet, as `insert_missing` does."""
+    insertion = _Insertion(table, tuple(table.columns.keys()), "is passed over", returning)
+    statement = _made(connection.dialect.name, insertion, rows)
+    return _run(connection, statement, parameters, returning)
 
 
 def insert_or_update(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert the rows, or where their primary key is there already, set their other columns."""
-    connection.execute(_replacing(connection.dialect.name, table), rows)
+    _insert(connection, _Insertion(table, tuple(rows[0]), "is updated", ()), rows)
+
+
+def _insert(
+    connection: Connection, insertion: _Insertion, rows: Sequence[dict[str, Any]]
+) -> list[Any]:
+    dialect = connection.dialect.name
+    if dialect == "sqlite":
+        return _run(connection, _made(dialect, insertion), rows, insertion.returning)
+    statement = _made(dialect, insertion, _told(insertion.table, insertion.names))
+    told = {"rows": msgspec.json.encode(rows).decode()}
+    return _run(connection, statement, told, insertion.returning)
+
+
+def _run(
+    connection: Connection, statement: Executable, parameters: Any, returning: Sequence[Any]
+) -> list[Any]:
+    if returning:
+        return list(connection.scalars(statement, parameters))
+    connection.execute(statement, parameters)
+    return []
+
+
+# Statements are made once each: to make one costs more than to run it.
 
 
 @cache
-def _missing(dialect: str, table: Table) -> Insert:
-    return _into(dialect, table).on_conflict_do_nothing()
+def _made(dialect: str, insertion: _Insertion, rows: Select[Any] | None = None) -> Executable:
+    table, names, conflict, returning = insertion
+    made: Any = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    if rows is not None:
+        made = made.from_select(names, rows)
+    if conflict == "is passed over":
+        made = made.on_conflict_do_nothing()
+    elif conflict == "is updated":
+        keys = table.primary_key.columns
+        others = {name: made.excluded[name] for name in names if name not in keys}
+        made = made.on_conflict_do_update(index_elements=list(keys), set_=others)
+    return made.returning(*returning) if returning else made  # type: ignore[no-any-return]
 
 
 @cache
-def _missing_from(
-    dialect: str, table: Table, rows: Select[Any], returning: tuple[Column[Any], ...]
-) -> Insert | ReturningInsert[Any]:
-    selected = _missing(dialect, table).from_select(list(table.columns), rows)
-    return selected.returning(*returning) if returning else selected
-
-
-@cache
-def _replacing(dialect: str, table: Table) -> Insert:
-    insertion = _into(dialect, table)
-    keys = table.primary_key.columns
-    others = {name: new for name, new in insertion.excluded.items() if name not in keys}
-    return insertion.on_conflict_do_update(index_elements=list(keys), set_=others)
-
-
-def _into(dialect: str, table: Table) -> Insert:
-    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+def _told(table: Table, names: tuple[str, ...]) -> Select[Any]:
+    """Select the rows of the JSON text that is the parameter `rows`."""
+    like_the_table = literal_column(f"NULL::{table.name}", JSON)
+    text = cast(bindparam("rows", type_=Text), JSON)
+    rows = func.json_populate_recordset(like_the_table, text).table_valued(*map(column, names))
+    return select(rows)

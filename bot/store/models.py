@@ -368,9 +368,9 @@ class OutboxRow(Base):
     """A text to a person, kept until long after it has left.
 
     `key` is the idempotency key for the carrier: random, since a counter would repeat itself
-    when a database is made anew; nothing is looked up by it. `due_at` is when the row may be claimed next; a claim moves it
-    ahead by the lease. `doubts` counts the tries of which nobody said how they ended. `fault` says
-    why it has not been accepted.
+    when a database is made anew; nothing is looked up by it. `due_at` is when the row may be
+    claimed next; a claim moves it ahead by the lease. `doubts` counts the tries of which nobody
+    said how they ended. `fault` says why it has not been accepted.
     """
 
     __tablename__ = "outbox"

@@ -20,14 +20,13 @@ from sqlalchemy import (
     delete,
     exists,
     func,
-    insert,
     or_,
     select,
     update,
 )
 
 from bot.store import tokens
-from bot.store.inserts import insert_missing
+from bot.store.inserts import insert_all, insert_missing
 from bot.store.lists import listed
 from bot.store.models import (
     OUTBOX_FAILURES,
@@ -152,8 +151,9 @@ _CANCEL_CODES = _CANCEL.where(
 def add(connection: Connection, drafts: Sequence[tuple[int, Draft]], now: datetime) -> None:
     """Store texts to be sent, in the order given, each with the row id of its conversation."""
     if drafts:
-        connection.execute(
-            insert(_OUTBOX),
+        insert_all(
+            connection,
+            _OUTBOX,
             [
                 {
                     "key": draft.key,

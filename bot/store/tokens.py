@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, String, bindparam, insert, select, update
+from sqlalchemy import BigInteger, String, bindparam, select, update
 
 from bot.conversation.state import CodeFormat, CodeText, Token
+from bot.store.inserts import insert_all
 from bot.store.lists import listed
 from bot.store.models import TokenRow, UtcDateTime
 
@@ -69,8 +70,9 @@ def from_row(row: Row[Any], token_id: str, text: CodeText = CodeText.QUEUED) -> 
 def add(connection: Connection, issued: Sequence[tuple[int, Token]]) -> None:
     """Store new tokens, each with the row id of its conversation."""
     if issued:
-        connection.execute(
-            insert(_TOKENS),
+        insert_all(
+            connection,
+            _TOKENS,
             [
                 {
                     "id": token.id,
