@@ -59,7 +59,7 @@ def decide(  # noqa: PLR0913 - all that a pure decision rests on is handed to it
 ) -> Decision:
     """Decide what one event leads to.
 
-    `now` is UTC; `fresh_id` is an unguessable 128-bit name for a token, used where one is issued.
+    `now` is UTC; `fresh_id` is a name that no token has had, used where one is issued.
     `ledger` is what the phone has spent by text, `web_ledger` what others have spent for it.
     """
     ledgers = within_bounds(ledger, now), within_bounds(web_ledger, now)
