@@ -1,7 +1,8 @@
 """Inserts of many rows, alike on SQLite and PostgreSQL, whatever of them is there already.
 
-SQLite's driver takes row after row at little cost. To PostgreSQL all rows go as one JSON text: it
-makes the table's rows of it in one statement, instead of one for each.
+SQLite's driver takes row after row at little cost, most of which would be SQLAlchemy's: so the rows
+are handed to the driver. To PostgreSQL all go as one JSON text, of which it makes the table's rows
+in one statement instead of one for each.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from sqlalchemy import JSON, Text, bindparam, cast, column, func, literal_column
 from sqlalchemy.dialects import postgresql, sqlite
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from sqlalchemy import Column, Connection, Executable, Select, Table
+    from sqlalchemy import Column, Connection, Dialect, Select, Table
+    from sqlalchemy.sql.dml import UpdateBase
 
-Conflict = Literal["fails", "is passed over", "is updated"]
+_Row = dict[str, Any]
+_Conflict = Literal["fails", "is passed over", "is updated"]
 """What becomes of a row whose key is there already."""
 
 
@@ -27,17 +30,17 @@ class _Insertion(NamedTuple):
 
     table: Table
     names: tuple[str, ...]
-    conflict: Conflict
+    conflict: _Conflict
     returning: tuple[Column[Any], ...]
 
 
-def insert_all(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+def insert_all(connection: Connection, table: Table, rows: Sequence[_Row]) -> None:
     """Insert rows, which all have the same columns, in the order given."""
     _insert(connection, _Insertion(table, tuple(rows[0]), "fails", ()), rows)
 
 
 def insert_missing(
-    connection: Connection, table: Table, rows: Sequence[dict[str, Any]], *returning: Column[Any]
+    connection: Connection, table: Table, rows: Sequence[_Row], *returning: Column[Any]
 ) -> list[Any]:
     """Insert the rows whose key is not there yet, and return a column of those, if it is named.
 
@@ -61,24 +64,30 @@ def insert_missing_from(
     return _run(connection, statement, parameters, returning)
 
 
-def insert_or_update(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+def insert_or_update(connection: Connection, table: Table, rows: Sequence[_Row]) -> None:
     """Insert the rows, or where their primary key is there already, set their other columns."""
     _insert(connection, _Insertion(table, tuple(rows[0]), "is updated", ()), rows)
 
 
-def _insert(
-    connection: Connection, insertion: _Insertion, rows: Sequence[dict[str, Any]]
-) -> list[Any]:
+def _insert(connection: Connection, insertion: _Insertion, rows: Sequence[_Row]) -> list[Any]:
     dialect = connection.dialect.name
     if dialect == "sqlite":
-        return _run(connection, _made(dialect, insertion), rows, insertion.returning)
+        return _insert_each(connection, insertion, rows)
     statement = _made(dialect, insertion, _told(insertion.table, insertion.names))
     told = {"rows": msgspec.json.encode(rows).decode()}
     return _run(connection, statement, told, insertion.returning)
 
 
+def _insert_each(connection: Connection, insertion: _Insertion, rows: Sequence[_Row]) -> list[Any]:
+    if insertion.returning:
+        return _run(connection, _made("sqlite", insertion), rows, insertion.returning)
+    text, written = _compiled(connection.dialect, insertion)
+    connection.exec_driver_sql(text, [tuple(written(row)) for row in rows])
+    return []
+
+
 def _run(
-    connection: Connection, statement: Executable, parameters: Any, returning: Sequence[Any]
+    connection: Connection, statement: UpdateBase, parameters: Any, returning: Sequence[Any]
 ) -> list[Any]:
     if returning:
         return list(connection.scalars(statement, parameters))
@@ -90,7 +99,7 @@ def _run(
 
 
 @cache
-def _made(dialect: str, insertion: _Insertion, rows: Select[Any] | None = None) -> Executable:
+def _made(dialect: str, insertion: _Insertion, rows: Select[Any] | None = None) -> UpdateBase:
     table, names, conflict, returning = insertion
     made: Any = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
     if rows is not None:
@@ -102,6 +111,23 @@ def _made(dialect: str, insertion: _Insertion, rows: Select[Any] | None = None) 
         others = {name: made.excluded[name] for name in names if name not in keys}
         made = made.on_conflict_do_update(index_elements=list(keys), set_=others)
     return made.returning(*returning) if returning else made  # type: ignore[no-any-return]
+
+
+@cache
+def _compiled(dialect: Dialect, insertion: _Insertion) -> tuple[str, Callable[[_Row], list[Any]]]:
+    """Make the text for SQLite's driver, and what makes the parameters of a row."""
+    compiled = _made(dialect.name, insertion).compile(
+        dialect=dialect, column_keys=list(insertion.names)
+    )
+    processors = [
+        (name, insertion.table.c[name].type.dialect_impl(dialect).bind_processor(dialect))
+        for name in compiled.positiontup or ()
+    ]
+
+    def written(row: _Row) -> list[Any]:
+        return [process(row[name]) if process else row[name] for name, process in processors]
+
+    return compiled.string, written
 
 
 @cache
