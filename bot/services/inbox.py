@@ -39,6 +39,10 @@ _REQUESTS_MOST = 1000
 """Requests of apps that may wait: they come from strangers too."""
 _ALL = _TEXTS_MOST + _REQUESTS_MOST
 _BATCH_LARGEST = 200
+_SIBLINGS = 8
+_JOIN_WITHIN = 0.001
+"""Seconds. A transaction has a cost of its own: under load, to wait for a few more spares much of
+it (as PostgreSQL's `commit_siblings` and `commit_delay` do)."""
 
 _log = structlog.get_logger(__name__)
 
@@ -106,14 +110,28 @@ class Inbox:
         """Serve batches until cancelled."""
         self.alive = True
         try:
+            siblings = 0
             while True:
                 await self._woken.wait()
                 self._woken.clear()
-                while batch := self._take(_BATCH_LARGEST):
+                while batch := await self._gather(siblings):
+                    siblings = len(batch)
                     await self._serve_in_time(batch)
         finally:
             self.alive = False
             self._refuse(self._take(_ALL), UnavailableError("the writer has stopped"))
+
+    async def _gather(self, siblings: int) -> list[_Waiting]:
+        """Take what waits; where many came together, let more join for as long as more come."""
+        coming = siblings >= _SIBLINGS
+        while coming:
+            before = self._count()
+            await asyncio.sleep(_JOIN_WITHIN)
+            coming = before < self._count() < _BATCH_LARGEST
+        return self._take(_BATCH_LARGEST)
+
+    def _count(self) -> int:
+        return len(self._texts) + len(self._requests)
 
     def _take(self, most: int) -> list[_Waiting]:
         """Take those that wait, first what the carrier has sent: it waits for two seconds only."""
