@@ -9,7 +9,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import create_async_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,3 +43,25 @@ def empty() -> Iterator[Callable[[str | None], URL | None]]:
             return stack.enter_context(servers[0].database(migrated=False))
 
         yield make
+
+
+async def must_hold(database: URL, codes: int) -> int:
+    """Count the codes that are queued, and exit where they are fewer than those answered 200."""
+    found = await _count(database, "SELECT count(*) FROM outbox")
+    if found < codes:
+        sys.exit(f"{codes} webhooks were answered 200, and {found} codes are queued")
+    return found
+
+
+async def accepted(database: URL) -> int:
+    """Count the texts that are known to be Telnyx's."""
+    return await _count(database, "SELECT count(*) FROM outbox WHERE state = 'accepted'")
+
+
+async def _count(database: URL, statement: str) -> int:
+    engine = create_async_engine(database)
+    try:
+        async with engine.connect() as connection:
+            return await connection.scalar(text(statement)) or 0
+    finally:
+        await engine.dispose()

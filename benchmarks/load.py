@@ -6,42 +6,45 @@ import asyncio
 import base64
 import json
 import re
+import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.servers import BOT_NUMBER, OTHERS_CPU, pinned
 from bot.carrier.webhooks import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from bot.simulator import payloads
 from bot.web.routes import WEBHOOK_PATH
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nacl.signing import SigningKey
 
-BOT_NUMBER = "+13125550100"
+    from benchmarks.servers import Server
+
 _SCRIPT = Path(__file__).with_name("post.lua")
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 _FIRST_AREA, _AREAS = 201, 789
 
 
+FASTEST, FASTEST_WITH_DATABASE = 16000, 9000
+"""Requests prepared for each second: more than a server can take."""
+FAR_APART = 10**6
+"""Phones from the first of one press to the first of another that must share none with it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What wrk saw: requests a second, latencies in seconds, and answers that were not 200."""
+    """What wrk saw: requests a second, and latencies in seconds."""
 
     rate: float
     p50: float
     p99: float
     requests: int
-    refused: int
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """Requests in a file, all of one length in bytes."""
-
-    file: Path
-    length: int
 
 
 def phone(number: int) -> str:
@@ -54,15 +57,14 @@ def phone(number: int) -> str:
     )
 
 
-def prepare(file: Path, key: SigningKey, host: str, first: int, count: int) -> Prepared:
-    """Write `count` signed requests in which as many phones, from `first` on, text VERIFY."""
+def signed(key: SigningKey, host: str, first: int, count: int) -> list[bytes]:
+    """Make `count` signed requests in which as many phones, from `first` on, text VERIFY.
+
+    All are of one length in bytes.
+    """
     bodies = [_body(first + number) for number in range(count)]
     longest = max(map(len, bodies))
-    with file.open("wb") as out:
-        for body in bodies:
-            request = _request(key, host, body.ljust(longest))
-            out.write(request)
-    return Prepared(file, len(request))
+    return [_request(key, host, body.ljust(longest)) for body in bodies]
 
 
 def _body(number: int) -> bytes:
@@ -82,31 +84,65 @@ def _request(key: SigningKey, host: str, body: bytes) -> bytes:
     return head.encode() + body
 
 
-async def send(prepared: Prepared, url: str, connections: int, seconds: int, cpu: int) -> Measured:
-    """Have wrk send prepared requests for a while, from one processor."""
-    process = await asyncio.create_subprocess_exec(
-        *("taskset", "-c", str(cpu), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"),
-        *("--latency", "--timeout", "10s", "-s", str(_SCRIPT), url, "--"),
-        *(str(prepared.file), str(prepared.length)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    out, _ = await process.communicate()
+async def press(  # noqa: PLR0913 - each is a figure of the measurement
+    server: Server,
+    key: SigningKey,
+    connections: int,
+    seconds: int,
+    *,
+    fastest: int = FASTEST_WITH_DATABASE,
+    first: int = 0,
+    cpu: int | None = OTHERS_CPU,
+) -> Measured:
+    """Have wrk post webhooks for a while, each from another phone, from `first` on.
+
+    It runs on one processor or any. Exits where a webhook is not answered 200.
+    """
+    requests = signed(key, server.host, first, fastest * (seconds + 1))
+    with tempfile.NamedTemporaryFile() as file:
+        file.writelines(requests)
+        file.flush()
+        process = await asyncio.create_subprocess_exec(
+            *(*pinned(cpu), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"),
+            *("--latency", "--timeout", "10s", "-s", str(_SCRIPT), server.url, "--"),
+            *(file.name, str(len(requests[0]))),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        out, _ = await process.communicate()
     return _read(out.decode())
+
+
+async def post(host: str, requests: Sequence[bytes], pause: float = 0.0) -> list[float]:
+    """Post requests on one connection, each when the one before was answered and a pause is over.
+
+    Tells when each left (monotonic seconds). Exits where one is not answered 200.
+    """
+    reader, writer = await asyncio.open_connection(*host.split(":"))
+    left = []
+    for request in requests:
+        await asyncio.sleep(pause)
+        left.append(time.monotonic())
+        writer.write(request)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        if not answer.startswith(b"HTTP/1.1 200 "):
+            sys.exit("a webhook was not answered 200")
+    writer.close()
+    return left
 
 
 def _read(report: str) -> Measured:
     found = re.search(r"Requests/sec:\s+([\d.]+)", report)
     if found is None or "used up" in report or "Socket errors" in report:
         raise RuntimeError(f"wrk did not get through:\n{report}")
-    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", report)
+    if refused := re.search(r"Non-2xx or 3xx responses: (\d+)", report):
+        sys.exit(f"{refused[1]} webhooks were not answered 200")
     requests = re.search(r"(\d+) requests in", report)
     return Measured(
         rate=float(found[1]),
         p50=_latency(report, "50%"),
         p99=_latency(report, "99%"),
         requests=int(requests[1]) if requests else 0,
-        refused=int(refused[1]) if refused else 0,
     )
 
 

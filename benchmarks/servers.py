@@ -1,4 +1,4 @@
-"""The servers that are measured, each started afresh on one processor, with an empty database."""
+"""The processes that are measured, each started afresh, and those that they talk to."""
 
 from __future__ import annotations
 
@@ -9,28 +9,36 @@ import os
 import signal
 import socket
 import sys
+import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import create_engine, text
+from aiohttp import ClientConnectionError, ClientSession
 
 from bot.store import schema
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from nacl.signing import SigningKey
     from sqlalchemy import URL
 
 START_WITHIN = 20.0  # seconds
+BOT_NUMBER = "+13125550100"
+SERVE = ("-m", "bot", "serve")
+WEB_ONLY = (*SERVE, "--web-only")
+WORK = ("-m", "bot", "work")
+SERVER_CPU, OTHERS_CPU = 0, 1
 _ROOT = Path(__file__).parents[1]
+_ASK_EVERY = 0.01
+_NOT_READY = 503
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A server by name: `command` starts it, `keeps` tells whether it has a database of its own."""
+    """A server by name: `command` starts it, `database` is the kind that it keeps, if any."""
 
     name: str
     command: tuple[str, ...]
@@ -43,8 +51,8 @@ CONTENDERS = {
         Contender("bare aiohttp", ("-m", "benchmarks.baselines.bare")),
         Contender("signature only", ("-m", "benchmarks.baselines.signature")),
         Contender("usual way", ("-m", "benchmarks.baselines.naive"), "sqlite"),
-        Contender("bot, SQLite", ("-m", "bot", "serve", "--web-only"), "sqlite"),
-        Contender("bot, PostgreSQL", ("-m", "bot", "serve", "--web-only"), "postgresql"),
+        Contender("bot, SQLite", WEB_ONLY, "sqlite"),
+        Contender("bot, PostgreSQL", WEB_ONLY, "postgresql"),
     )
 }
 LIMIT = "signature only"
@@ -53,45 +61,62 @@ USUAL = "usual way"
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server at work."""
+    """A server at work, ready so many seconds after its start."""
 
     url: str
     host: str
     pid: int
-
-
-def free_port() -> int:
-    """Find a port that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    ready_after: float
 
 
 @asynccontextmanager
 async def serving(
-    contender: Contender, key: SigningKey, database: URL | None, cpu: int
+    command: tuple[str, ...], environment: Mapping[str, str], *, cpu: int | None = SERVER_CPU
 ) -> AsyncIterator[Server]:
-    """Run a contender on one processor until the block ends."""
-    if database is not None and contender.command[1] == "bot":
-        await schema.migrate(database)
-    port = free_port()
-    host = f"127.0.0.1:{port}"
+    """Run a server, on one processor or any, until the block ends."""
+    host = f"127.0.0.1:{_free_port()}"
+    began = time.monotonic()
+    port = host.rpartition(":")[2]
+    async with started(command, {**environment, "PORT": port}, cpu=cpu) as pid:
+        async with asyncio.timeout(START_WITHIN):
+            await _until_ready(host)
+        ready_after = time.monotonic() - began
+        yield Server(f"http://{host}/webhooks/telnyx", host, pid, ready_after)
+
+
+@asynccontextmanager
+async def started(
+    command: tuple[str, ...], environment: Mapping[str, str], *, cpu: int | None = SERVER_CPU
+) -> AsyncIterator[int]:
+    """Run a program in Python until the block ends, and give its process's id."""
     process = await asyncio.create_subprocess_exec(
-        *("taskset", "-c", str(cpu), sys.executable, *contender.command),
-        cwd=_ROOT,
-        env=_environment(key, database, port),
+        *(*pinned(cpu), sys.executable, *command), cwd=_ROOT, env=environment
     )
     try:
-        async with asyncio.timeout(START_WITHIN):
-            await _until_listening(port)
-        yield Server(f"http://{host}/webhooks/telnyx", host, process.pid)
+        yield process.pid
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
         await process.wait()
 
 
-def _environment(key: SigningKey, database: URL | None, port: int) -> dict[str, str]:
+def pinned(cpu: int | None) -> tuple[str, ...]:
+    """Begin a command that is to run on one processor."""
+    return () if cpu is None else ("taskset", "-c", str(cpu))
+
+
+async def migrated(database: URL | None) -> URL:
+    """Give a database its tables."""
+    if database is None:
+        raise TypeError("the bot needs a database")
+    await schema.migrate(database)
+    return database
+
+
+def environment(
+    key: SigningKey, database: URL | None, telnyx: str = "http://127.0.0.1:9/v2", **more: str
+) -> dict[str, str]:
+    """Make the settings of a contender, with a Telnyx API in reach or none."""
     address = database.render_as_string(hide_password=False) if database else ""
     return {
         "PATH": os.environ["PATH"],
@@ -99,44 +124,28 @@ def _environment(key: SigningKey, database: URL | None, port: int) -> dict[str, 
         "DATABASE_URL": address,
         "TELNYX_PUBLIC_KEY": base64.b64encode(bytes(key.verify_key)).decode(),
         "TELNYX_API_KEY": "KEY-of-the-benchmark",
-        "TELNYX_BASE_URL": "http://127.0.0.1:9/v2",
-        "FROM_NUMBER": "+13125550100",
+        "TELNYX_BASE_URL": telnyx,
+        "FROM_NUMBER": BOT_NUMBER,
         "SECRET_KEY": "a secret of the benchmark that is long enough",
         "HOST": "127.0.0.1",
-        "PORT": str(port),
         "LOG_LEVEL": "warning",
+        **more,
     }
 
 
-async def _until_listening(port: int) -> None:
-    while True:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            await asyncio.sleep(0.05)
-        else:
-            writer.close()
-            return
+def _free_port() -> int:
+    """Find a port that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
 
 
-def queued(database: URL) -> int:
-    """Count the codes that wait to be sent: what every 200 must have left behind."""
-    driver = "sqlite" if database.get_backend_name() == "sqlite" else "postgresql+asyncpg"
-    if driver != "sqlite":
-        return asyncio.run(_queued_on_postgresql(database))
-    engine = create_engine(database.set(drivername=driver))
-    with engine.connect() as connection:
-        return connection.scalar(text("SELECT count(*) FROM outbox")) or 0
-
-
-async def _queued_on_postgresql(database: URL) -> int:
-    import asyncpg  # noqa: PLC0415 - only where PostgreSQL is measured
-
-    connection = await asyncpg.connect(
-        database.set(drivername="postgresql").render_as_string(hide_password=False)
-    )
-    try:
-        count: int = await connection.fetchval("SELECT count(*) FROM outbox")
-        return count
-    finally:
-        await connection.close()
+async def _until_ready(host: str) -> None:
+    """Ask until it is ready; one that knows no such question is so when it answers."""
+    async with ClientSession() as session:
+        while True:
+            with contextlib.suppress(ClientConnectionError):
+                async with session.get(f"http://{host}/readyz") as answer:
+                    if answer.status != _NOT_READY:
+                        return
+            await asyncio.sleep(_ASK_EVERY)

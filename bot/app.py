@@ -25,6 +25,7 @@ from bot.services.expirer import Expirer
 from bot.services.inbox import Inbox
 from bot.services.janitor import Janitor
 from bot.services.notifier import Notifier
+from bot.services.rehearsal import rehearse
 from bot.services.sender import Sender
 from bot.services.turns import Rules
 from bot.services.verifications import Verifications
@@ -35,7 +36,7 @@ from bot.web import routes
 from bot.web.api import Api, Reach
 from bot.web.authentication import Authentication
 from bot.web.form import Form, Terms
-from bot.web.health import Readiness
+from bot.web.health import Readiness, remembered
 from bot.web.sessions import Sessions
 from bot.web.webhook import Webhook
 
@@ -96,6 +97,7 @@ async def running(  # noqa: PLR0913 - each part of the world it meets is named a
         database = Database(settings.database_url)
         stack.push_async_callback(database.close)
         await _prepare_schema(database)
+        await rehearse(database, settings.from_number[0], clock.now(), rules)
         sender = notifier = expirer = verifications = None
         if with_work:
             loops.start("janitor", Janitor(database, clock).run())
@@ -224,14 +226,14 @@ def _notifier_check(notifier: Notifier | None) -> dict[str, Check]:
 async def _carrier(settings: Settings) -> AsyncIterator[Carrier]:
     """Open the way to Telnyx, warm.
 
-    The SDK's import takes a second and its first use another; in a thread, the loop goes on.
+    The SDK's import takes a second; in a thread, the loop goes on.
     """
     client = await asyncio.to_thread(importlib.import_module, "bot.carrier.client")
     carrier: Carrier = client.Carrier(
         settings.telnyx_api_key.get_secret_value(), settings.telnyx_base_url
     )
     try:
-        await asyncio.to_thread(carrier.warm)
+        await carrier.warm()
         yield carrier
     finally:
         await carrier.close()
@@ -276,7 +278,7 @@ def _checks(database: Database, inbox: Inbox, sender: Sender | None) -> dict[str
     async def sender_running() -> bool:
         return sender is not None and sender.alive
 
-    checks: dict[str, Check] = {"database": schema_current, "writer": writer_alive}
+    checks: dict[str, Check] = {"database": remembered(schema_current), "writer": writer_alive}
     return checks if sender is None else checks | {"sender": sender_running}
 
 

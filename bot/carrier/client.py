@@ -9,6 +9,7 @@ import asyncio
 from urllib.parse import urlsplit
 
 from aiohttp import ClientConnectorError
+from httpx import AsyncClient, MockTransport, Request, Response
 from telnyx import APIError, APIStatusError, AsyncTelnyx, DefaultAioHttpClient
 
 from bot.carrier.errors import Accepted, Later, Outcome, classify
@@ -16,6 +17,8 @@ from bot.carrier.webhooks import storable_id
 
 REQUEST_WITHIN = 10.0
 """Seconds one API request may take: well under the lease of a claimed text."""
+
+_NOBODY = "+10000000000"
 
 
 class Carrier:
@@ -34,9 +37,15 @@ class Carrier:
             ),
         )
 
-    def warm(self) -> None:
-        """Do the SDK's lazy imports now (about a second), not during the first send."""
-        _ = self._client.messages
+    async def warm(self) -> None:
+        """Do what the SDK does at its first text: import for a second, learn to read the answer.
+
+        The text for that goes nowhere.
+        """
+        await asyncio.to_thread(getattr, self._client, "messages")
+        nowhere = AsyncClient(transport=MockTransport(_accepted))
+        async with self._client.with_options(http_client=nowhere) as rehearsal:
+            await rehearsal.messages.send(from_=_NOBODY, to=_NOBODY, text="", idempotency_key="0")
 
     async def send(
         self, *, key: str, bot_number: str, phone: str, text: str, retried: bool
@@ -66,6 +75,10 @@ class Carrier:
     async def close(self) -> None:
         """Close the connections to Telnyx."""
         await self._client.close()
+
+
+def _accepted(_request: Request) -> Response:
+    return Response(200, json={"data": {"id": "0", "to": [{"phone_number": _NOBODY}]}})
 
 
 def _never_connected(error: BaseException | None) -> bool:

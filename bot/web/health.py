@@ -23,23 +23,31 @@ async def healthz(_request: web.Request) -> web.Response:
 
 
 class Readiness:
-    """Named checks, all of which must pass before webhooks are welcome.
-
-    What they found is told for a second to all who ask: who asks in a rush must not load the
-    database that webhooks need.
-    """
+    """Named checks, all of which must pass before webhooks are welcome."""
 
     def __init__(self, checks: Mapping[str, Check]) -> None:
         self._checks = checks
-        self._passed: dict[str, bool] = {}
-        self._fresh_until = 0.0
-        self._checking = asyncio.Lock()
 
     async def handle(self, _request: web.Request) -> web.Response:
         """Answer 200 where every check passes, else 503, and say how each went."""
-        async with self._checking:
-            if time.monotonic() >= self._fresh_until:
-                self._passed = {name: await check() for name, check in self._checks.items()}
-                self._fresh_until = time.monotonic() + _FRESH_FOR
-        ready = all(self._passed.values())
-        return web.json_response(self._passed, status=200 if ready else 503)
+        passed = {name: await check() for name, check in self._checks.items()}
+        return web.json_response(passed, status=200 if all(passed.values()) else 503)
+
+
+def remembered(check: Check) -> Check:
+    """Tell for a second, to all who ask, what a check has found.
+
+    Who asks in a rush must not load the database that webhooks need.
+    """
+    checking = asyncio.Lock()
+    passed, fresh_until = False, 0.0
+
+    async def recall() -> bool:
+        nonlocal passed, fresh_until
+        async with checking:
+            if time.monotonic() >= fresh_until:
+                passed = await check()
+                fresh_until = time.monotonic() + _FRESH_FOR
+        return passed
+
+    return recall

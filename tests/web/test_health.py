@@ -15,7 +15,7 @@ from bot import app
 from bot.simulator.clock import StoppedClock
 from bot.simulator.stage import BOT_NUMBER
 from bot.store.outages import UnavailableError
-from bot.web.health import Readiness
+from bot.web.health import Readiness, remembered
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -179,7 +179,7 @@ async def test_those_who_ask_in_a_rush_share_one_look(
     monkeypatch.setattr("bot.web.health._FRESH_FOR", 1.0)
     monkeypatch.setattr("bot.web.health.time", SimpleNamespace(monotonic=lambda: uptime.seconds))
     application = web.Application()
-    application.add_routes([web.get("/readyz", Readiness({"it": look}).handle)])
+    application.add_routes([web.get("/readyz", Readiness({"it": remembered(look)}).handle)])
     client = await aiohttp_client(application)
 
     async def rush() -> set[int]:
@@ -191,6 +191,19 @@ async def test_those_who_ask_in_a_rush_share_one_look(
     assert (await rush(), looks) == ({200}, 1)
     uptime.seconds = 1.0
     assert (await rush(), looks) == ({503}, 2)
+
+
+@on_sqlite
+async def test_a_loop_that_ends_is_told_at_once_while_the_database_is_remembered(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await until(lambda: ready(stage.bot))
+    monkeypatch.setattr("bot.web.health._FRESH_FOR", 60.0)
+    assert await ready(stage.bot)
+
+    await end_task("sender")
+
+    assert not await ready(stage.bot)
 
 
 @pytest.fixture

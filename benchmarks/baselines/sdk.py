@@ -1,0 +1,36 @@
+"""What the SDK's aiohttp transport does alone: as many texts at once as the bot has on its way."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+from telnyx import AsyncTelnyx, DefaultAioHttpClient
+
+from benchmarks.load import phone
+from benchmarks.servers import BOT_NUMBER
+from bot.services.sender import Sender
+
+
+async def send(count: int) -> None:
+    client = AsyncTelnyx(max_retries=0, http_client=DefaultAioHttpClient())
+    numbers = iter(range(count))
+
+    async def send_some() -> None:
+        for number in numbers:
+            await client.messages.send(
+                from_=BOT_NUMBER,
+                to=phone(number),
+                text="123456 is your code. Reply with it to verify this number.",
+                idempotency_key=f"{os.getpid()}-{number}",
+            )
+
+    await asyncio.gather(*(send_some() for _ in range(Sender.slots)))
+    await client.close()
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    uvloop.run(send(int(sys.argv[1])))

@@ -1,0 +1,87 @@
+"""A pretend Telnyx API in a process of its own: it takes every text, and tells when each came."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aiohttp import ClientSession, web
+
+from benchmarks.servers import OTHERS_CPU, serving
+from bot.simulator import payloads
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+_ARRIVE_WITHIN = 60.0
+_LOOK_EVERY = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Telnyx:
+    """The pretend API at work."""
+
+    base_url: str
+
+    async def arrivals(self, at_least: int = 0) -> dict[str, float]:
+        """Wait for so many texts; tell when each phone's came (monotonic seconds).
+
+        Exits where they do not come, or a phone got two.
+        """
+        latest = time.monotonic() + _ARRIVE_WITHIN
+        while len(came := await self._came()) < at_least:
+            if time.monotonic() > latest:
+                sys.exit(f"{len(came)} texts came, of {at_least}")
+            await asyncio.sleep(_LOOK_EVERY)
+        if len(by_phone := dict(came)) < len(came):
+            sys.exit(f"{len(came)} texts came to {len(by_phone)} phones")
+        return by_phone
+
+    async def _came(self) -> list[tuple[str, float]]:
+        async with ClientSession() as session, session.get(f"{self.base_url}/arrivals") as answer:
+            came: list[tuple[str, float]] = await answer.json()
+            return came
+
+
+@asynccontextmanager
+async def pretended() -> AsyncIterator[Telnyx]:
+    """Run the pretend API until the block ends, beside what is measured."""
+    command = ("-m", "benchmarks.telnyx")
+    async with serving(command, dict(os.environ), cpu=OTHERS_CPU) as server:
+        yield Telnyx(f"http://{server.host}/v2")
+
+
+def application() -> web.Application:
+    came: list[tuple[str, float]] = []
+
+    async def send(request: web.Request) -> web.Response:
+        # Linux has one such clock for all processes of a machine.
+        at = time.monotonic()
+        body = await request.json()
+        came.append((body["to"], at))
+        return web.json_response({"data": payloads.outbound(body)})
+
+    async def arrivals(_request: web.Request) -> web.Response:
+        return web.json_response(came)
+
+    made = web.Application()
+    made.add_routes([web.post("/v2/messages", send), web.get("/v2/arrivals", arrivals)])
+    return made
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    web.run_app(
+        application(),
+        host="127.0.0.1",
+        port=int(os.environ["PORT"]),
+        access_log=None,
+        loop=uvloop.new_event_loop(),
+        print=None,
+    )

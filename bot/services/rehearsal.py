@@ -1,0 +1,55 @@
+"""What the first who texts would wait for, done before anybody does: a code's way, undone.
+
+A statement is compiled when it first runs, and on PostgreSQL prepared on each connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from bot.carrier.webhooks import Delivery, DeliveryReport, InboundText
+from bot.conversation.happened import Said
+from bot.services import inbox
+from bot.store import outbox
+from bot.store.outages import UnavailableError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+    from bot.services.turns import Rules
+    from bot.store.database import Database
+
+_AT_ONCE = 3
+"""Connections that are rehearsed: one each for the inbox, the sender and what comes between."""
+_NAME = "rehearsal"
+
+
+class _Undone(Exception):  # noqa: N818 - nothing is wrong
+    """Rolls the transaction back."""
+
+
+async def rehearse(database: Database, bot_number: str, now: datetime, rules: Rules) -> None:
+    """Run what a code's way runs, and leave nothing behind; without a database, nothing happens."""
+
+    async def run() -> None:
+        with contextlib.suppress(_Undone, UnavailableError):
+            await database.write(_rehearsed, bot_number, now, rules)
+
+    await asyncio.gather(*(run() for _ in range(_AT_ONCE)))
+
+
+def _rehearsed(connection: Connection, bot_number: str, now: datetime, rules: Rules) -> None:
+    # The bot's own number is nobody's phone: what it texts never comes so far.
+    verify = InboundText(f"{_NAME}:1", bot_number, bot_number, Said("VERIFY"))
+    guess = InboundText(f"{_NAME}:2", bot_number, bot_number, Said("000000"))
+    report = DeliveryReport(f"{_NAME}:3", _NAME, Delivery.DELIVERED)
+    inbox.apply(connection, [verify], now, rules)
+    outbox.hopeless_phones(connection, now)
+    for claimed in outbox.claim(connection, 1, now):
+        outbox.settle_accepted(connection, claimed.id, _NAME, now)
+    inbox.apply(connection, [report, guess], now, rules)
+    raise _Undone

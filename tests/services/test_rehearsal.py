@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from harness.people import BOT_NUMBER, PHONE, RULES, text
+from sqlalchemy import Engine, event, select
+
+from bot.services.inbox import apply
+from bot.services.rehearsal import rehearse
+from bot.simulator.clock import NOON
+from bot.store import outbox
+from bot.store.database import Database
+from bot.store.models import Base
+from bot.store.outages import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import URL, Connection
+
+on_sqlite = pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
+
+
+async def rows(database: Database) -> dict[str, list[Any]]:
+    def read(connection: Connection) -> dict[str, list[Any]]:
+        tables = Base.metadata.sorted_tables
+        return {table.name: list(connection.execute(select(table))) for table in tables}
+
+    return await database.read(read)
+
+
+@contextmanager
+def statements() -> Iterator[set[str]]:
+    run: set[str] = set()
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        run.add(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield run
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+async def test_a_rehearsal_leaves_everything_as_it_was_even_a_text_that_waits(
+    database: Database,
+) -> None:
+    await database.write(apply, [text("VERIFY")], NOON, RULES)
+    before = await rows(database)
+
+    await rehearse(database, BOT_NUMBER, NOON, RULES)
+
+    assert await rows(database) == before
+    assert len(before["outbox"]) == 1
+
+
+async def test_the_first_text_to_come_and_to_leave_runs_nothing_that_was_not_rehearsed(
+    database: Database,
+) -> None:
+    with statements() as rehearsed:
+        await rehearse(database, BOT_NUMBER, NOON, RULES)
+    with statements() as run:
+        await database.write(apply, [text("VERIFY", phone=PHONE)], NOON, RULES)
+        claimed = await database.write(outbox.claim, 1, NOON)
+
+    assert [text.phone for text in claimed] == [PHONE]
+    assert run - rehearsed == set()
+
+
+async def test_a_database_that_cannot_be_reached_is_no_reason_not_to_start() -> None:
+    database = Database("postgresql+asyncpg://nobody@127.0.0.1:9/nothing")
+    await rehearse(database, BOT_NUMBER, NOON, RULES)
+    await database.close()
+
+
+@on_sqlite
+async def test_a_database_that_is_locked_is_no_reason_not_to_start(
+    database: Database, database_url: URL
+) -> None:
+    with closing(sqlite3.connect(str(database_url.database), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        await rehearse(database, BOT_NUMBER, NOON, RULES)
+        other.execute("ROLLBACK")
+    assert not any((await rows(database)).values())
+
+
+@on_sqlite
+async def test_a_database_that_is_read_only_is_no_reason_not_to_start(database_url: URL) -> None:
+    read_only = {"mode": "ro", "uri": "true"}
+    url = database_url.set(database=f"file:{database_url.database}", query=read_only)
+    database = Database(url)
+    with pytest.raises(UnavailableError, match="READONLY"):
+        await database.write(apply, [text("VERIFY")], NOON, RULES)
+
+    await rehearse(database, BOT_NUMBER, NOON, RULES)
+
+    await database.close()
