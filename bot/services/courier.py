@@ -141,10 +141,12 @@ class Courier(ABC, Generic[Transport, Claimed, Ending]):
 
     async def _claim_and_deliver(self, transport: Transport) -> bool:
         """Fill the free slots; tell whether there may be more to claim."""
-        free = self.slots - len(self._in_flight)
-        if not free:
-            return False
-        claims = await self._database.write(self._claim, free, self._clock.now())
+        # After what is being written down: what has landed by then leaves its slot to more.
+        async with self._writing:
+            free = self.slots - len(self._in_flight)
+            if not free:
+                return False
+            claims = await self._database.write(self._claim, free, self._clock.now())
         for claimed in claims:
             task = asyncio.create_task(self._deliver(transport, claimed))
             self._in_flight.add(task)

@@ -75,7 +75,7 @@ class Sender(Courier[Transport, Claimed, Ending]):
     """Sends the texts that are queued."""
 
     queue = "texts"
-    slots = 20
+    slots = 100
 
     def __init__(  # noqa: PLR0913 - a loop meets many; none of them belong together
         self,
@@ -166,22 +166,23 @@ class Sender(Courier[Transport, Claimed, Ending]):
     def _concluded(self, claimed: Claimed, outcome: Outcome) -> Ending:
         """Tell the log of an answer, and say when the text is tried again, if it is."""
         now = due_at = self._clock.now()
-        log = _log.bind(phone=masked(claimed.phone), outbox_id=claimed.id)
+        about = {"phone": masked(claimed.phone), "outbox_id": claimed.id}
         match outcome:
             case Accepted(carrier_id):
                 self._held.pop(claimed.bot_number, None)
-                log.info("text accepted", carrier_id=carrier_id)
+                _log.info("text accepted", **about, carrier_id=carrier_id)
             case Later(fault):
                 due_at += self._backoff(claimed.attempts, outcome)
-                log.warning(
+                _log.warning(
                     "text will be tried again",
+                    **about,
                     fault=fault,
                     advice=advice(fault),
                     due_at=due_at.isoformat(),
                 )
             case Never(fault):
                 self._held.pop(claimed.bot_number, None)
-                log.warning("text given up", fault=fault, advice=advice(fault))
+                _log.warning("text given up", **about, fault=fault, advice=advice(fault))
             case Hold(fault):
                 self._hold(claimed.bot_number, fault, now + HOLD)
         return Ending(claimed, outcome, now, due_at)
@@ -201,7 +202,7 @@ class Sender(Courier[Transport, Claimed, Ending]):
         """
         now = max(ending.at for ending in endings)
         self._slow_down(connection, endings, now)
-        ledgers.lock(connection, {ending.claimed.phone for ending in endings})
+        ledgers.hold(connection, {ending.claimed.phone for ending in endings})
         accepted: dict[int, str | None] = {}
         moved: list[Progress] = []
         for ending in endings:
