@@ -144,7 +144,7 @@ class Courier(ABC, Generic[Transport, Claimed, Ending]):
         # After what is being written down: what has landed by then leaves its slot to more.
         async with self._writing:
             free = self.slots - len(self._in_flight)
-            if not free:
+            if not free or self._stopping.is_set():
                 return False
             claims = await self._database.write(self._claim, free, self._clock.now())
         for claimed in claims:

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
 import pytest
 from harness.people import BOT_NUMBER, PHONE, RULES, SECRET, report, text
@@ -492,6 +493,7 @@ async def test_how_texts_ended_is_written_down_together_and_each_by_itself(
         write_down(sender, connection, endings)
 
     monkeypatch.setattr(Sender, "_write_down", fail_for_one)
+    monkeypatch.setattr(courier, "_log", log := Mock())
     async with open_post(database, clock, gate=gate) as post:
         for phone in OTHERS[:10]:
             await post.text("VERIFY", phone)
@@ -502,6 +504,7 @@ async def test_how_texts_ended_is_written_down_together_and_each_by_itself(
         )
     assert rows[3].state is OutboxState.QUEUED
     assert max(written) > 1
+    log.exception.assert_called_once()
 
 
 async def test_a_fault_of_one_number_leaves_the_others_alone(
