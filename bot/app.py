@@ -25,6 +25,7 @@ from bot.services.expirer import Expirer
 from bot.services.inbox import Inbox
 from bot.services.janitor import Janitor
 from bot.services.notifier import Notifier
+from bot.services.pacing import Rates
 from bot.services.rehearsal import rehearse
 from bot.services.sender import Sender
 from bot.services.turns import Rules
@@ -106,7 +107,7 @@ async def running(  # noqa: PLR0913 - each part of the world it meets is named a
                 lambda: _carrier(settings),
                 rules,
                 clock,
-                rate=settings.send_rate_account,
+                rates=Rates(settings.send_rate_account, settings.send_rate_per_number),
                 jitter=jitter,
             )
             notifier = _notifier(settings, database, clock, jitter)

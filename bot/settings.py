@@ -311,6 +311,9 @@ class Settings(DatabaseSettings):
     send_rate_account: float = Field(
         default=50, ge=0, le=10000, description="texts a second, Telnyx's limit being 50; 0 = off"
     )
+    send_rate_per_number: float = Field(
+        default=0, ge=0, le=10000, description="texts a second from each of FROM_NUMBER; 0 = off"
+    )
 
     test_numbers: Annotated[dict[str, str], NoDecode, BeforeValidator(_test_numbers)] = Field(
         default_factory=dict,

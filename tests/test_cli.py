@@ -329,6 +329,7 @@ _WRONG = {
     "APP_NAME": "An emoji costs more 💸",
     "SUPPORT_CONTACT": "x" * 41,
     "SEND_RATE_ACCOUNT": "-1",
+    "SEND_RATE_PER_NUMBER": "-1",
     "TEST_NUMBERS": "+15005550006",
     "PUBLIC_URL": f"https://user:{PASSWORD}@127.0.0.1",
     "WEB_FORM": "perhaps",

@@ -76,7 +76,8 @@ def test_every_variable_of_the_interface_is_known() -> None:
         *("TELNYX_API_KEY", "TELNYX_PUBLIC_KEY", "TELNYX_BASE_URL", "FROM_NUMBER", "SECRET_KEY"),
         *("DATABASE_URL", "HOST", "PORT", "COUNTRY_CODE", "TOKEN_LENGTH", "TOKEN_ALPHABET"),
         *("TOKEN_TTL", "TOKEN_ATTEMPTS", "RESEND_COOLDOWN", "CODES_PER_HOUR", "CODES_PER_DAY"),
-        *("APP_NAME", "SUPPORT_CONTACT", "SEND_RATE_ACCOUNT", "LOG_LEVEL", "LOG_FORMAT"),
+        *("APP_NAME", "SUPPORT_CONTACT", "SEND_RATE_ACCOUNT", "SEND_RATE_PER_NUMBER"),
+        *("LOG_LEVEL", "LOG_FORMAT"),
     }
 
 
@@ -96,7 +97,7 @@ def test_four_variables_are_enough_and_the_rest_has_defaults() -> None:
     assert known.resend_cooldown == 30
     assert (known.codes_per_hour, known.codes_per_day) == (5, 10)
     assert (known.app_name, known.support_contact) == ("Textproof", "")
-    assert known.send_rate_account == 50
+    assert (known.send_rate_account, known.send_rate_per_number) == (50, 0)
     assert (known.log_level, known.log_format) == ("info", "console")
 
 
@@ -137,6 +138,7 @@ def secrets_of(known: Settings) -> list[str]:
         ("SUPPORT_CONTACT", "help@example.com", "help@example.com"),
         ("SUPPORT_CONTACT", "x" * SUPPORT_CONTACT_LONGEST, "x" * SUPPORT_CONTACT_LONGEST),
         ("SEND_RATE_ACCOUNT", "0", 0),
+        ("SEND_RATE_PER_NUMBER", "20", 20),
         ("SEND_RATE_ACCOUNT", "0.1", 0.1),
         ("SEND_RATE_ACCOUNT", "1000", 1000),
         ("LOG_LEVEL", "debug", "debug"),
@@ -224,6 +226,8 @@ REFUSED = [
     ("SUPPORT_CONTACT", "two\nlines"),
     ("SUPPORT_CONTACT", "~me"),
     ("SEND_RATE_ACCOUNT", "-1"),
+    ("SEND_RATE_PER_NUMBER", "-1"),
+    ("SEND_RATE_PER_NUMBER", "inf"),
     ("SEND_RATE_ACCOUNT", "nan"),
     ("SEND_RATE_ACCOUNT", "inf"),
     ("SEND_RATE_ACCOUNT", "fast"),

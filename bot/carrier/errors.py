@@ -7,6 +7,7 @@ The HTTP status of one error varies, so Telnyx's own error code decides where th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
 
 BLOCKED = "40300"
 """The person has opted out at Telnyx."""
+
+
+class Limit(StrEnum):
+    """Whose limit a text has met, more leaving than Telnyx takes; the values are its codes."""
+
+    ACCOUNT = "10011"
+    NUMBER = "40318"
+
 
 _NEVER = frozenset(
     {"40001", "40003", "40012", BLOCKED, "40301", "40302", "40309", "40310"}
@@ -23,10 +32,11 @@ _HOLD = frozenset(
     {"10009", "10010", "40010", "40013", "40015", "40019", "40020"}
     | {"40305", "40315", "40320", "40329", "40333"}
 )
-_LATER = frozenset({"10007", "10011", "10037", "40006", "40008", "40318"})
+_LATER = frozenset({"10007", Limit.ACCOUNT, "10037", "40006", "40008", Limit.NUMBER})
 _REDIRECT, _BAD_REQUEST, _UNAUTHORIZED = 300, 400, 401
+_TOO_MANY_REQUESTS = 429
 _HOLD_STATUSES = frozenset({403, 404})
-_LATER_STATUSES = frozenset({408, 409, 429})
+_LATER_STATUSES = frozenset({408, 409, _TOO_MANY_REQUESTS})
 _UNPROCESSABLE = 422
 _SERVER_ERROR, _SERVICE_UNAVAILABLE = 500, 503
 _FAULT_LONGEST = 32
@@ -35,15 +45,18 @@ _LONGEST_RETRY_AFTER = 300.0
 _ADVICE = {
     "10009": "check TELNYX_API_KEY",
     "10010": "check the permissions of TELNYX_API_KEY",
+    Limit.ACCOUNT: "lower SEND_RATE_ACCOUNT, or have Telnyx raise the account's limit",
     "40010": "register the number for 10DLC in the Telnyx portal",
     "40013": "check FROM_NUMBER",
     "40305": "check FROM_NUMBER and its messaging profile",
     "40310": "nothing: this phone cannot get texts",
     BLOCKED: "nothing: this person has opted out",
+    Limit.NUMBER: "lower SEND_RATE_PER_NUMBER, or have Telnyx raise the number's limit",
     "40333": "raise the messaging profile's spend limit",
     "HTTP 401": "check TELNYX_API_KEY",
     "HTTP 403": "check the permissions of TELNYX_API_KEY",
     "HTTP 404": "check TELNYX_BASE_URL",
+    "HTTP 429": "lower SEND_RATE_ACCOUNT, or have Telnyx raise the account's limit",
     "too late": "nothing: it could not leave before it was of no use any more",
     "in doubt": "look at Telnyx's status: it took the request twice and said nothing of it",
     "code gone": "keep a replaced SECRET_KEY for an hour, as SECRET_KEY=new,old",
@@ -67,6 +80,7 @@ class Later:
     fault: str
     retry_after: float | None = None
     in_doubt: bool = False
+    limit: Limit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +118,7 @@ def classify(  # noqa: PLR0911 - a table of answers, read from the top
     # A proxy that cannot reach Telnyx says 503; other faults without a code of Telnyx's may have
     # come about on the way back.
     in_doubt = code is None and status >= _SERVER_ERROR and status != _SERVICE_UNAVAILABLE
-    later = Later(fault, _retry_after(headers), in_doubt)
+    later = Later(fault, _retry_after(headers), in_doubt, _limit(status, code))
     if code in _NEVER:
         return Never(fault)
     if code in _HOLD:
@@ -121,6 +135,12 @@ def classify(  # noqa: PLR0911 - a table of answers, read from the top
         # (Telnyx, "Idempotency").
         return Accepted(None)
     return Never(fault)
+
+
+def _limit(status: int, code: str | None) -> Limit | None:
+    if code == Limit.NUMBER:
+        return Limit.NUMBER
+    return Limit.ACCOUNT if code == Limit.ACCOUNT or status == _TOO_MANY_REQUESTS else None
 
 
 def _error_code(body: object) -> str | None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 import structlog
 
 from bot.store.outages import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Transport = TypeVar("Transport")
 Claimed = TypeVar("Claimed")
-Ts = TypeVarTuple("Ts")
+Ending = TypeVar("Ending")
 
 POLL = 1.0
 """Seconds between looks into the queue when nobody has told of a commit."""
@@ -39,8 +39,12 @@ _SETTLE_RETRIES = (0.2, 1.0, 3.0, 9.0)
 _log = structlog.get_logger(__name__)
 
 
-class Courier(ABC, Generic[Transport, Claimed]):
-    """Delivers what is queued, until `stop`; `wake` tells it that something was."""
+class Courier(ABC, Generic[Transport, Claimed, Ending]):
+    """Delivers what is queued, until `stop`; `wake` tells it that something was.
+
+    How each delivery ended is written down together with those that end meanwhile: a transaction
+    for each would have the disk turn for each.
+    """
 
     queue: ClassVar[str]
     """What it brings, for the log: "texts"."""
@@ -60,6 +64,8 @@ class Courier(ABC, Generic[Transport, Claimed]):
         self._stopping = asyncio.Event()
         self._claiming = False
         self._in_flight: set[asyncio.Task[None]] = set()
+        self._unwritten: list[Ending] = []
+        self._writing = asyncio.Lock()
         self.alive = False
 
     @abstractmethod
@@ -74,16 +80,17 @@ class Courier(ABC, Generic[Transport, Claimed]):
     async def _deliver(self, transport: Transport, claimed: Claimed) -> None:
         """Deliver one, and settle it."""
 
-    def _allowed(self, most: int) -> int:
-        """Return how many may leave now, of `most`."""
-        return most
-
-    def _left(self, count: int) -> None:
-        """Note that `count` leave."""
+    @abstractmethod
+    def _write_down(self, connection: Connection, endings: Sequence[Ending]) -> None:
+        """Record how deliveries ended."""
 
     def _pause(self) -> float:
-        """Return the seconds until the next may leave; 0 where that is now."""
+        """Return the seconds until anything may leave; 0 where that is now."""
         return 0.0
+
+    def _look_within(self) -> float:
+        """Return the seconds until the queue is looked into, whether somebody tells or not."""
+        return POLL
 
     @property
     def idle(self) -> bool:
@@ -113,6 +120,9 @@ class Courier(ABC, Generic[Transport, Claimed]):
     async def _round(self, transport: Transport) -> None:
         """Deliver what may leave now, then wait for more."""
         self._woken.clear()
+        if pause := self._pause():
+            await _set_within(self._woken, min(pause, POLL))
+            return
         self._claiming = True
         try:
             more = await self._claim_and_deliver(transport)
@@ -124,25 +134,24 @@ class Courier(ABC, Generic[Transport, Claimed]):
             more = False
         finally:
             self._claiming = False
-        if pause := self._pause():
-            await _set_within(self._stopping, pause)
-        elif not more and not await _set_within(self._woken, POLL):
+        if more or self._pause():
+            return
+        if not await _set_within(self._woken, self._look_within()):
             await self._wait_until_due()
 
     async def _claim_and_deliver(self, transport: Transport) -> bool:
         """Fill the free slots; tell whether there may be more to claim."""
-        free = self.slots - len(self._in_flight)
-        most = self._allowed(free)
-        if not most:
-            # Nothing lands while no slot is free; where one is, only the pace keeps us waiting.
-            return bool(free)
-        claims = await self._database.write(self._claim, most, self._clock.now())
-        self._left(len(claims))
+        # After what is being written down: what has landed by then leaves its slot to more.
+        async with self._writing:
+            free = self.slots - len(self._in_flight)
+            if not free or self._stopping.is_set():
+                return False
+            claims = await self._database.write(self._claim, free, self._clock.now())
         for claimed in claims:
             task = asyncio.create_task(self._deliver(transport, claimed))
             self._in_flight.add(task)
             task.add_done_callback(self._landed)
-        return len(claims) == most
+        return len(claims) == free
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._in_flight.discard(task)
@@ -157,18 +166,38 @@ class Courier(ABC, Generic[Transport, Claimed]):
             with contextlib.suppress(UnavailableError):
                 if await self._database.read(self._any_due, self._clock.now()):
                     return
-            await _set_within(self._woken, POLL)
+            await _set_within(self._woken, self._look_within())
 
-    async def _settle(self, work: Callable[[Connection, *Ts], object], *args: *Ts) -> None:
-        """Write down what came of one; where the database cannot, its lease will end."""
-        for wait in _SETTLE_RETRIES:
-            try:
-                await self._database.write(work, *args)
-            except UnavailableError as error:
-                _log.warning(f"{self.queue} out of reach", reason=str(error))
-                await asyncio.sleep(wait)
-            else:
+    async def _settle(self, ending: Ending) -> None:
+        """Write down how one ended; where the database cannot, its lease will end."""
+        self._unwritten.append(ending)
+        async with self._writing:
+            for wait in _SETTLE_RETRIES:
+                # Whoever wrote before may have written this too.
+                if ending not in self._unwritten:
+                    return
+                try:
+                    await self._write(self._unwritten[:])
+                except UnavailableError as error:
+                    _log.warning(f"{self.queue} out of reach", reason=str(error))
+                    await asyncio.sleep(wait)
+            if ending in self._unwritten:
+                self._unwritten.remove(ending)
+
+    async def _write(self, endings: Sequence[Ending]) -> None:
+        """Write down how some ended, all in one transaction unless one of them cannot be."""
+        try:
+            await self._database.write(self._write_down, endings)
+        except UnavailableError:
+            raise
+        except Exception:  # noqa: BLE001 - one that cannot be settled must not keep the others
+            if len(endings) > 1:
+                for ending in endings:
+                    await self._write([ending])
                 return
+            _log.exception(f"settling {self.queue} failed")
+        for ending in endings:
+            self._unwritten.remove(ending)
 
     async def _drain(self) -> None:
         if self._in_flight:

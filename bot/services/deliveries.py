@@ -33,18 +33,17 @@ def follow(connection: Connection, moved: Sequence[Progress], now: datetime, rul
     """Do what follows from texts that have moved, in the order given."""
     happened: list[tuple[Key, Happened]] = []
     told: list[tuple[Key | None, News]] = []
-    issued = tokens.load(connection, [text.token_id for text in moved if text.token_id])
+    asked = tokens.verifications(connection, [text.token_id for text in moved if text.token_id])
     for text in moved:
-        token = issued.get(text.token_id) if text.token_id else None
         if text.fault == BLOCKED:
             happened.append((_key(connection, text), Blocked(BLOCKED)))
-        elif token is None or token.verification is None:
+        elif text.token_id not in asked:
             continue
         elif text.state in OUTBOX_FAILURES:
-            if outbox.all_failed(connection, token.id):
-                happened.append((_key(connection, text), Undeliverable(token.id)))
+            if outbox.all_failed(connection, text.token_id):
+                happened.append((_key(connection, text), Undeliverable(text.token_id)))
         elif text.state in _TOLD:
-            told.append((None, News(_TOLD[text.state], token.verification)))
+            told.append((None, News(_TOLD[text.state], asked[text.token_id])))
     take_turns(connection, happened, now, rules)
     if rules.announces and told:
         announce(connection, told, now)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -18,7 +19,7 @@ from bot.store import events
 from bot.store.events import Claimed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
@@ -51,7 +52,7 @@ class Transport(Protocol):
         """Post an event at a time (UTC) and say what came of it."""
 
 
-class Notifier(Courier[Transport, Claimed]):
+class Notifier(Courier[Transport, Claimed, partial[None]]):
     """Posts the events that are queued to `url`."""
 
     queue = "events"
@@ -84,14 +85,14 @@ class Notifier(Courier[Transport, Claimed]):
         match outcome:
             case Delivered():
                 log.info("event delivered", tries=claimed.attempts)
-                await self._settle(events.settle_delivered, claimed)
+                await self._settle(partial(events.settle_delivered, claimed=claimed))
             case Gone():
                 log.error("events paused", fault=GONE, advice=advice(GONE))
-                await self._settle(_settle_gone, claimed, self._url, now)
+                await self._settle(partial(_settle_gone, claimed=claimed, url=self._url, now=now))
             case Later(fault) if claimed.attempts > len(WAITS):
                 told = f"{advice(fault)}; then run: bot events replay {claimed.name}"
                 log.error("event given up", fault=fault, advice=told)
-                await self._settle(events.settle_dead, claimed, fault)
+                await self._settle(partial(events.settle_dead, claimed=claimed, fault=fault))
             case Later(fault, retry_after):
                 due_at = now + self._wait(claimed.attempts, retry_after or 0)
                 log.warning(
@@ -100,7 +101,13 @@ class Notifier(Courier[Transport, Claimed]):
                     advice=advice(fault),
                     due_at=due_at.isoformat(),
                 )
-                await self._settle(events.settle_later, claimed, due_at, fault)
+                await self._settle(
+                    partial(events.settle_later, claimed=claimed, due_at=due_at, fault=fault)
+                )
+
+    def _write_down(self, connection: Connection, endings: Sequence[partial[None]]) -> None:
+        for ending in endings:
+            ending(connection)
 
     def _wait(self, attempts: int, at_least: float) -> timedelta:
         jitter = random.uniform(1 - self._jitter, 1 + self._jitter)  # noqa: S311 - no secret

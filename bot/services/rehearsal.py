@@ -50,6 +50,6 @@ def _rehearsed(connection: Connection, bot_number: str, now: datetime, rules: Ru
     inbox.apply(connection, [verify], now, rules)
     outbox.hopeless_phones(connection, now)
     for claimed in outbox.claim(connection, 1, now):
-        outbox.settle_accepted(connection, claimed.id, _NAME, now)
+        outbox.settle_accepted(connection, {claimed.id: _NAME}, now)
     inbox.apply(connection, [report, guess], now, rules)
     raise _Undone

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from bot.carrier.errors import advice
+from bot.carrier.errors import Limit, advice
 from bot.conversation.numbers import is_e164, masked
 from bot.conversation.state import State
 from bot.conversation.verification import Status
 from bot.events import outcomes
-from bot.store import conversations, events, ledgers, outbox, verifications
+from bot.store import conversations, events, ledgers, outbox, paces, verifications
 from bot.store.models import EventState, OutboxState
 from bot.store.verifications import Filter
 
@@ -43,6 +43,7 @@ def overview(connection: Connection, now: datetime) -> str:
     given_up = events.counts(connection).get(EventState.DEAD, 0)
     if given_up or events.any_disabled(connection):
         lines += ["", f"events to your app: {given_up} given up, or paused; see: bot events"]
+    lines += _slowed(connection, now)
     faults = outbox.faults(connection, now - _RECENT)
     if faults:
         lines += ["", "faults of the last day:"]
@@ -50,6 +51,21 @@ def overview(connection: Connection, now: datetime) -> str:
             f"  {state:<14} {count:>9}  {fault}: {advice(fault)}" for state, fault, count in faults
         ]
     return "\n".join(lines)
+
+
+def _slowed(connection: Connection, now: datetime) -> list[str]:
+    """Name the paces that are slowed, since a limit of the carrier's was met."""
+    halved = [
+        (name, halvings)
+        for name, pace in paces.read(connection).items()
+        if (halvings := pace.halvings_at(now))
+    ]
+    return ["", *(_slow(name, halvings) for name, halvings in halved)] if halved else []
+
+
+def _slow(name: str, halvings: int) -> str:
+    limit = Limit.ACCOUNT if name == paces.ACCOUNT else Limit.NUMBER
+    return f"sending slowed to 1/{2**halvings}: {name}: {advice(limit.value)}"
 
 
 def of_phone(connection: Connection, phone: str, now: datetime) -> str:

@@ -161,7 +161,8 @@ class _Memory:
         if decision.cancel is not Cancel.NOTHING:
             self._cancel(key, decision.cancel)
         if decision.message is not None:
-            self.drafts.append((key, outbox.Draft(secrets.token_hex(16), decision.message)))
+            draft = outbox.Draft(secrets.token_hex(16), key.bot_number, decision.message)
+            self.drafts.append((key, draft))
         self.news += [(key, news) for news in decision.news]
 
     def _want(self, asked: Asked, answer: Answer | None, now: datetime) -> None:

@@ -150,6 +150,8 @@ async def staged(
                 "secret_key": secrets.token_hex(),
                 "host": "127.0.0.1",
                 "port": 0,
+                # By a clock that stands still, no text's time would ever come.
+                "send_rate_account": 0,
             }
             | changes
         )

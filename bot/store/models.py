@@ -143,6 +143,12 @@ TokenId = Annotated[str, mapped_column(String(32))]
 Moment = Annotated[datetime, mapped_column(UtcDateTime)]
 _QUEUED = text(f"state = '{OutboxState.QUEUED}'")
 _TAKEN = text("carrier_id IS NOT NULL")
+_QUEUED_CODE = text(f"state = '{OutboxState.QUEUED}' AND token_id IS NOT NULL")
+_QUEUED_OTHER = text(f"state = '{OutboxState.QUEUED}' AND token_id IS NULL")
+DOUBTS_MOST = 2
+"""How often a text is tried when nobody says whether the carrier took it: so many times at most
+it reaches the person, should the carrier not heed idempotency keys."""
+_QUEUED_IN_DOUBT = text(f"state = '{OutboxState.QUEUED}' AND doubts >= {DOUBTS_MOST}")
 _ASKED = text("verification_id IS NOT NULL")
 _BY_REFERENCE = text(f"origin = '{Origin.REFERENCE}'")
 _BY_FORM = text(f"origin = '{Origin.FORM}'")
@@ -370,7 +376,9 @@ class OutboxRow(Base):
     `key` is the idempotency key for the carrier: random, since a counter would repeat itself
     when a database is made anew; nothing is looked up by it. `due_at` is when the row may be
     claimed next; a claim moves it ahead by the lease. `doubts` counts the tries of which nobody
-    said how they ended. `fault` says why it has not been accepted.
+    said how they ended. `fault` says why it has not been accepted. `bot_number` is the
+    conversation's, here for the indexes by which what may leave next is found, however much waits:
+    codes, others, and what is to be dropped.
     """
 
     __tablename__ = "outbox"
@@ -382,7 +390,29 @@ class OutboxRow(Base):
             sqlite_where=_QUEUED,
             postgresql_where=_QUEUED,
         ),
-        Index("ix_outbox_due", "due_at", sqlite_where=_QUEUED, postgresql_where=_QUEUED),
+        Index(
+            "ix_outbox_codes",
+            "bot_number",
+            "due_at",
+            "id",
+            sqlite_where=_QUEUED_CODE,
+            postgresql_where=_QUEUED_CODE,
+        ),
+        Index(
+            "ix_outbox_others",
+            "bot_number",
+            "due_at",
+            "id",
+            sqlite_where=_QUEUED_OTHER,
+            postgresql_where=_QUEUED_OTHER,
+        ),
+        Index("ix_outbox_send_by", "send_by", sqlite_where=_QUEUED, postgresql_where=_QUEUED),
+        Index(
+            "ix_outbox_in_doubt",
+            "due_at",
+            sqlite_where=_QUEUED_IN_DOUBT,
+            postgresql_where=_QUEUED_IN_DOUBT,
+        ),
         Index("ix_outbox_created_at", "created_at"),
         Index(
             "ix_outbox_carrier_id",
@@ -398,6 +428,7 @@ class OutboxRow(Base):
     token_id: Mapped[TokenId | None] = mapped_column(
         ForeignKey("tokens.id", ondelete="SET NULL"), index=True
     )
+    bot_number: Mapped[E164] = mapped_column(server_default=text("''"))
     reply: Mapped[Reply] = mapped_column(_named(Reply))
     body: Mapped[str] = mapped_column(Text)
     state: Mapped[OutboxState] = mapped_column(_named(OutboxState))
@@ -408,6 +439,21 @@ class OutboxRow(Base):
     doubts: Mapped[int] = mapped_column(default=0, server_default="0")
     carrier_id: Mapped[CarrierId | None]
     fault: Mapped[str | None] = mapped_column(String(64))
+
+
+class PaceRow(Base):
+    """How fast texts leave: of the account, or of one number of the bot, by whose name it goes.
+
+    `next_at` is when the next may leave; `halvings` how often the pace was halved, `halved_at`
+    when last.
+    """
+
+    __tablename__ = "paces"
+
+    name: Mapped[E164] = mapped_column(primary_key=True)
+    next_at: Mapped[Moment]
+    halvings: Mapped[int] = mapped_column(default=0)
+    halved_at: Mapped[Moment | None]
 
 
 class ReceivedRow(Base):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import (
@@ -16,11 +17,10 @@ from sqlalchemy import (
     String,
     and_,
     bindparam,
-    case,
     delete,
     exists,
     func,
-    or_,
+    literal_column,
     select,
     update,
 )
@@ -29,6 +29,7 @@ from bot.store import tokens
 from bot.store.inserts import insert_all, insert_missing
 from bot.store.lists import listed
 from bot.store.models import (
+    DOUBTS_MOST,
     OUTBOX_FAILURES,
     ConversationRow,
     OutboxRow,
@@ -39,10 +40,10 @@ from bot.store.models import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Connection, Row, Update
+    from sqlalchemy import ColumnElement, Connection, Row, Select, Update, UpdateBase
 
     from bot.conversation.replies import Reply
     from bot.conversation.state import Token
@@ -62,11 +63,9 @@ _CLAIMED = tuple(
 _DROP_MOST = 500
 TOO_LATE = "too late"
 IN_DOUBT = "in doubt"
-DOUBTS_MOST = 2
-"""How often a text is tried when nobody says whether the carrier took it: so many times at most
-it reaches the person, should the carrier not heed idempotency keys."""
 _NOT_SETTLED = (OutboxState.QUEUED, OutboxState.CANCELLED)
-_QUEUED = _OUTBOX.c.state == OutboxState.QUEUED
+# Written out, as in the indexes: a parameter would have SQLite plan anew at every execution.
+_QUEUED = _OUTBOX.c.state == literal_column(f"'{OutboxState.QUEUED}'")
 _ORDER = {
     OutboxState.QUEUED: 0,
     OutboxState.CANCELLED: 0,
@@ -81,11 +80,16 @@ _ORDER = {
 dropped while on its way has left all the same, and its row says so."""
 
 
+def _states_before(state: OutboxState) -> list[OutboxState]:
+    return [earlier for earlier, order in _ORDER.items() if order < _ORDER[state]]
+
+
 @dataclass(slots=True)
 class Draft:
     """A text about to be stored; `key` is to be unguessable and never used again."""
 
     key: str
+    bot_number: str
     message: Message
     state: OutboxState = OutboxState.QUEUED
 
@@ -158,6 +162,7 @@ def add(connection: Connection, drafts: Sequence[tuple[int, Draft]], now: dateti
                 {
                     "key": draft.key,
                     "conversation_id": conversation_id,
+                    "bot_number": draft.bot_number,
                     "token_id": draft.message.token.id if draft.message.token else None,
                     "reply": draft.message.reply,
                     "body": draft.message.body,
@@ -187,118 +192,197 @@ def cancel(
 
 _NOW = bindparam("now", type_=UtcDateTime)
 _DUE = and_(_QUEUED, _OUTBOX.c.due_at <= _NOW)
-_IS_HOPELESS = and_(_DUE, or_(_OUTBOX.c.send_by <= _NOW, _OUTBOX.c.doubts >= DOUBTS_MOST))
-_HOPELESS_PHONES = (
-    select(_CONVERSATIONS.c.phone).join(_OUTBOX).where(_IS_HOPELESS).limit(_DROP_MOST)
-)
-_HOPELESS = (
-    select(_OUTBOX.c.id).where(_IS_HOPELESS).limit(_DROP_MOST).with_for_update(skip_locked=True)
-)
-_DROP_HOPELESS = (
-    update(_OUTBOX)
-    .where(_OUTBOX.c.id.in_(_HOPELESS))
-    .values(
-        state=OutboxState.DROPPED,
-        fault=case(
-            (_OUTBOX.c.doubts >= DOUBTS_MOST, IN_DOUBT),
-            else_=func.coalesce(_OUTBOX.c.fault, TOO_LATE),
-        ),
+_IS_IN_DOUBT = _OUTBOX.c.doubts >= literal_column(f"{DOUBTS_MOST}")
+
+
+class _Hopeless(NamedTuple):
+    """Texts that are due and not to leave any more: to whom, and how they are dropped."""
+
+    phones: Select[Any]
+    drop: UpdateBase
+
+
+def _hopeless(which: ColumnElement[bool], fault: Any) -> _Hopeless:
+    some = select(_OUTBOX.c.id).where(_DUE, which).limit(_DROP_MOST)
+    return _Hopeless(
+        phones=select(_CONVERSATIONS.c.phone).join(_OUTBOX).where(_DUE, which).limit(_DROP_MOST),
+        drop=update(_OUTBOX)
+        .where(_OUTBOX.c.id.in_(some.with_for_update(skip_locked=True)))
+        .values(state=OutboxState.DROPPED, fault=fault)
+        .returning(*_MOVED),
     )
-    .returning(*_MOVED)
+
+
+# Each by itself: SQLite finds what one or the other is true of by reading all texts that are due.
+_HOPELESS = (
+    _hopeless(_IS_IN_DOUBT, IN_DOUBT),
+    _hopeless(_OUTBOX.c.send_by <= _NOW, func.coalesce(_OUTBOX.c.fault, TOO_LATE)),
 )
 _earlier = _OUTBOX.alias()
 _FIRST_IN_LINE = ~exists().where(
     _earlier.c.conversation_id == _OUTBOX.c.conversation_id,
     _earlier.c.id < _OUTBOX.c.id,
-    _earlier.c.state == OutboxState.QUEUED,
+    _earlier.c.state == literal_column(f"'{OutboxState.QUEUED}'"),
 )
-_BUT = _CONVERSATIONS.c.bot_number.not_in(bindparam("but", expanding=True))
-_ANY_DUE = select(
-    exists().where(_DUE, _CONVERSATIONS.c.id == _OUTBOX.c.conversation_id, _FIRST_IN_LINE, _BUT)
+
+
+class _Lane(NamedTuple):
+    """Texts that leave in the order of their time: which numbers of the bot have any, and more."""
+
+    numbers: Select[Any]
+    any_due: Select[Any]
+    claimable: Select[Any]
+
+
+def _lane(which: ColumnElement[bool]) -> _Lane:
+    of_number = and_(_DUE, which, _OUTBOX.c.bot_number == bindparam("number"), _FIRST_IN_LINE)
+    return _Lane(
+        numbers=_numbers(and_(_QUEUED, which)),
+        any_due=select(exists().where(of_number)),
+        claimable=select(
+            *_CLAIMED, _OUTBOX.c.due_at, _CONVERSATIONS.c.bot_number, _CONVERSATIONS.c.phone
+        )
+        .join(_CONVERSATIONS)
+        .where(of_number, _OUTBOX.c.send_by > _NOW)
+        .order_by(_OUTBOX.c.due_at, _OUTBOX.c.id)
+        .limit(bindparam("most", type_=Integer))
+        .with_for_update(of=_OUTBOX, skip_locked=True),
+    )
+
+
+def _numbers(which: ColumnElement[bool]) -> Select[Any]:
+    """Select the numbers of some texts by one look into their index for each number.
+
+    DISTINCT would read all texts that wait.
+    """
+    least = select(func.min(_OUTBOX.c.bot_number)).where(which)
+    found = select(least.scalar_subquery().label("number")).cte("found", recursive=True)
+    after = least.where(_OUTBOX.c.bot_number > found.c.number).scalar_subquery()
+    found = found.union_all(select(after).where(found.c.number.is_not(None)))
+    return select(found.c.number).where(found.c.number.is_not(None))
+
+
+_CLAIM = (
+    update(_OUTBOX)
+    .where(_OUTBOX.c.id.in_(listed("ids", BigInteger())))
+    .values(
+        due_at=bindparam("lease_end", type_=UtcDateTime),
+        attempts=_OUTBOX.c.attempts + 1,
+        doubts=_OUTBOX.c.doubts + 1,
+    )
 )
-_CLAIMABLE = (
-    select(*_CLAIMED, _CONVERSATIONS.c.bot_number, _CONVERSATIONS.c.phone)
-    .join(_CONVERSATIONS)
-    .where(_DUE, _OUTBOX.c.send_by > _NOW, _FIRST_IN_LINE)
-    .order_by(_OUTBOX.c.due_at, _OUTBOX.c.id)
-    .limit(bindparam("most", type_=Integer))
-    .with_for_update(of=_OUTBOX, skip_locked=True)
-)
-_CLAIMABLE_FROM = _CLAIMABLE.where(_CONVERSATIONS.c.bot_number == bindparam("only"))
-_CLAIMABLE_BUT = _CLAIMABLE.where(_BUT)
+# Somebody waits for a code with the phone in their hand.
+_LANES = (_lane(_OUTBOX.c.token_id.is_not(None)), _lane(_OUTBOX.c.token_id.is_(None)))
 
 
 def any_due(connection: Connection, now: datetime, but: Collection[str] = ()) -> bool:
-    """Tell whether there is anything to claim; cheap, and needs no write lock."""
-    return bool(connection.scalar(_ANY_DUE, {"now": now, "but": list(but)}))
+    """Tell whether there is anything to claim, `but` from some of the bot's numbers (E.164).
+
+    It is cheap, and needs no write lock.
+    """
+    return any(
+        connection.scalar(lane.any_due, {"number": number, "now": now})
+        for lane in _LANES
+        for number in connection.scalars(lane.numbers).all()
+        if number not in but
+    )
 
 
 def hopeless_phones(connection: Connection, now: datetime) -> set[str]:
     """Name the phones (E.164) whose texts `drop_hopeless` would drop."""
-    return set(connection.scalars(_HOPELESS_PHONES, {"now": now}))
+    due = {"now": now}
+    return {phone for each in _HOPELESS for phone in connection.scalars(each.phones, due)}
 
 
 def drop_hopeless(connection: Connection, now: datetime) -> list[Progress]:
     """Drop, visibly, some of the texts that are past their time or too doubtful."""
-    return [Progress(*row) for row in connection.execute(_DROP_HOPELESS, {"now": now})]
+    due = {"now": now}
+    return [Progress(*row) for each in _HOPELESS for row in connection.execute(each.drop, due)]
 
 
 def claim(
-    connection: Connection,
-    limit: int,
-    now: datetime,
-    *,
-    only: str | None = None,
-    but: Collection[str] = (),
+    connection: Connection, limit: int, now: datetime, share: Callable[[str], int] | None = None
 ) -> list[Claimed]:
-    """Claim up to `limit` texts that are due, from `only` one number of the bot or all `but` some.
+    """Claim up to `limit` texts that are due, codes first, of each of the bot's numbers its share.
 
-    Each is in doubt from now on: this process may die when the text has left.
+    `share` tells how many texts a number (E.164) may send; without it each may send all.
+    Each text is in doubt from now on: this process may die when it has left.
     Of each conversation only the oldest unsettled one is taken, so that texts to a person keep
     their order.
     """
-    which = (_CLAIMABLE_FROM, {"only": only}) if only else (_CLAIMABLE_BUT, {"but": list(but)})
-    statement, numbers = which
-    rows = connection.execute(statement, {"now": now, "most": limit} | numbers).all()
+    rows = _claimable(connection, limit, now, share or (lambda _: limit))
     if not rows:
         return []
-    connection.execute(
-        update(_OUTBOX)
-        .where(_OUTBOX.c.id.in_([row.id for row in rows]))
-        .values(
-            due_at=now + LEASE,
-            attempts=_OUTBOX.c.attempts + 1,
-            doubts=_OUTBOX.c.doubts + 1,
-        )
-    )
+    connection.execute(_CLAIM, {"ids": [row.id for row in rows], "lease_end": now + LEASE})
     issued = tokens.load(connection, [row.token_id for row in rows if row.token_id])
     return [_claimed(row, issued.get(row.token_id)) for row in rows]
 
 
-def settle_accepted(
-    connection: Connection, row_id: int, carrier_id: str | None, now: datetime
-) -> list[Progress]:
-    """Record that the carrier has the text, and what it has reported of it already.
+def _claimable(
+    connection: Connection, limit: int, now: datetime, share: Callable[[str], int]
+) -> list[Row[Any]]:
+    taken: list[Row[Any]] = []
+    for lane in _LANES:
+        found: list[Row[Any]] = []
+        for number in connection.scalars(lane.numbers).all() if len(taken) < limit else ():
+            left = share(number) - sum(row.bot_number == number for row in taken)
+            most = min(limit - len(taken), left)
+            if most > 0:
+                due = {"number": number, "now": now, "most": most}
+                found += connection.execute(lane.claimable, due)
+        found.sort(key=attrgetter("due_at", "id"))
+        taken += found[: limit - len(taken)]
+    return taken
 
-    Where the carrier does not say under which id it has the text, no report will find it.
-    """
-    if carrier_id is not None:
-        # Making the row that an early report would make has both transactions wait for each other.
-        accepted = Report(carrier_id, OutboxState.ACCEPTED)
-        insert_missing(connection, _REPORTS, [_report_row(accepted, now)])
-    moved = _moved(
-        connection,
-        update(_OUTBOX)
-        .where(_OUTBOX.c.id == row_id, _OUTBOX.c.state.in_(_states_before(OutboxState.ACCEPTED)))
-        .values(state=OutboxState.ACCEPTED, carrier_id=carrier_id, fault=None),
+
+_ACCEPTABLE = (
+    select(_OUTBOX.c.id, *_MOVED)
+    .where(
+        _OUTBOX.c.id.in_(listed("ids", BigInteger())),
+        _OUTBOX.c.state.in_(_states_before(OutboxState.ACCEPTED)),
     )
-    early = connection.execute(
-        delete(_REPORTS)
-        .where(_REPORTS.c.carrier_id == carrier_id)
-        .returning(_REPORTS.c.carrier_id, _REPORTS.c.state, _REPORTS.c.fault)
-    ).first()
-    if early is not None:
-        moved += _advance(connection, Report(early.carrier_id, early.state, early.fault))
+    .order_by(_OUTBOX.c.id)
+    .with_for_update()
+)
+_ACCEPT = (
+    update(_OUTBOX)
+    .where(_OUTBOX.c.id == bindparam("of"))
+    .values(state=OutboxState.ACCEPTED, carrier_id=bindparam("carrier_id"), fault=None)
+)
+_TAKE_REPORTS = (
+    delete(_REPORTS)
+    .where(_REPORTS.c.carrier_id.in_(listed("known", String())))
+    .returning(_REPORTS.c.carrier_id, _REPORTS.c.state, _REPORTS.c.fault)
+)
+
+
+def settle_accepted(
+    connection: Connection, accepted: Mapping[int, str | None], now: datetime
+) -> list[Progress]:
+    """Record by row id that the carrier has texts, and what it has reported of them already.
+
+    The values are the carrier's ids; where it does not say under which id it has a text, no report
+    will find it.
+    """
+    if not accepted:
+        return []
+    known = sorted(carrier_id for carrier_id in accepted.values() if carrier_id is not None)
+    # Making the rows that early reports would make has both transactions wait for each other.
+    reports = [_report_row(Report(name, OutboxState.ACCEPTED), now) for name in known]
+    if reports:
+        insert_missing(connection, _REPORTS, reports)
+    moving = connection.execute(_ACCEPTABLE, {"ids": accepted}).all()
+    if moving:
+        connection.execute(
+            _ACCEPT, [{"of": row.id, "carrier_id": accepted[row.id]} for row in moving]
+        )
+    moved = [
+        Progress(row.conversation_id, row.token_id, OutboxState.ACCEPTED, None) for row in moving
+    ]
+    early = connection.execute(_TAKE_REPORTS, {"known": known}).all()
+    for row in sorted(early, key=attrgetter("carrier_id")):
+        if row.state is not OutboxState.ACCEPTED:
+            moved += _advance(connection, Report(row.carrier_id, row.state, row.fault))
     return moved
 
 
@@ -428,10 +512,6 @@ def _moved(connection: Connection, statement: Update) -> list[Progress]:
 
 def _is_known(connection: Connection, carrier_id: str) -> bool:
     return bool(connection.scalar(select(exists().where(_OUTBOX.c.carrier_id == carrier_id))))
-
-
-def _states_before(state: OutboxState) -> list[OutboxState]:
-    return [earlier for earlier, order in _ORDER.items() if order < _ORDER[state]]
 
 
 def _report_row(news: Report, now: datetime) -> dict[str, Any]:

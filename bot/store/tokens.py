@@ -23,6 +23,9 @@ _FACTS = ("key_id", "issued_at", "expires_at", "origin", *_CHANGING)
 COLUMNS = tuple(_TOKENS.c[name] for name in ("length", "alphabet", "verification_id", *_FACTS))
 """What `from_row` wants of a token, its id aside."""
 _BY_ID = select(_TOKENS.c.id, *COLUMNS).where(_TOKENS.c.id.in_(listed("ids", String())))
+_VERIFICATIONS = select(_TOKENS.c.id, _TOKENS.c.verification_id).where(
+    _TOKENS.c.id.in_(listed("ids", String())), _TOKENS.c.verification_id.is_not(None)
+)
 _OPEN_STILL = _TOKENS.c.used_at.is_(None) & _TOKENS.c.ended_at.is_(None)
 _ASKED = (
     select(_TOKENS.c.id, _TOKENS.c.conversation_id, *COLUMNS)
@@ -41,6 +44,12 @@ def load(connection: Connection, ids: Collection[str]) -> dict[str, Token]:
         return {}
     rows = connection.execute(_BY_ID, {"ids": ids})
     return {row.id: from_row(row, row.id) for row in rows}
+
+
+def verifications(connection: Connection, ids: Collection[str]) -> dict[str, str]:
+    """Name by token the verifications that tokens complete; the other tokens are left out."""
+    rows = connection.execute(_VERIFICATIONS, {"ids": ids}) if ids else ()
+    return {row.id: row.verification_id for row in rows}
 
 
 def asked(

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from bot.carrier.client import Carrier
-from bot.carrier.errors import Accepted, Hold, Later, Never, advice
+from bot.carrier.errors import Accepted, Hold, Later, Limit, Never, advice
 from bot.simulator.clock import StoppedClock
 from bot.simulator.faults import ApiFault
 from bot.simulator.telnyx import API_KEY, SimulatedTelnyx
@@ -123,8 +123,14 @@ async def test_another_body_under_a_used_key_means_that_it_was_accepted_before(
         (ApiFault(503, ""), Later("HTTP 503")),
         (ApiFault(408, ""), Later("HTTP 408")),
         (ApiFault(409, ""), Later("HTTP 409")),
-        (ApiFault.error(429, "10011", **{"Retry-After": "17"}), Later("10011", 17.0)),
-        (ApiFault(429, "", {"retry-after": "2"}), Later("HTTP 429", 2.0)),
+        (
+            ApiFault.error(429, "10011", **{"Retry-After": "17"}),
+            Later("10011", 17.0, limit=Limit.ACCOUNT),
+        ),
+        (
+            ApiFault(429, "", {"retry-after": "2"}),
+            Later("HTTP 429", 2.0, limit=Limit.ACCOUNT),
+        ),
         (ApiFault.error(401, "10009"), Hold("10009")),
         (ApiFault.error(400, "40333"), Hold("40333")),
         (ApiFault.error(400, "40300"), Never("40300")),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.carrier.errors import Accepted, Hold, Later, Never, Outcome, advice, classify
+from bot.carrier.errors import Accepted, Hold, Later, Limit, Never, Outcome, advice, classify
 
 LATER = ["10007", "10011", "10037", "40006", "40008", "40318"]
 HOLD = [
@@ -50,7 +50,9 @@ def test_telnyx_own_code_decides_whatever_the_http_status(
     codes: list[str], kind: type[Later | Hold | Never], status: int, *, retried: bool
 ) -> None:
     for code in codes:
-        assert outcome(status, error(code), retried=retried) == kind(code)
+        found = outcome(status, error(code), retried=retried)
+        assert isinstance(found, kind)
+        assert found.fault == code
 
 
 @pytest.mark.parametrize("code", ["40300", 40300])
@@ -80,7 +82,9 @@ def test_a_fault_that_is_not_telnyxs_own_leaves_in_doubt_whether_the_text_has_le
 
 @pytest.mark.parametrize("status", [408, 409, 429])
 def test_a_status_that_asks_for_another_try_gets_one(status: int) -> None:
-    assert outcome(status, HTML) == Later(f"HTTP {status}")
+    found = outcome(status, HTML)
+    assert isinstance(found, Later)
+    assert (found.fault, found.in_doubt) == (f"HTTP {status}", False)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
@@ -121,6 +125,24 @@ def test_a_422_on_a_retry_that_names_the_recipient_is_no_acceptance() -> None:
 
 
 @pytest.mark.parametrize(
+    ("status", "code", "limit"),
+    [
+        (429, None, Limit.ACCOUNT),
+        (429, "99999", Limit.ACCOUNT),
+        (400, "10011", Limit.ACCOUNT),
+        (429, "40318", Limit.NUMBER),
+        (400, "40318", Limit.NUMBER),
+        (503, None, None),
+        (500, "10007", None),
+    ],
+)
+def test_it_is_told_whose_limit_was_met(status: int, code: str | None, limit: Limit | None) -> None:
+    found = outcome(status, error(code) if code else None)
+    assert isinstance(found, Later)
+    assert found.limit is limit
+
+
+@pytest.mark.parametrize(
     ("header", "seconds"),
     [
         ("1", 1.0),
@@ -141,7 +163,8 @@ def test_a_422_on_a_retry_that_names_the_recipient_is_no_acceptance() -> None:
     ],
 )
 def test_retry_after_is_honoured_within_reason(header: str | None, seconds: float | None) -> None:
-    assert outcome(429, error("10011"), retry_after=header) == Later("10011", seconds)
+    limited = Later("10011", seconds, limit=Limit.ACCOUNT)
+    assert outcome(429, error("10011"), retry_after=header) == limited
     assert outcome(503, HTML, retry_after=header) == Later("HTTP 503", seconds)
 
 

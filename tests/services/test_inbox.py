@@ -253,7 +253,7 @@ async def _accepted_text(database: Database, inbox: Inbox, carrier_id: str) -> N
     now = NOON
     await inbox.accept(text("VERIFY"))
     (claimed,) = await database.write(outbox.claim, 1, now)
-    await database.write(outbox.settle_accepted, claimed.id, carrier_id, now)
+    await database.write(outbox.settle_accepted, {claimed.id: carrier_id}, now)
 
 
 async def test_reports_move_a_text_forward_only(inbox: Inbox, database: Database) -> None:
@@ -273,7 +273,7 @@ async def test_a_report_that_comes_before_the_answer_is_kept_until_then(
     await inbox.accept(report("early", Delivery.DELIVERED))
     await inbox.accept(report("early", Delivery.SENT))
     assert await row_count(database, ReportRow) == 1
-    await database.write(outbox.settle_accepted, claimed.id, "early", now)
+    await database.write(outbox.settle_accepted, {claimed.id: "early"}, now)
     (row,) = await outbox_rows(database)
     assert row.state is OutboxState.DELIVERED
     assert await row_count(database, ReportRow) == 0

@@ -5,33 +5,36 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
 import pytest
 from harness.people import BOT_NUMBER, PHONE, RULES, SECRET, report, text
 from harness.reading import code_of, conversation_of, outbox_rows
 from msgspec.structs import replace
 
-from bot.carrier.errors import BLOCKED, Accepted, Hold, Later, Never, Outcome
+from bot.carrier.errors import BLOCKED, Accepted, Hold, Later, Limit, Never, Outcome
 from bot.carrier.webhooks import Delivery
 from bot.conversation.codes import Keyring
 from bot.conversation.state import State
 from bot.services import courier
-from bot.services import sender as sender_module
 from bot.services.inbox import apply
-from bot.services.sender import HOLD, Pacer, Sender
+from bot.services.pacing import Rates
+from bot.services.sender import HOLD, Ending, Sender
+from bot.services.status import overview
 from bot.services.turns import Rules
 from bot.simulator.clock import StoppedClock
-from bot.store import outbox
+from bot.store import outbox, paces
 from bot.store.database import Database
 from bot.store.models import OutboxState
 from bot.store.outages import UnavailableError
 from bot.store.outbox import LEASE
+from bot.store.paces import ACCOUNT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from typing import Any
 
-    from sqlalchemy import URL, Row
+    from sqlalchemy import URL, Connection, Row
 
 OTHERS = [f"+1312555{number:04}" for number in range(200, 230)]
 
@@ -102,13 +105,14 @@ class Post:
 
 
 @asynccontextmanager
-async def open_post(
+async def open_post(  # noqa: PLR0913 - what a sender meets, none of it together
     database: Database,
     clock: StoppedClock,
     *outcomes: Outcome,
     rules: Rules = RULES,
     gate: asyncio.Event | None = None,
     rate: float = 0,
+    per_number: float = 0,
 ) -> AsyncIterator[Post]:
     transport = FakeTransport(list(outcomes), gate=gate)
 
@@ -116,7 +120,7 @@ async def open_post(
     async def opening() -> AsyncIterator[FakeTransport]:
         yield transport
 
-    sender = Sender(database, opening, rules, clock, rate=rate)
+    sender = Sender(database, opening, rules, clock, rates=Rates(rate, per_number))
     task = asyncio.create_task(sender.run())
     try:
         yield Post(database, clock, transport, sender)
@@ -333,7 +337,7 @@ async def test_what_came_of_a_text_is_written_down_when_the_database_is_back(
         refusals: list[object] = []
 
         async def refuse_twice(work: Any, *args: Any, **kwargs: Any) -> Any:
-            if work is sender_module._settle_accepted and len(refusals) < 2:
+            if work == post.sender._write_down and len(refusals) < 2:
                 refusals.append(work)
                 raise UnavailableError("for a while")
             return await write(work, *args, **kwargs)
@@ -358,17 +362,6 @@ async def test_stopping_lets_what_is_on_its_way_arrive(
     assert {row.state for row in await outbox_rows(database)} == {OutboxState.ACCEPTED}
 
 
-async def test_the_pacer_lets_texts_leave_evenly_and_zero_turns_it_off() -> None:
-    paced, free = Pacer(rate=0.1), Pacer(rate=0)
-    assert free.allowed(7) == 7
-    free.left(7)
-    assert (free.allowed(7), free.wait()) == (7, 0)
-    assert paced.allowed(7) == 1
-    paced.left(1)
-    assert paced.allowed(7) == 0
-    assert 9 < paced.wait() <= 10
-
-
 async def test_what_waits_for_its_turn_is_not_claimed_so_stop_still_holds_it_back(
     database: Database, clock: StoppedClock
 ) -> None:
@@ -385,6 +378,133 @@ async def test_what_waits_for_its_turn_is_not_claimed_so_stop_still_holds_it_bac
         OutboxState.CANCELLED,
         OutboxState.QUEUED,
     ]
+
+
+async def test_two_senders_on_one_database_keep_the_pace_together(
+    database_url: URL, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier, "POLL", 0.005)
+    first, second = Database(database_url), Database(database_url)
+    async with open_post(first, clock, rate=10) as one, open_post(second, clock, rate=10) as other:
+        await asyncio.gather(*(one.text("VERIFY", phone) for phone in OTHERS))
+        for seconds in (0, 1, 2):
+            await until_both_wait(one, other)
+            # What a text's time is caught up by, and one.
+            sent = len(one.transport.sent) + len(other.transport.sent)
+            assert 2 * seconds + 1 <= sent <= 2 * (seconds + 1)
+            for post in (one, other):
+                clock.travel(timedelta(milliseconds=100))
+                post.sender.wake()
+    await first.close()
+    await second.close()
+
+
+async def until_both_wait(*posts: Post) -> None:
+    """Wait until both have looked at the pace and found that no text may leave."""
+    async with asyncio.timeout(10):
+        for post in posts:
+            while not (post.sender.idle and post.sender._pause()):  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+
+
+async def test_each_number_has_its_pace_and_holds_up_no_other(
+    database: Database, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier, "POLL", 0.005)
+    slow, other = "+13125550101", "+13125550102"
+    async with open_post(database, clock, per_number=0.1) as post:
+        for phone in OTHERS[:3]:
+            await post.text("VERIFY", phone, bot_number=slow)
+        await post.text("VERIFY", OTHERS[3], bot_number=other)
+        await post.until_sent(2)
+        assert {one.phone for one in post.transport.sent} == {OTHERS[0], OTHERS[3]}
+        assert sorted(post.sender.paused(clock.now())) == [slow, other]
+        for count in (3, 4):
+            await post.later(timedelta(seconds=10))
+            await post.until_sent(count)
+            assert len(post.transport.sent) == count
+
+
+@pytest.mark.parametrize(
+    ("limit", "slowed"), [(Limit.ACCOUNT, ACCOUNT), (Limit.NUMBER, BOT_NUMBER)]
+)
+async def test_a_limit_that_is_met_slows_what_met_it_and_that_is_told_once(
+    database: Database,
+    clock: StoppedClock,
+    capsys: pytest.CaptureFixture[str],
+    limit: Limit,
+    slowed: str,
+) -> None:
+    met = [Later(limit.value, limit=limit)] * 20
+    async with open_post(database, clock, *met, rate=1000) as post:
+        for phone in OTHERS[:20]:
+            await post.text("VERIFY", phone)
+            clock.travel(timedelta(milliseconds=10))
+        await post.until(lambda rows: all(row.fault == limit for row in rows))
+        known = await database.read(paces.read)
+        assert known.pop(slowed).halvings_at(clock.now()) == 1
+        assert not any(pace.halvings_at(clock.now()) for pace in known.values())
+        told = await database.read(overview, clock.now())
+        await post.later(timedelta(minutes=1))
+        await post.until_state(*[OutboxState.ACCEPTED] * 20)
+        assert "slowed" not in await database.read(overview, clock.now())
+    assert f"sending slowed to 1/2: {slowed}" in told
+    assert "SEND_RATE_" in told
+    assert capsys.readouterr().out.count("sending slowed") == 1
+
+
+async def test_a_pace_that_is_off_is_not_slowed(database: Database, clock: StoppedClock) -> None:
+    met = [Later("10011", limit=Limit.ACCOUNT), Later("40318", limit=Limit.NUMBER)]
+    async with open_post(database, clock, *met) as post:
+        await post.text("VERIFY")
+        await post.text("VERIFY", OTHERS[0])
+        await post.until(lambda rows: all(row.fault for row in rows))
+    assert not any(pace.halvings for pace in (await database.read(paces.read)).values())
+
+
+async def test_codes_leave_before_all_else_and_a_persons_texts_in_their_order(
+    database: Database, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier, "POLL", 0.005)
+    async with open_post(database, clock, rate=0.1) as post:
+        await post.text("VERIFY", OTHERS[0])
+        await post.until_sent(1)
+        for phone in OTHERS[1:4]:
+            await post.text("STATUS", phone)
+        await post.text("VERIFY", OTHERS[3])
+        await post.text("VERIFY", OTHERS[4])
+        for count in range(2, 7):
+            await post.later(timedelta(seconds=10))
+            await post.until_sent(count)
+    phones = [one.phone for one in post.transport.sent]
+    assert phones[1:] == [OTHERS[4], *OTHERS[1:4], OTHERS[3]]
+
+
+async def test_how_texts_ended_is_written_down_together_and_each_by_itself(
+    database: Database, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = asyncio.Event()
+    write_down, written = Sender._write_down, []
+
+    def fail_for_one(sender: Sender, connection: Connection, endings: Sequence[Ending]) -> None:
+        written.append(len(endings))
+        if any(ending.claimed.phone == OTHERS[3] for ending in endings):
+            raise LookupError("a bug")
+        write_down(sender, connection, endings)
+
+    monkeypatch.setattr(Sender, "_write_down", fail_for_one)
+    monkeypatch.setattr(courier, "_log", log := Mock())
+    async with open_post(database, clock, gate=gate) as post:
+        for phone in OTHERS[:10]:
+            await post.text("VERIFY", phone)
+        await post.until_sending(10)
+        gate.set()
+        rows = await post.until(
+            lambda rows: sum(row.state is OutboxState.ACCEPTED for row in rows) == 9
+        )
+    assert rows[3].state is OutboxState.QUEUED
+    assert max(written) > 1
+    log.exception.assert_called_once()
 
 
 async def test_a_fault_of_one_number_leaves_the_others_alone(

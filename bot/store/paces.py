@@ -1,0 +1,125 @@
+"""The paces at which texts leave, one of the account and one of each number of the bot.
+
+All processes on one database share them: who holds the row of a pace decides for all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from bot.store.inserts import insert_or_update
+from bot.store.models import PaceRow
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from typing import Any
+
+    from sqlalchemy import Connection, Select
+
+ACCOUNT = "account"
+"""The name of the pace that all numbers share; those of the numbers are named by them (E.164)."""
+CATCH_UP = timedelta(milliseconds=100)
+"""How much delay is made up for: in no second leave more texts than in this and one second."""
+SPAN = timedelta(milliseconds=60)
+"""Of a queue, the texts of this time leave together, since each transaction costs a commit; the
+rest of `CATCH_UP` is for waking late."""
+HALVED_ONCE_IN = timedelta(seconds=1)
+"""What left before a halving meets the same limit still."""
+RECOVERS_IN = timedelta(seconds=30)
+"""After so long without another fault, half of a halving is taken back: the pace doubles."""
+HALVINGS_MOST = 6
+CLOCKS_DIFFER = timedelta(seconds=5)
+"""How far the clocks of two processes may be apart; a time beyond that is a clock set back."""
+UNLIMITED = 1_000_000
+_SLOWEST = timedelta(days=1)
+
+_PACES = PaceRow.__table__
+# The numbers begin with a plus, which sorts before a letter.
+_ALL = select(_PACES).order_by(_PACES.c.name.desc())
+_LOCKED = _ALL.with_for_update()
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """From when on the next text may leave, and how often and when last the pace was halved.
+
+    A `rate` is in texts a second before any halving; 0 lets all leave at once.
+    """
+
+    next_at: datetime
+    halvings: int = 0
+    halved_at: datetime | None = None
+
+    def allowed(self, rate: float, now: datetime) -> int:
+        """Return how many texts may leave now; a little is made up for after a delay."""
+        if not rate:
+            return UNLIMITED
+        begun = self._begun(rate, now)
+        return (now - begun) // self._interval(rate, now) + 1 if begun <= now else 0
+
+    def left(self, count: int, rate: float, now: datetime) -> Pace:
+        """Note that `count` texts leave now."""
+        if not rate:
+            return self
+        next_at = self._begun(rate, now) + count * self._interval(rate, now)
+        return replace(self, next_at=next_at)
+
+    def resumes_at(self, rate: float, now: datetime) -> datetime:
+        """Return from when on a queue is worth another look."""
+        behind = SPAN - self._interval(rate, now)
+        return self._begun(rate, now) + max(behind, timedelta())
+
+    def halved(self, now: datetime) -> Pace:
+        """Slow down, since a limit was met; once for all texts that met it together."""
+        halvings = self.halvings_at(now)
+        if self.halved_at and halvings and now - self.halved_at < HALVED_ONCE_IN:
+            return self
+        return replace(self, halvings=min(halvings + 1, HALVINGS_MOST), halved_at=now)
+
+    def halvings_at(self, now: datetime) -> int:
+        """Return how many halvings have not been recovered from."""
+        if self.halved_at is None or self.halved_at - now > CLOCKS_DIFFER:
+            return 0
+        since = max(now - self.halved_at, timedelta())
+        return max(self.halvings - since // RECOVERS_IN, 0)
+
+    def _interval(self, rate: float, now: datetime) -> timedelta:
+        seconds = 2 ** self.halvings_at(now) / rate
+        return timedelta(seconds=min(seconds, _SLOWEST.total_seconds()))
+
+    def _begun(self, rate: float, now: datetime) -> datetime:
+        """Return when the next text's time began: not long ago, and not beyond what can be."""
+        if self.next_at - now > self._interval(rate, now) + CLOCKS_DIFFER:
+            return now
+        return max(self.next_at, now - CATCH_UP)
+
+
+def lock(connection: Connection) -> dict[str, Pace]:
+    """Take and read the paces there are, by name.
+
+    The account's is made with the table and taken first, so it is by that one that processes take
+    turns.
+    """
+    return _paces(connection, _LOCKED)
+
+
+def read(connection: Connection) -> dict[str, Pace]:
+    """Read the paces there are, by name, without taking them."""
+    return _paces(connection, _ALL)
+
+
+def save(connection: Connection, paces: Mapping[str, Pace]) -> None:
+    """Write paces by name, all in one statement."""
+    if paces:
+        rows = [{"name": name} | asdict(pace) for name, pace in paces.items()]
+        insert_or_update(connection, _PACES, rows)
+
+
+def _paces(connection: Connection, which: Select[Any]) -> dict[str, Pace]:
+    rows = connection.execute(which)
+    return {row.name: Pace(row.next_at, row.halvings, row.halved_at) for row in rows}

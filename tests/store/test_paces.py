@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.simulator.clock import NOON
+from bot.store import paces
+from bot.store.paces import (
+    ACCOUNT,
+    CATCH_UP,
+    CLOCKS_DIFFER,
+    HALVINGS_MOST,
+    RECOVERS_IN,
+    SPAN,
+    UNLIMITED,
+    Pace,
+)
+
+if TYPE_CHECKING:
+    from bot.store.database import Database
+
+SECOND = timedelta(seconds=1)
+FRESH = Pace(NOON - SECOND)
+
+
+def emptied(rate: float) -> Pace:
+    """A pace by which nothing may leave at noon any more."""
+    return FRESH.left(FRESH.allowed(rate, NOON), rate, NOON)
+
+
+@given(
+    rate=st.sampled_from([0.1, 1, 7, 50, 1000]),
+    looks=st.lists(st.integers(0, 300_000), min_size=1, max_size=200),
+)
+def test_no_more_leave_in_a_second_than_the_pace_and_a_little_to_catch_up(
+    rate: float, looks: list[int]
+) -> None:
+    pace, now, left = FRESH, NOON, []
+    for microseconds in looks:
+        now += timedelta(microseconds=microseconds)
+        count = pace.allowed(rate, now)
+        pace = pace.left(count, rate, now)
+        left += [now] * count
+    most = rate * (SECOND + CATCH_UP).total_seconds() + 1
+    assert all(sum(at <= each < at + SECOND for each in left) <= most for at in set(left))
+
+
+@pytest.mark.parametrize(("rate", "wait"), [(50, 0.06), (20, 0.05), (1, 1), (0.1, 10)])
+def test_a_queue_leaves_at_the_pace_whoever_wakes_late(rate: float, wait: float) -> None:
+    pace, now, count = emptied(rate), NOON, 0
+    end = NOON + timedelta(seconds=100)
+    while now < end:
+        now = pace.resumes_at(rate, now) + timedelta(milliseconds=20)
+        allowed = pace.allowed(rate, now)
+        count += allowed
+        pace = pace.left(allowed, rate, now)
+    assert count == pytest.approx(100 * rate, abs=rate * (2 * wait + 0.1) + 1)
+
+
+def test_what_comes_to_an_idle_sender_leaves_at_once() -> None:
+    pace = FRESH
+    for number in range(5):
+        at = NOON + number * timedelta(milliseconds=5)
+        assert pace.allowed(50, at)
+        pace = pace.left(1, 50, at)
+
+
+def test_without_a_rate_all_leave_at_once() -> None:
+    assert FRESH.left(7, 0, NOON) == FRESH
+    assert FRESH.allowed(0, NOON) == UNLIMITED
+
+
+def test_a_pace_is_halved_once_for_all_that_met_the_limit_together() -> None:
+    pace = FRESH
+    for number in range(20):
+        pace = pace.halved(NOON + number * timedelta(milliseconds=40))
+    assert pace.halvings_at(NOON) == 1
+    assert pace.halved(NOON + SECOND).halvings_at(NOON + SECOND) == 2
+    for number in range(20):
+        pace = pace.halved(NOON + number * SECOND)
+    assert pace.halvings_at(NOON + 19 * SECOND) == HALVINGS_MOST
+
+
+def test_a_halved_pace_is_half_as_fast_and_recovers_step_by_step() -> None:
+    pace = emptied(50).halved(NOON).halved(NOON + SECOND)
+    since = NOON + SECOND
+    steps = [pace.halvings_at(since + wait * RECOVERS_IN / 2) for wait in range(6)]
+    assert steps == [2, 2, 1, 1, 0, 0]
+    quarter = pace.left(10, 50, since)
+    assert quarter.next_at - pace.left(0, 50, since).next_at == timedelta(milliseconds=800)
+
+
+@pytest.mark.parametrize("rate", [50, 0.1])
+def test_a_clock_that_was_set_back_stops_nothing(rate: float) -> None:
+    pace = emptied(rate).halved(NOON)
+    earlier = NOON - timedelta(hours=1)
+    assert pace.allowed(rate, earlier) == 1
+    assert pace.halvings_at(earlier) == 0
+    after = pace.left(1, rate, earlier)
+    assert after.next_at - earlier == timedelta(seconds=1 / rate)
+
+
+def test_clocks_that_differ_a_little_share_a_pace() -> None:
+    behind = NOON - CLOCKS_DIFFER
+    pace = emptied(50)
+    assert pace.allowed(50, behind) == 0
+    assert pace.resumes_at(50, behind) == pace.next_at + SPAN - SECOND / 50
+
+
+async def test_paces_are_kept_by_name_and_that_of_the_account_is_there(database: Database) -> None:
+    assert (await database.write(paces.lock)).keys() == {ACCOUNT}
+    number = "+13125550100"
+    changed = {ACCOUNT: Pace(NOON, 1, NOON), number: Pace(NOON + SECOND)}
+    await database.write(paces.save, changed)
+    assert await database.read(paces.read) == changed
+    await database.write(paces.save, {number: Pace(NOON, 2, NOON)})
+    assert list(await database.write(paces.lock)) == [ACCOUNT, number]
+    assert (await database.read(paces.read))[number].halvings == 2
