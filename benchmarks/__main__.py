@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from benchmarks import webhooks
+from benchmarks import growth, webhooks
 
 
 @click.group(invoke_without_command=True)
@@ -19,6 +19,8 @@ def main(context: click.Context) -> None:
 
 
 main.add_command(webhooks.measure)
+main.add_command(growth.measure)
+main.add_command(growth.purge)
 
 if __name__ == "__main__":
     main()
