@@ -28,6 +28,8 @@ S = TypeVar("S", bound="DatabaseSettings")
 
 _BAD_SETTINGS = 2
 _CHECK_URL = "check DATABASE_URL"
+_WITHIN = 60.0
+"""Seconds that an operator waits: counting millions of people takes some."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -229,7 +231,7 @@ async def _opened(
     from bot.store import schema
     from bot.store.database import Database
 
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, _WITHIN)
     try:
         if not await database.read(schema.is_current):
             raise SchemaError
