@@ -141,6 +141,8 @@ _ROWS: tuple[tuple[str, int, dict[str, str]], ...] = (
     ),
 )
 
+GROWING = frozenset(table for table, *_ in _ROWS)
+"""The tables that have more rows the more people come; all others are small."""
 # Rows that name their own id leave the sequence behind.
 _COUNT_ON = "SELECT setval('conversations_id_seq', :last + 1)"
 
