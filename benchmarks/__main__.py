@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from benchmarks import latency, resources, scale_out, sends, together, webhooks
+from benchmarks import growth, latency, resources, scale_out, sends, together, webhooks
 
 
 @click.group(invoke_without_command=True)
@@ -24,6 +24,8 @@ main.add_command(sends.measure)
 main.add_command(together.measure)
 main.add_command(resources.measure)
 main.add_command(scale_out.measure)
+main.add_command(growth.measure)
+main.add_command(growth.purge)
 
 if __name__ == "__main__":
     main()

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness import postgresql
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 @contextmanager
 def empty() -> Iterator[Callable[[str | None], URL | None]]:
     """Give each measurement a database without tables: of "sqlite", "postgresql", or none."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    from harness import postgresql  # noqa: PLC0415 - found beside us, in the tests
-
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         numbers = itertools.count()

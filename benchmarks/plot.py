@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from benchmarks.growth import Crowd
     from benchmarks.load import Measured
 
 
@@ -32,4 +33,20 @@ def draw(results: dict[int, dict[str, list[Measured]]], file: Path) -> None:
         chart.set_xticks(list(results), [str(at_once) for at_once in results])
         chart.grid(visible=True, alpha=0.3)
     charts[0].legend(fontsize="small")
+    figure.savefig(file, format="svg", metadata={"Date": None})
+
+
+def draw_growth(results: dict[str, list[Crowd]], file: Path) -> None:
+    """Write an SVG: what a webhook costs, by how many people the bot knows."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    chart = figure.subplots()
+    for kind, crowds in results.items():
+        for name, costs in (("CPU", "cpu"), ("time", "wall")):
+            values = [statistics.median(getattr(crowd, costs)) for crowd in crowds]
+            sizes = [crowd.size for crowd in crowds]
+            chart.plot(sizes, values, marker="o", label=f"{kind}, {name}")
+    chart.set(title="µs a webhook", xlabel="people known", xscale="log")
+    chart.set_ylim(bottom=0)
+    chart.grid(visible=True, alpha=0.3)
+    chart.legend(fontsize="small")
     figure.savefig(file, format="svg", metadata={"Date": None})

@@ -33,6 +33,8 @@ _RARELY = (10_000, 10, 100)
 """When garbage is collected. What is imported stays, 300 000 objects: looking through them all
 takes a tenth of a second, in which nobody is answered, and by Python's own measure it is done
 several times while the bot starts and again every few thousand webhooks."""
+_WITHIN = 60.0
+"""Seconds that an operator waits: counting millions of people takes some."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -234,7 +236,7 @@ async def _opened(
     from bot.store import schema
     from bot.store.database import Database
 
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, _WITHIN)
     try:
         if not await database.read(schema.is_current):
             raise SchemaError

@@ -44,12 +44,16 @@ class Kind(Protocol):
 
 
 class Database:
-    """The database behind a URL (`sqlite+aiosqlite://…` or `postgresql+asyncpg://…`)."""
+    """The database behind a URL (`sqlite+aiosqlite://…` or `postgresql+asyncpg://…`).
 
-    def __init__(self, url: URL | str) -> None:
+    `within` are the seconds a transaction may take.
+    """
+
+    def __init__(self, url: URL | str, within: float = WRITE_WITHIN) -> None:
         self.url = make_url(url)
+        self._within = within
         on_sqlite = self.url.get_backend_name() == "sqlite"
-        self._kind: Kind = Sqlite(self.url) if on_sqlite else Postgresql(self.url, WRITE_WITHIN)
+        self._kind: Kind = Sqlite(self.url) if on_sqlite else Postgresql(self.url, within)
 
     async def write(
         self,
@@ -59,12 +63,12 @@ class Database:
     ) -> T:
         """Run `work` in one transaction and commit it in time, or not at all.
 
-        In time is before `deadline` (the event loop's clock), and within `WRITE_WITHIN` seconds
-        anyway, waiting for a lock included. A deadlock is retried once. Raises UnavailableError
+        In time is before `deadline` (the event loop's clock), and within its seconds anyway,
+        waiting for a lock included. A deadlock is retried once. Raises UnavailableError
         where the database cannot, and UncertainCommitError where only the outcome of the commit
         is unknown; what `work` raises about its data passes through.
         """
-        latest = asyncio.get_running_loop().time() + WRITE_WITHIN
+        latest = asyncio.get_running_loop().time() + self._within
         deadline = latest if deadline is None else min(deadline, latest)
         try:
             return await self._write(deadline, work, *args)
@@ -78,7 +82,7 @@ class Database:
     async def read(self, work: Callable[[Connection, *Ts], T], *args: *Ts) -> T:
         """Run `work`, which changes nothing; raises UnavailableError as `write` does."""
         with outages.translated():
-            async with asyncio.timeout(WRITE_WITHIN), connected(self._kind.reader) as connection:
+            async with asyncio.timeout(self._within), connected(self._kind.reader) as connection:
                 return await connection.run_sync(work, *args)
 
     async def close(self) -> None:

@@ -20,11 +20,13 @@ _SCATTER = "(i * 2654435761 % 4294967296)"
 _WORDS = {
     "sqlite": {
         "moment": "strftime('%Y-%m-%d %H:%M:%f000', :began + i * :apart, 'unixepoch')",
+        "token": "printf('%032x', i)",
         "name": f"printf('%08x%024x', {_SCATTER}, i)",
         "random": "lower(hex(randomblob(16)))",
     },
     "postgresql": {
         "moment": "to_timestamp(:began + i * :apart)",
+        "token": "lpad(to_hex(i), 32, '0')",
         "name": f"lpad(to_hex({_SCATTER}), 8, '0') || lpad(to_hex(i), 24, '0')",
         "random": "replace(CAST(gen_random_uuid() AS text), '-', '')",
     },
@@ -54,7 +56,7 @@ _ROWS: tuple[tuple[str, int, dict[str, str]], ...] = (
             "bot_number": f"'{_BOT_NUMBER}'",
             "state": "'verified'",
             "verified_at": "{moment}",
-            "token_id": "{name}",
+            "token_id": "{token}",
             "hints": "0",
             "answers": "0",
         },
@@ -63,7 +65,7 @@ _ROWS: tuple[tuple[str, int, dict[str, str]], ...] = (
         "tokens",
         1,
         {
-            "id": "{name}",
+            "id": "{token}",
             "conversation_id": _ID,
             "key_id": "'0123456789abcdef'",
             "length": "6",
@@ -80,7 +82,7 @@ _ROWS: tuple[tuple[str, int, dict[str, str]], ...] = (
         1,
         _TEXT
         | {
-            "token_id": "{name}",
+            "token_id": "{token}",
             "reply": "'code'",
             "body": "'Textproof: your code is {{code}}. Reply with it within 10 minutes.'",
         },
@@ -139,6 +141,8 @@ _ROWS: tuple[tuple[str, int, dict[str, str]], ...] = (
     ),
 )
 
+GROWING = frozenset(table for table, *_ in _ROWS)
+"""The tables that have more rows the more people come; all others are small."""
 # Rows that name their own id leave the sequence behind.
 _COUNT_ON = "SELECT setval('conversations_id_seq', :last + 1)"
 

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pytest
 from harness.people import RULES, text
 from harness.reading import conversation_of, row_count
 from sqlalchemy import Connection, insert
@@ -12,12 +13,11 @@ from bot.conversation.state import State
 from bot.services.inbox import apply
 from bot.services.janitor import Janitor
 from bot.simulator.clock import NOON, StoppedClock
-from bot.store.models import OutboxRow, ReceivedRow, TokenRow
+from bot.store.models import OutboxRow, OutboxState, ReceivedRow, ReportRow, TokenRow
+from bot.store.outages import UnavailableError
 from bot.store.retention import CHUNK, purge_chunk
 
 if TYPE_CHECKING:
-    import pytest
-
     from bot.store.database import Database
 
 
@@ -28,9 +28,10 @@ async def test_what_is_past_its_time_goes_and_the_conversation_stays(database: D
     assert await row_count(database, ReceivedRow) == 1
     await database.write(purge_chunk, noon + timedelta(days=8))
     assert await row_count(database, ReceivedRow) == 0
-    assert await row_count(database, TokenRow) == 0
+    assert await row_count(database, TokenRow) == 1
     assert await row_count(database, OutboxRow) == 1
     await database.write(purge_chunk, noon + timedelta(days=31))
+    assert await row_count(database, TokenRow) == 0
     assert await row_count(database, OutboxRow) == 0
     found = await conversation_of(database)
     assert (found.state, found.token) == (State.AWAITING_CODE, None)
@@ -46,24 +47,58 @@ async def test_a_conversation_whose_token_is_purged_goes_on(database: Database) 
     assert await row_count(database, OutboxRow) == 2
 
 
-async def test_the_janitor_removes_a_great_deal_in_small_pieces(
+async def test_the_janitor_removes_a_great_deal_in_small_pieces_and_others_write_between(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    noon = NOON
-    rows = [{"key": f"event:{n}", "received_at": noon} for n in range(CHUNK * 2 + 10)]
+    rows = [{"key": f"event:{n}", "received_at": NOON} for n in range(CHUNK * 2 + 10)]
     await database.write(Connection.execute, insert(ReceivedRow.__table__), rows)
     clock = StoppedClock()
     clock.travel(timedelta(days=4))
-    pauses: list[float] = []
+    left: list[int] = []
+
+    async def write_meanwhile(_seconds: float) -> None:
+        left.append(await row_count(database, ReceivedRow))
+        await database.write(apply, [text("STATUS")], clock.now(), RULES)
+
+    monkeypatch.setattr("bot.services.janitor.asyncio.sleep", write_meanwhile)
+    assert await Janitor(database, clock).purge() == len(rows)
+    assert left == [CHUNK + 10, 10 + 1]
+    assert await row_count(database, ReceivedRow) == 2
+
+
+async def test_a_chunk_is_of_all_tables_together(database: Database) -> None:
+    long_ago = NOON - timedelta(days=40)
+    for table in (ReceivedRow, ReportRow):
+        (key,) = table.__table__.primary_key.columns
+        more = {"state": OutboxState.SENT} if table is ReportRow else {}
+        rows = [{key.name: str(n), "received_at": long_ago} | more for n in range(CHUNK - 1)]
+        await database.write(Connection.execute, insert(table.__table__), rows)
+    removed = [await database.write(purge_chunk, NOON) for _ in range(3)]
+    assert removed == [CHUNK, CHUNK - 2, 0]
+
+
+async def test_the_janitor_goes_on_after_an_outage(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults: list[Exception] = [UnavailableError("gone"), ValueError("a bug")]
+    write = database.write
+    rests: list[float] = []
+
+    async def fail_at_first(*args: Any, **kwargs: Any) -> Any:
+        if faults:
+            raise faults.pop(0)
+        return await write(*args, **kwargs)
 
     async def note(seconds: float) -> None:
-        pauses.append(seconds)
-        if len(pauses) == 4:
+        rests.append(seconds)
+        if len(rests) == 3:
             raise asyncio.CancelledError
 
+    await database.write(apply, [text("VERIFY")], NOON, RULES)
+    clock = StoppedClock()
+    clock.travel(timedelta(days=40))
+    monkeypatch.setattr(database, "write", fail_at_first)
     monkeypatch.setattr("bot.services.janitor.asyncio.sleep", note)
-    task = asyncio.create_task(Janitor(database, clock).run())
-    await asyncio.wait([task])
-    assert await row_count(database, ReceivedRow) == 0
-    assert pauses[:3] == [pauses[0]] * 3
-    assert pauses[3] > pauses[0]
+    with pytest.raises(asyncio.CancelledError):
+        await Janitor(database, clock).run()
+    assert await row_count(database, OutboxRow) == 0

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from harness.people import RULES, text
@@ -13,10 +13,12 @@ from sqlalchemy.exc import DBAPIError, StatementError
 
 from bot.services.inbox import apply
 from bot.simulator.clock import NOON
-from bot.store import database as database_module
 from bot.store.database import Database
 from bot.store.models import LedgerRow, ReceivedRow
 from bot.store.outages import UnavailableError, UncertainCommitError
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 LEDGERS, RECEIVED = LedgerRow.__table__, ReceivedRow.__table__
 NOON_IN_TOKYO = NOON.astimezone(timezone(timedelta(hours=9)))
@@ -52,18 +54,18 @@ async def test_what_comes_too_late_is_not_committed(database: Database) -> None:
 
 
 async def test_a_transaction_that_takes_too_long_is_not_committed(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database, database_url: URL
 ) -> None:
-    monkeypatch.setattr(database_module, "WRITE_WITHIN", 0.3)
-
     def remember_slowly(connection: Connection) -> None:
         remember(connection, "message:slow")
         time.sleep(0.4)
 
+    hasty = Database(database_url, 0.3)
     with pytest.raises(UnavailableError):
-        await database.write(remember_slowly)
+        await hasty.write(remember_slowly)
     assert await row_count(database, ReceivedRow) == 0
-    await database.write(remember, "message:after")
+    await hasty.write(remember, "message:after")
+    await hasty.close()
 
 
 @pytest.mark.parametrize("make_database", ["postgresql"], indirect=True)

@@ -556,7 +556,7 @@ async def test_an_event_refused_in_an_outage_is_taken_when_it_comes_again(
     body = event()
     async with locked(stage, database_url):
         with monkeypatch.context() as hurry:
-            hurry.setattr("bot.store.database.WRITE_WITHIN", 0.2)
+            hurry.setattr(stage.bot.database, "_within", 0.2)
             assert await stage.telnyx.post(body) == 503
 
     async with asyncio.timeout(10):
