@@ -29,7 +29,7 @@ COUNTS = (1, 2)
 
 
 @click.command("scale-out")
-@click.option("--seconds", default=3, show_default=True, help="How long each measurement takes.")
+@click.option("--seconds", default=2, show_default=True, help="How long each measurement takes.")
 @click.option("--rounds", default=3, show_default=True, help="How often each is repeated.")
 @click.option("--connections", default=64, show_default=True, help="How many webhooks at once.")
 def measure(*, seconds: int, rounds: int, connections: int) -> None:

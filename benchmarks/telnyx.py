@@ -18,7 +18,8 @@ from bot.simulator import payloads
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-_ARRIVE_WITHIN = 60.0
+_PATIENCE = 40.0
+"""Seconds without a new text until none is expected any more: a claim lasts thirty."""
 _LOOK_EVERY = 0.1
 
 
@@ -31,13 +32,16 @@ class Telnyx:
     async def arrivals(self, at_least: int = 0) -> dict[str, float]:
         """Wait for so many texts; tell when each phone's came (monotonic seconds).
 
-        Exits where they do not come, or a phone got two.
+        Exits where no more come before that, or a phone got two.
         """
-        latest = time.monotonic() + _ARRIVE_WITHIN
-        while len(came := await self._came()) < at_least:
-            if time.monotonic() > latest:
-                sys.exit(f"{len(came)} texts came, of {at_least}")
+        came, patient_until = await self._came(), time.monotonic() + _PATIENCE
+        while len(came) < at_least:
             await asyncio.sleep(_LOOK_EVERY)
+            before, came = came, await self._came()
+            if len(came) > len(before):
+                patient_until = time.monotonic() + _PATIENCE
+            elif time.monotonic() > patient_until:
+                sys.exit(f"{len(came)} texts came, of {at_least}")
         if len(by_phone := dict(came)) < len(came):
             sys.exit(f"{len(came)} texts came to {len(by_phone)} phones")
         return by_phone
