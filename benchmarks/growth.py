@@ -116,7 +116,14 @@ def measure(*, sizes: str, rounds: int, only: tuple[str, ...], out: Path | None)
         (out / "growth.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
         from benchmarks import plot  # noqa: PLC0415 - only a picture needs matplotlib
 
-        plot.draw_growth(results, out / "growth.svg")
+        lines = {
+            f"{kind}, {name}": [
+                (crowd.size, statistics.median(getattr(crowd, costs))) for crowd in crowds
+            ]
+            for kind, crowds in results.items()
+            for name, costs in (("CPU", "cpu"), ("time", "wall"))
+        }
+        plot.draw_growth(lines, out / "growth.svg")
 
 
 async def _grow(urls: dict[int, URL], rounds: int) -> list[Crowd]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from benchmarks.growth import Crowd
     from benchmarks.load import Measured
 
 
@@ -36,15 +36,12 @@ def draw(results: dict[int, dict[str, list[Measured]]], file: Path) -> None:
     figure.savefig(file, format="svg", metadata={"Date": None})
 
 
-def draw_growth(results: dict[str, list[Crowd]], file: Path) -> None:
-    """Write an SVG: what a webhook costs, by how many people the bot knows."""
+def draw_growth(lines: Mapping[str, Sequence[tuple[int, float]]], file: Path) -> None:
+    """Write an SVG: what a webhook costs in µs, by how many people the bot knows."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     chart = figure.subplots()
-    for kind, crowds in results.items():
-        for name, costs in (("CPU", "cpu"), ("time", "wall")):
-            values = [statistics.median(getattr(crowd, costs)) for crowd in crowds]
-            sizes = [crowd.size for crowd in crowds]
-            chart.plot(sizes, values, marker="o", label=f"{kind}, {name}")
+    for name, points in lines.items():
+        chart.plot(*zip(*points, strict=True), marker="o", label=name)
     chart.set(title="µs a webhook", xlabel="people known", xscale="log")
     chart.set_ylim(bottom=0)
     chart.grid(visible=True, alpha=0.3)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import ClientSession, web
 
+from benchmarks.running import run
 from benchmarks.servers import OTHERS_CPU, serving
 from bot.simulator import payloads
 
@@ -79,13 +80,4 @@ def application() -> web.Application:
 
 
 if __name__ == "__main__":
-    import uvloop
-
-    web.run_app(
-        application(),
-        host="127.0.0.1",
-        port=int(os.environ["PORT"]),
-        access_log=None,
-        loop=uvloop.new_event_loop(),
-        print=None,
-    )
+    run(application())

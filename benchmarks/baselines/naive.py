@@ -19,6 +19,8 @@ from sqlalchemy import ForeignKey, UniqueConstraint, event, select
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from benchmarks.running import run
+
 KEY = VerifyKey(base64.b64decode(os.environ["TELNYX_PUBLIC_KEY"]))
 
 
@@ -117,16 +119,7 @@ async def create_tables(_application: web.Application) -> None:
 
 
 if __name__ == "__main__":
-    import uvloop
-
     application = web.Application()
     application.add_routes([web.post("/webhooks/telnyx", webhook)])
     application.on_startup.append(create_tables)
-    web.run_app(
-        application,
-        host="127.0.0.1",
-        port=int(os.environ["PORT"]),
-        access_log=None,
-        loop=uvloop.new_event_loop(),
-        print=None,
-    )
+    run(application)

@@ -8,6 +8,8 @@ import os
 from aiohttp import web
 from nacl.signing import VerifyKey
 
+from benchmarks.running import run
+
 KEY = VerifyKey(base64.b64decode(os.environ["TELNYX_PUBLIC_KEY"]))
 
 
@@ -19,20 +21,7 @@ async def webhook(request: web.Request) -> web.Response:
     return web.Response()
 
 
-def application() -> web.Application:
-    made = web.Application()
-    made.add_routes([web.post("/webhooks/telnyx", webhook)])
-    return made
-
-
 if __name__ == "__main__":
-    import uvloop
-
-    web.run_app(
-        application(),
-        host="127.0.0.1",
-        port=int(os.environ["PORT"]),
-        access_log=None,
-        loop=uvloop.new_event_loop(),
-        print=None,
-    )
+    application = web.Application()
+    application.add_routes([web.post("/webhooks/telnyx", webhook)])
+    run(application)
