@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-from contextlib import AsyncExitStack
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from harness.chance import seeded, soaking
-from hypothesis import HealthCheck, Phase, seed, settings
+from harness.machines import Player, play
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, rule
 
-from bot.simulator.clock import StoppedClock
 from bot.simulator.faults import WebhookFault
-from bot.simulator.stage import staged
 from bot.simulator.transcript import code_in
 from bot.store import conversations
 from proof.model import Came, Expectation
 
 if TYPE_CHECKING:
-    import random
-
     from conftest import MakeDatabase
     from sqlalchemy import URL
 
-    from bot.simulator.stage import Stage
 
 _numbers = itertools.count(1)
 _SPOKEN = {
@@ -41,11 +34,8 @@ _SPOKEN = {
 _JUMPS = (5, 29, 31, 299, 601, 901, 1801, 3601, 86401)
 
 
-class Conversations(RuleBasedStateMachine):
+class Conversations(Player):
     """Two people text in any order, and time passes."""
-
-    runner: asyncio.Runner
-    stage: Stage
 
     @initialize()
     def meet(self) -> None:
@@ -131,33 +121,9 @@ class Conversations(RuleBasedStateMachine):
         return known.conversation.state
 
 
-def play(url: URL, chance: random.Random, **size: Any) -> None:
-    """Have the machine run on one stage; each run meets new people."""
-    seed(chance.getrandbits(64))(Conversations)
-    with asyncio.Runner() as runner:
-        stack = AsyncExitStack()
-        unpaced = staged(url, StoppedClock(), send_rate_account=0)
-        stage = runner.run(stack.enter_async_context(unpaced))
-        try:
-            Conversations.runner, Conversations.stage = runner, stage
-            run_state_machine_as_test(
-                Conversations,
-                settings=settings(
-                    deadline=None,
-                    database=None,
-                    suppress_health_check=list(HealthCheck),
-                    print_blob=True,
-                    phases=[Phase.generate],  # shrinking takes minutes; the seed has it again
-                    **size,
-                ),
-            )
-        finally:
-            runner.run(stack.aclose())
-
-
 def test_every_conversation_goes_as_the_model_says(database_url: URL) -> None:
     with seeded("model") as chance:
-        play(database_url, chance, max_examples=50, stateful_step_count=30)
+        play(Conversations, database_url, chance, max_examples=50, stateful_step_count=30)
 
 
 @pytest.mark.soak
@@ -165,4 +131,4 @@ def test_every_conversation_goes_as_the_model_says_for_long(
     make_database: MakeDatabase, request: pytest.FixtureRequest
 ) -> None:
     for _, chance in soaking(request.node.name, 100):
-        play(make_database(), chance, max_examples=10, stateful_step_count=100)
+        play(Conversations, make_database(), chance, max_examples=10, stateful_step_count=100)

@@ -2,47 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from harness.chance import seeded, soaking
-from hypothesis import HealthCheck, Phase, seed, settings
+from harness.machines import Player, play
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, rule
 from sqlalchemy import func, select
 
 from bot.conversation.verification import Origin
 from bot.services.verifications import Verifications, Wish
-from bot.simulator.clock import StoppedClock
-from bot.simulator.stage import staged
 from bot.simulator.transcript import code_in
 from bot.store.models import TokenRow
 from proof.app_model import TRIES, Code, Expected
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Coroutine
 
     from conftest import MakeDatabase
     from sqlalchemy import URL, Connection
 
-    from bot.simulator.stage import Stage
 
 _numbers = itertools.count(1)
 _JUMPS = (5, 31, 299, 601, 901, 1801, 3601, 86401)
 _which = st.integers(0, 9)
 
 
-class Requests(RuleBasedStateMachine):
+class Requests(Player):
     """One person, some apps, and time that passes."""
-
-    runner: asyncio.Runner
-    stage: Stage
-    apps: Verifications
 
     @initialize()
     def meet(self) -> None:
@@ -155,6 +145,11 @@ class Requests(RuleBasedStateMachine):
             assert found.status_at(self.stage.clock.now()) == code.status
         assert self._run(self.stage.bot.database.read(most_guesses)) <= TRIES
 
+    @property
+    def apps(self) -> Verifications:
+        assert self.stage.bot.verifications is not None
+        return self.stage.bot.verifications
+
     def _name(self, which: int) -> str | None:
         names = list(self.codes)
         return names[which % len(names)] if names else None
@@ -183,34 +178,9 @@ def most_guesses(connection: Connection) -> int:
     return connection.scalar(select(func.max(TokenRow.__table__.c.guesses))) or 0
 
 
-def play(url: URL, chance: random.Random, **size: Any) -> None:
-    """Have the machine run on one stage; each run meets a new person."""
-    seed(chance.getrandbits(64))(Requests)
-    with asyncio.Runner() as runner:
-        stack = AsyncExitStack()
-        unpaced = staged(url, StoppedClock(), send_rate_account=0)
-        stage = runner.run(stack.enter_async_context(unpaced))
-        try:
-            assert stage.bot.verifications is not None
-            Requests.runner, Requests.stage, Requests.apps = runner, stage, stage.bot.verifications
-            run_state_machine_as_test(
-                Requests,
-                settings=settings(
-                    deadline=None,
-                    database=None,
-                    suppress_health_check=list(HealthCheck),
-                    print_blob=True,
-                    phases=[Phase.generate],  # shrinking takes minutes; the seed has it again
-                    **size,
-                ),
-            )
-        finally:
-            runner.run(stack.aclose())
-
-
 def test_apps_and_a_person_get_what_the_model_says(database_url: URL) -> None:
     with seeded("apps model") as chance:
-        play(database_url, chance, max_examples=25, stateful_step_count=20)
+        play(Requests, database_url, chance, max_examples=25, stateful_step_count=20)
 
 
 @pytest.mark.soak
@@ -218,4 +188,4 @@ def test_apps_and_a_person_get_what_the_model_says_for_long(
     make_database: MakeDatabase, request: pytest.FixtureRequest
 ) -> None:
     for _, chance in soaking(request.node.name, 20):
-        play(make_database(), chance, max_examples=10, stateful_step_count=50)
+        play(Requests, make_database(), chance, max_examples=10, stateful_step_count=50)
