@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import re
 import statistics
 from dataclasses import dataclass
@@ -62,7 +61,7 @@ async def _measure(command: tuple[str, ...], database: URL | None, webhooks: int
         telnyx.pretended() as carrier,
         serving(command, environment(key, known, carrier.base_url)) as bot,
     ):
-        cpu, memory, posted = _worked(bot.pid), [_resident(bot.pid)], 0
+        cpu, memory, posted = bot.worked(), [_resident(bot.pid)], 0
         while posted < webhooks:
             first = len(memory) * load.FAR_APART
             measured = await load.press(bot, key, CONNECTIONS, SECONDS, first=first)
@@ -80,13 +79,6 @@ def _resident(pid: int) -> float:
     if found is None:
         raise RuntimeError("the process has ended")
     return int(found[1]) / 1024
-
-
-def _worked(pid: int) -> float:
-    """Read how long a process has had a processor (seconds)."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    user, system = map(int, fields[11:13])
-    return (user + system) / os.sysconf("SC_CLK_TCK")
 
 
 def _table(taken: dict[str, list[Taken]]) -> str:
