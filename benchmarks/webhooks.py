@@ -80,8 +80,10 @@ async def _measure(
 
 
 def _table(results: Results) -> str:
-    columns = ("at once", "", "/s", "/ limit", "/ usual way", "CPU µs", "limit / it")
-    columns += ("p50 ms", "/ limit", "p99 ms", "/ limit")
+    columns = [
+        *("at once", "", "/s", "/ limit", "/ usual way", "CPU µs", "limit / it"),
+        *("p50 ms", "/ limit", "p99 ms", "/ limit"),
+    ]
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for at_once, of in results.items():
         for name, runs in of.items():
