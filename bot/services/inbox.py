@@ -65,7 +65,7 @@ class _Waiting:
 
 
 class Inbox:
-    """The one writer of what people text; `after_commit` is told of each commit."""
+    """The writer of what people text; `after_commit` is told of each commit."""
 
     def __init__(
         self, database: Database, rules: Rules, clock: Clock, after_commit: Callable[[], None]
@@ -107,19 +107,24 @@ class Inbox:
         return await waiting.done
 
     async def run(self) -> None:
-        """Serve batches until cancelled."""
+        """Serve batches until cancelled, as many at a time as the database can."""
         self.alive = True
         try:
-            siblings = 0
-            while True:
-                await self._woken.wait()
-                self._woken.clear()
-                while batch := await self._gather(siblings):
-                    siblings = len(batch)
-                    await self._serve_in_time(batch)
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._database.writers):
+                    group.create_task(self._serve_batches())
         finally:
             self.alive = False
             self._refuse(self._take(_ALL), UnavailableError("the writer has stopped"))
+
+    async def _serve_batches(self) -> None:
+        siblings = 0
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            while batch := await self._gather(siblings):
+                siblings = len(batch)
+                await self._serve_in_time(batch)
 
     async def _gather(self, siblings: int) -> list[_Waiting]:
         """Take what waits; where many came together, let more join for as long as more come."""

@@ -7,7 +7,7 @@ commit; how that is done is the business of the kind of database alone.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, TypeVarTuple
 
 from sqlalchemy.engine import make_url
 
@@ -33,6 +33,8 @@ class Kind(Protocol):
     """A kind of database: how a transaction is run there."""
 
     reader: AsyncEngine
+    writers: ClassVar[int]
+    """How many transactions that write are worth having at once."""
 
     async def transact(
         self, deadline: float, work: Callable[[Connection, *Ts], T], *args: *Ts
@@ -54,6 +56,11 @@ class Database:
         self._within = within
         on_sqlite = self.url.get_backend_name() == "sqlite"
         self._kind: Kind = Sqlite(self.url) if on_sqlite else Postgresql(self.url, within)
+
+    @property
+    def writers(self) -> int:
+        """Return how many transactions that write are worth having at once."""
+        return self._kind.writers
 
     async def write(
         self,

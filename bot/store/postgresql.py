@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, ClassVar, TypeVar, TypeVarTuple
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -26,6 +26,8 @@ _COMMIT_WITHIN = 2.0
 
 class Postgresql:
     """One database on a server; `within` are the seconds that a statement may take."""
+
+    writers: ClassVar = 2  # while one waits for the server, another is prepared
 
     def __init__(self, url: URL, within: float) -> None:
         self.reader = create_async_engine(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, TypeVarTuple
 
 from sqlalchemy import create_engine, event
 from sqlalchemy.exc import OperationalError
@@ -35,6 +35,8 @@ _CONNECT_ARGS = {"isolation_level": None, "timeout": _LOCK_WAIT}
 
 class Sqlite:
     """One database file. Its writes begin IMMEDIATE and take turns in the order asked for."""
+
+    writers: ClassVar = 1
 
     def __init__(self, url: URL) -> None:
         self._writer = create_engine(

@@ -216,7 +216,7 @@ async def test_a_text_does_not_wait_behind_what_apps_ask(inbox: Inbox) -> None:
     await inbox.accept(text("VERIFY"))
     ended.append("text")
     await asyncio.gather(*asking)
-    assert ended.index("text") <= 400
+    assert ended.index("text") <= 600  # two transactions at once, and one that begins beside it
 
 
 async def test_too_many_requests_leave_room_for_texts(
