@@ -22,6 +22,7 @@ from uuid import uuid4
 import click
 from harness.crowd import gather, phone_of
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from benchmarks import databases
 from benchmarks.servers import BOT_NUMBER
@@ -169,13 +170,17 @@ async def fill(url: URL, size: int, began: datetime) -> None:
     for first in range(0, size, CHUNK):
         people = range(first, min(first + CHUNK, size))
         await schema.on_connection(url, partial(_gather, people=people, began=began, apart=apart))
-    await schema.on_connection(url, _learn)
+    if url.get_backend_name() == "postgresql":
+        await _tidy(url)
 
 
-def _learn(connection: Connection) -> None:
-    """Have PostgreSQL know its tables, as it does by itself before long; SQLite never does."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("ANALYZE"))
+async def _tidy(url: URL) -> None:
+    """Have PostgreSQL know its tables now: it would begin to by itself while it is measured."""
+    engine = create_async_engine(url, isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        await connection.execute(text("VACUUM ANALYZE"))
+        await connection.execute(text("CHECKPOINT"))
+    await engine.dispose()
 
 
 def _gather(connection: Connection, people: range, began: datetime, apart: timedelta) -> None:
