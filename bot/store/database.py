@@ -41,6 +41,9 @@ class Kind(Protocol):
     ) -> T:
         """Run `work` and commit it before `deadline` (the event loop's clock), or not at all."""
 
+    async def checkpoint(self) -> None:
+        """Bring what was committed to its place."""
+
     async def close(self) -> None:
         """Close all connections."""
 
@@ -91,6 +94,11 @@ class Database:
         with outages.translated():
             async with asyncio.timeout(self._within), connected(self._kind.reader) as connection:
                 return await connection.run_sync(work, *args)
+
+    async def checkpoint(self) -> None:
+        """Spare those who write next the work that much was written; raises UnavailableError."""
+        with outages.translated():
+            await self._kind.checkpoint()
 
     async def close(self) -> None:
         """Close all connections."""

@@ -64,6 +64,9 @@ class Postgresql:
             await _commit(connection)
             return result
 
+    async def checkpoint(self) -> None:
+        """Leave that to the server, which has a process for it."""
+
     async def close(self) -> None:
         """Close all connections."""
         await self.reader.dispose()

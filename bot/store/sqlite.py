@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from bot.store.outages import UnavailableError, is_locked, kind
+from bot.store.outages import UnavailableError, connected, is_locked, kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,6 +91,14 @@ class Sqlite:
                     raise
             else:
                 return connection
+
+    async def checkpoint(self) -> None:
+        """Bring what was committed from the log to its place, while others go on writing.
+
+        Where the log has grown long, the next to commit does it, and all wait behind that.
+        """
+        async with connected(self.reader) as connection:
+            await connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
 
     async def close(self) -> None:
         """Close all connections, after what is being written."""

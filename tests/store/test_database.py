@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import sqlite3
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +21,8 @@ from bot.store.models import LedgerRow, ReceivedRow
 from bot.store.outages import UnavailableError, UncertainCommitError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlalchemy import URL
 
 LEDGERS, RECEIVED = LedgerRow.__table__, ReceivedRow.__table__
@@ -135,3 +140,15 @@ async def test_sqlite_is_set_up_to_lose_nothing(
 ) -> None:
     found = await database.write(lambda c: c.exec_driver_sql(f"PRAGMA {pragma}").scalar())
     assert found == value
+
+
+@pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
+async def test_a_checkpoint_brings_what_was_committed_to_its_place(
+    database: Database, tmp_path: Path
+) -> None:
+    await database.write(remember, "message:1")
+    await database.checkpoint()
+    without_log = tmp_path / "copy.db"
+    shutil.copy(database.url.database or "", without_log)
+    with closing(sqlite3.connect(without_log)) as connection:
+        assert connection.execute("SELECT key FROM received").fetchall() == [("message:1",)]
