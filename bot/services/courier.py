@@ -65,7 +65,8 @@ class Courier(ABC, Generic[Transport, Claimed, Ending]):
         self._claiming = False
         self._in_flight: set[asyncio.Task[None]] = set()
         self._unwritten: list[Ending] = []
-        self._writing = asyncio.Lock()
+        self._settling = asyncio.Lock()
+        self._writing = asyncio.Lock()  # not held while one waits to settle again: others claim
         self.alive = False
 
     @abstractmethod
@@ -171,13 +172,14 @@ class Courier(ABC, Generic[Transport, Claimed, Ending]):
     async def _settle(self, ending: Ending) -> None:
         """Write down how one ended; where the database cannot, its lease will end."""
         self._unwritten.append(ending)
-        async with self._writing:
+        async with self._settling:
             for wait in _SETTLE_RETRIES:
                 # Whoever wrote before may have written this too.
                 if ending not in self._unwritten:
                     return
                 try:
-                    await self._write(self._unwritten[:])
+                    async with self._writing:
+                        await self._write(self._unwritten[:])
                 except UnavailableError as error:
                     _log.warning(f"{self.queue} out of reach", reason=str(error))
                     await asyncio.sleep(wait)

@@ -39,7 +39,9 @@ _REQUESTS_MOST = 1000
 """Requests of apps that may wait: they come from strangers too."""
 _ALL = _TEXTS_MOST + _REQUESTS_MOST
 _BATCH_LARGEST = 200
-_SIBLINGS = 8
+_REQUESTS_BESIDE_TEXTS = 20
+"""Requests in a transaction that holds texts too: those of strangers can take long."""
+_SIBLINGS, _JOINS = 8, 3
 _JOIN_WITHIN = 0.001
 """Seconds. A transaction has a cost of its own: under load, to wait for a few more spares much of
 it (as PostgreSQL's `commit_siblings` and `commit_delay` do)."""
@@ -127,12 +129,12 @@ class Inbox:
                 await self._serve_in_time(batch)
 
     async def _gather(self, siblings: int) -> list[_Waiting]:
-        """Take what waits; where many came together, let more join for as long as more come."""
-        coming = siblings >= _SIBLINGS
-        while coming:
+        """Take what waits; where many came together, let more join, but not for long."""
+        for _ in range(_JOINS if siblings >= _SIBLINGS else 0):
             before = self._count()
             await asyncio.sleep(_JOIN_WITHIN)
-            coming = before < self._count() < _BATCH_LARGEST
+            if not before < self._count() < _BATCH_LARGEST:
+                break
         return self._take(_BATCH_LARGEST)
 
     def _count(self) -> int:
@@ -141,7 +143,7 @@ class Inbox:
     def _take(self, most: int) -> list[_Waiting]:
         """Take those that wait, first what the carrier has sent: it waits for two seconds only."""
         texts = [self._texts.popleft() for _ in range(min(most, len(self._texts)))]
-        room = min(most - len(texts), len(self._requests))
+        room = min(_REQUESTS_BESIDE_TEXTS if texts else most, len(self._requests))
         return texts + [self._requests.popleft() for _ in range(room)]
 
     async def _serve_in_time(self, batch: Sequence[_Waiting]) -> None:
@@ -168,8 +170,11 @@ class Inbox:
             raise
         except Exception as error:  # noqa: BLE001 - one bad event must not end the writer
             if len(batch) > 1:
-                for waiting in batch:
-                    await self._serve([waiting])
+                try:
+                    for waiting in batch:
+                        await self._serve([waiting])
+                finally:
+                    self._refuse(batch, UnavailableError("the writer has stopped"))
                 return
             _log.exception("event failed", event_type=type(batch[0].event).__name__)
             batch[0].refuse(UnavailableError(type(error).__name__))
@@ -200,14 +205,16 @@ def apply(
     Returns what each request of an app has led to, and None for the others.
     """
     requests = [event for event in events if isinstance(event, Request)]
+    heard = [event for event in events if not isinstance(event, Request)]
+    fresh = received.first_seen(connection, {event.key for event in heard}, now)
     _hold(connection, events)
-    _hear(connection, [event for event in events if not isinstance(event, Request)], now, rules)
+    _hear(connection, heard, fresh, now, rules)
     results = iter(answer(connection, requests, now, rules))
     return [next(results) if isinstance(event, Request) else None for event in events]
 
 
 def _hold(connection: Connection, events: Sequence[Event]) -> None:
-    """Take the ledgers of all phones at once, before any other row.
+    """Take the ledgers of all phones at once, after the webhooks' keys and before any other row.
 
     Each part of the transaction takes those it needs in the order of their key; two parts together
     would not keep that order, and two processes would wait for each other. Texts alone are one
@@ -218,18 +225,18 @@ def _hold(connection: Connection, events: Sequence[Event]) -> None:
     asked = [event for event in events if isinstance(event, Request)]
     phones = outbox.phones_of(connection, failed) | phones_in(connection, asked)
     if phones:
-        phones |= {event.phone for event in events if isinstance(event, InboundText)}
-        ledgers.hold(connection, phones)
+        texting = {event.phone for event in events if isinstance(event, InboundText)}
+        ledgers.hold(connection, phones, making=texting)
 
 
 def _hear(
     connection: Connection,
     events: Sequence[InboundText | DeliveryReport],
+    fresh: set[str],
     now: datetime,
     rules: Rules,
 ) -> None:
-    """Apply what the carrier has sent."""
-    fresh = received.first_seen(connection, {event.key for event in events}, now)
+    """Apply what the carrier has sent and what is `fresh` of it, by key."""
     texts: list[InboundText] = []
     reports: list[DeliveryReport] = []
     for event in events:

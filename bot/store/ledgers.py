@@ -15,7 +15,7 @@ from bot.store.lists import listed
 from bot.store.models import LedgerRow, WebLedgerRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy import Connection, Row, Select, Table
 
@@ -52,15 +52,27 @@ def lock(connection: Connection, phones: Iterable[str], kind: Table = BY_TEXT) -
     ordered = sorted(set(phones))
     if not ordered:
         return {}
-    if connection.dialect.name != "sqlite":  # where the transaction itself is the lock
-        insert_missing_from(connection, kind, _UNSPENT_OF, {"phones": ordered})
+    _make(connection, ordered, kind)
     rows = connection.execute(_HELD[kind], {"phones": ordered})
     return dict.fromkeys(ordered, _UNSPENT) | {row.phone: _ledger(row) for row in rows}
 
 
-def hold(connection: Connection, phones: Iterable[str]) -> None:
-    """Take the ledgers of `phones` (E.164) that there are; who is refused then leaves none."""
-    connection.execute(_HELD[BY_TEXT], {"phones": sorted(set(phones))})
+def hold(connection: Connection, phones: Iterable[str], making: Iterable[str] = ()) -> None:
+    """Take the ledgers of `phones` (E.164) that there are; who is refused then leaves none.
+
+    With them those of phones that get one anyway, `making` what is missing: it is made before any
+    is taken, as `lock` does it.
+    """
+    made = sorted(set(making))
+    if made:
+        _make(connection, made, BY_TEXT)
+    connection.execute(_HELD[BY_TEXT], {"phones": sorted({*phones, *made})})
+
+
+def _make(connection: Connection, ordered: Sequence[str], kind: Table) -> None:
+    """Make the rows that are to be taken; on SQLite the transaction itself is the lock."""
+    if connection.dialect.name != "sqlite":
+        insert_missing_from(connection, kind, _UNSPENT_OF, {"phones": ordered})
 
 
 def read(connection: Connection, phone: str, kind: Table = BY_TEXT) -> Ledger:

@@ -103,6 +103,7 @@ class Claimed:
     attempts: int
     body: str
     send_by: datetime
+    lease_end: datetime
     bot_number: str
     phone: str
     token: Token | None
@@ -219,11 +220,12 @@ _HOPELESS = (
     _hopeless(_OUTBOX.c.send_by <= _NOW, func.coalesce(_OUTBOX.c.fault, TOO_LATE)),
 )
 _earlier = _OUTBOX.alias()
-_FIRST_IN_LINE = ~exists().where(
+_EARLIER_WAITS = exists().where(
     _earlier.c.conversation_id == _OUTBOX.c.conversation_id,
     _earlier.c.id < _OUTBOX.c.id,
     _earlier.c.state == literal_column(f"'{OutboxState.QUEUED}'"),
 )
+_EARLIER_CODE_WAITS = _EARLIER_WAITS.where(_earlier.c.token_id.is_not(None))
 
 
 class _Lane(NamedTuple):
@@ -234,8 +236,8 @@ class _Lane(NamedTuple):
     claimable: Select[Any]
 
 
-def _lane(which: ColumnElement[bool]) -> _Lane:
-    of_number = and_(_DUE, which, _OUTBOX.c.bot_number == bindparam("number"), _FIRST_IN_LINE)
+def _lane(which: ColumnElement[bool], held_back: ColumnElement[bool]) -> _Lane:
+    of_number = and_(_DUE, which, _OUTBOX.c.bot_number == bindparam("number"), ~held_back)
     return _Lane(
         numbers=_numbers(and_(_QUEUED, which)),
         any_due=select(exists().where(of_number)),
@@ -271,8 +273,12 @@ _CLAIM = (
         doubts=_OUTBOX.c.doubts + 1,
     )
 )
-# Somebody waits for a code with the phone in their hand.
-_LANES = (_lane(_OUTBOX.c.token_id.is_not(None)), _lane(_OUTBOX.c.token_id.is_(None)))
+# Somebody waits for a code with the phone in their hand. It overtakes what else the same person is
+# to get: that waits for the codes of all others.
+_LANES = (
+    _lane(_OUTBOX.c.token_id.is_not(None), _EARLIER_CODE_WAITS),
+    _lane(_OUTBOX.c.token_id.is_(None), _EARLIER_WAITS),
+)
 
 
 def any_due(connection: Connection, now: datetime, but: Collection[str] = ()) -> bool:
@@ -308,14 +314,15 @@ def claim(
     `share` tells how many texts a number (E.164) may send; without it each may send all.
     Each text is in doubt from now on: this process may die when it has left.
     Of each conversation only the oldest unsettled one is taken, so that texts to a person keep
-    their order.
+    their order, but that a code waits for codes alone.
     """
     rows = _claimable(connection, limit, now, share or (lambda _: limit))
     if not rows:
         return []
-    connection.execute(_CLAIM, {"ids": [row.id for row in rows], "lease_end": now + LEASE})
+    lease_end = now + LEASE
+    connection.execute(_CLAIM, {"ids": [row.id for row in rows], "lease_end": lease_end})
     issued = tokens.load(connection, [row.token_id for row in rows if row.token_id])
-    return [_claimed(row, issued.get(row.token_id)) for row in rows]
+    return [_claimed(row, lease_end, issued.get(row.token_id)) for row in rows]
 
 
 def _claimable(
@@ -389,13 +396,19 @@ def settle_accepted(
 def settle_later(
     connection: Connection, claimed: Claimed, due_at: datetime, fault: str, *, in_doubt: bool
 ) -> None:
-    """Try a text again at `due_at`, unless it has been cancelled or claimed again.
+    """Try a text again at `due_at`, unless it has been cancelled, claimed again or settled so.
 
     Where it is not `in_doubt`, the carrier is known not to have it.
     """
     connection.execute(
         update(_OUTBOX)
-        .where(_OUTBOX.c.id == claimed.id, _OUTBOX.c.attempts == claimed.attempts, _QUEUED)
+        .where(
+            _OUTBOX.c.id == claimed.id,
+            _OUTBOX.c.attempts == claimed.attempts,
+            # After a commit whose outcome is unknown this is done again, and counts once.
+            _OUTBOX.c.due_at == claimed.lease_end,
+            _QUEUED,
+        )
         .values(due_at=due_at, fault=fault, doubts=_OUTBOX.c.doubts - (0 if in_doubt else 1))
     )
 
@@ -523,13 +536,14 @@ def _report_row(news: Report, now: datetime) -> dict[str, Any]:
     }
 
 
-def _claimed(row: Row[*tuple[Any, ...]], token: Token | None) -> Claimed:
+def _claimed(row: Row[*tuple[Any, ...]], lease_end: datetime, token: Token | None) -> Claimed:
     return Claimed(
         id=row.id,
         key=row.key,
         attempts=row.attempts + 1,
         body=row.body,
         send_by=row.send_by,
+        lease_end=lease_end,
         bot_number=row.bot_number,
         phone=row.phone,
         token=token,

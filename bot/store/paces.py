@@ -28,9 +28,9 @@ CATCH_UP = timedelta(milliseconds=100)
 SPAN = timedelta(milliseconds=60)
 """Of a queue, the texts of this time leave together, since each transaction costs a commit; the
 rest of `CATCH_UP` is for waking late."""
-HALVED_ONCE_IN = timedelta(seconds=1)
+HALVED_ONCE_IN = timedelta(seconds=3)
 """What left before a halving meets the same limit still."""
-RECOVERS_IN = timedelta(seconds=30)
+RECOVERS_IN = timedelta(seconds=10)
 """After so long without another fault, half of a halving is taken back: the pace doubles."""
 HALVINGS_MOST = 6
 CLOCKS_DIFFER = timedelta(seconds=5)

@@ -53,6 +53,6 @@ def purge_chunk(connection: Connection, now: datetime) -> int:
         old = select(key).where(moment < now - age, *settled).order_by(moment).limit(left)
         doomed = key.in_(old.with_for_update(skip_locked=True))
         left -= connection.execute(delete(table).where(doomed)).rowcount
-        if not left:
+        if left <= 0:
             break
     return CHUNK - left

@@ -4,6 +4,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 from unittest.mock import Mock
 
@@ -349,6 +350,42 @@ async def test_what_came_of_a_text_is_written_down_when_the_database_is_back(
     assert len(post.transport.sent) == 1
 
 
+async def test_what_waits_to_be_written_down_keeps_no_other_text_from_leaving(
+    database: Database, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier, "_SETTLE_RETRIES", (0.5, 0.5))
+    async with open_post(database, clock) as post:
+        write = database.write
+        refused = asyncio.Event()
+
+        async def refuse_once(work: Any, *args: Any, **kwargs: Any) -> Any:
+            if work == post.sender._write_down and not refused.is_set():
+                refused.set()
+                raise UnavailableError("for a while")
+            return await write(work, *args, **kwargs)
+
+        monkeypatch.setattr(database, "write", refuse_once)
+        await post.text("VERIFY")
+        await refused.wait()
+        await post.text("VERIFY", OTHERS[0])
+        await post.until_sending(2)
+        assert [row.state for row in await post.rows()] == [OutboxState.QUEUED] * 2
+        await post.until_state(OutboxState.ACCEPTED, OutboxState.ACCEPTED)
+
+
+async def test_a_definite_answer_written_down_twice_takes_one_doubt_back(
+    database: Database, clock: StoppedClock
+) -> None:
+    now = clock.now()
+    await database.write(apply, [text("VERIFY")], now, RULES)
+    (claimed,) = await database.write(outbox.claim, 1, now)
+    for _ in range(2):
+        settle = partial(outbox.settle_later, in_doubt=False)
+        await database.write(settle, claimed, now + timedelta(seconds=1), "10007")
+    (row,) = await outbox_rows(database)
+    assert row.doubts == 0
+
+
 async def test_stopping_lets_what_is_on_its_way_arrive(
     database: Database, clock: StoppedClock
 ) -> None:
@@ -462,7 +499,7 @@ async def test_a_pace_that_is_off_is_not_slowed(database: Database, clock: Stopp
     assert not any(pace.halvings for pace in (await database.read(paces.read)).values())
 
 
-async def test_codes_leave_before_all_else_and_a_persons_texts_in_their_order(
+async def test_codes_leave_before_all_else_also_before_what_the_same_person_is_to_get(
     database: Database, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(courier, "POLL", 0.005)
@@ -477,7 +514,7 @@ async def test_codes_leave_before_all_else_and_a_persons_texts_in_their_order(
             await post.later(timedelta(seconds=10))
             await post.until_sent(count)
     phones = [one.phone for one in post.transport.sent]
-    assert phones[1:] == [OTHERS[4], *OTHERS[1:4], OTHERS[3]]
+    assert phones[1:] == [*OTHERS[3:5], *OTHERS[1:4]]
 
 
 async def test_how_texts_ended_is_written_down_together_and_each_by_itself(

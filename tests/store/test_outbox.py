@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from bot.store.database import Database
 
-QUEUED, AT_ONCE = 100_000, 20_000
+QUEUED, AT_ONCE, FEW = 100_000, 20_000, 1000
 NUMBERS = ("+13125550100", "+13125550101")
 # Each to another person; one in two thousand has a code, and one in ten is of the second number.
 _NUMBERED = "WITH RECURSIVE n(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM n WHERE i < {last})"
@@ -93,4 +94,5 @@ async def test_a_claim_neither_sorts_nor_reads_a_queue_of_100_000(
         assert "SCAN outbox" not in plan
         assert "Seq Scan on outbox" not in plan
         assert "TEMP B-TREE" not in plan
-        assert "Sort" not in plan
+        # Where there are few codes, PostgreSQL may take them all and sort those.
+        assert all(int(count) < FEW for count in re.findall(r"Sort .*?rows=(\d+)", plan))

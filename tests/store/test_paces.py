@@ -13,6 +13,7 @@ from bot.store.paces import (
     ACCOUNT,
     CATCH_UP,
     CLOCKS_DIFFER,
+    HALVED_ONCE_IN,
     HALVINGS_MOST,
     RECOVERS_IN,
     SPAN,
@@ -79,15 +80,22 @@ def test_a_pace_is_halved_once_for_all_that_met_the_limit_together() -> None:
     for number in range(20):
         pace = pace.halved(NOON + number * timedelta(milliseconds=40))
     assert pace.halvings_at(NOON) == 1
-    assert pace.halved(NOON + SECOND).halvings_at(NOON + SECOND) == 2
+    assert pace.halved(NOON + HALVED_ONCE_IN).halvings_at(NOON + HALVED_ONCE_IN) == 2
     for number in range(20):
-        pace = pace.halved(NOON + number * SECOND)
-    assert pace.halvings_at(NOON + 19 * SECOND) == HALVINGS_MOST
+        pace = pace.halved(NOON + number * HALVED_ONCE_IN)
+    assert pace.halvings_at(NOON + 19 * HALVED_ONCE_IN) == HALVINGS_MOST
+
+
+def test_a_limit_that_is_met_now_and_then_does_not_stop_all_in_the_end() -> None:
+    pace = FRESH
+    for number in range(100):
+        pace = pace.halved(NOON + number * (RECOVERS_IN + SECOND))
+    assert pace.halvings == 1
 
 
 def test_a_halved_pace_is_half_as_fast_and_recovers_step_by_step() -> None:
-    pace = emptied(50).halved(NOON).halved(NOON + SECOND)
-    since = NOON + SECOND
+    since = NOON + HALVED_ONCE_IN
+    pace = emptied(50).halved(NOON).halved(since)
     steps = [pace.halvings_at(since + wait * RECOVERS_IN / 2) for wait in range(6)]
     assert steps == [2, 2, 1, 1, 0, 0]
     quarter = pace.left(10, 50, since)
