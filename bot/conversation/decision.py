@@ -14,7 +14,7 @@ from bot.conversation.answering import say
 from bot.conversation.machine import TABLE, Event
 from bot.conversation.perceiving import perceive, perceive_rest, perceive_time
 from bot.conversation.policy import within_bounds
-from bot.conversation.state import Ledger
+from bot.conversation.state import UNSPENT
 from bot.conversation.turn import ACTIONS, Cancel, Turn
 
 if TYPE_CHECKING:
@@ -23,11 +23,9 @@ if TYPE_CHECKING:
     from bot.conversation.codes import Keyring
     from bot.conversation.happened import Happened
     from bot.conversation.policy import Policy
-    from bot.conversation.state import Conversation
+    from bot.conversation.state import Conversation, Ledger
     from bot.conversation.turn import Message
     from bot.conversation.verification import Answer, News
-
-_UNTOUCHED = Ledger()
 
 
 class Decision(Struct, frozen=True):
@@ -39,7 +37,7 @@ class Decision(Struct, frozen=True):
 
     conversation: Conversation
     ledger: Ledger
-    web_ledger: Ledger = _UNTOUCHED
+    web_ledger: Ledger = UNSPENT
     cancel: Cancel = Cancel.NOTHING
     message: Message | None = None
     news: tuple[News, ...] = ()
@@ -55,7 +53,7 @@ def decide(  # noqa: PLR0913 - all that a pure decision rests on is handed to it
     policy: Policy,
     keyring: Keyring,
     fresh_id: str,
-    web_ledger: Ledger = _UNTOUCHED,
+    web_ledger: Ledger = UNSPENT,
 ) -> Decision:
     """Decide what one event leads to.
 

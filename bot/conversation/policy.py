@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bot.conversation.state import Alphabet, CodeFormat, Ledger
+from bot.conversation.state import UNSPENT, Alphabet, CodeFormat
 
 if TYPE_CHECKING:
-    from bot.conversation.state import Token
+    from bot.conversation.state import Ledger, Token
 
 FIRST_LOCK = timedelta(minutes=15)
 LONGEST_LOCK = timedelta(hours=24)
@@ -72,12 +72,9 @@ def lock_length(locks: int) -> timedelta:
     return min(FIRST_LOCK * (1 << doublings), LONGEST_LOCK)
 
 
-_UNSPENT = Ledger()
-
-
 def within_bounds(ledger: Ledger, now: datetime) -> Ledger:
     """Correct what a clock that once ran ahead has left: no wait beyond the longest there is."""
-    if ledger == _UNSPENT:
+    if ledger == UNSPENT:
         return ledger
     return replace(
         ledger,

@@ -106,6 +106,10 @@ class Ledger(Struct, frozen=True):
         return not self.refused_at(now) and not locked_since
 
 
+UNSPENT = Ledger()
+"""What a phone has spent of which nothing is known."""
+
+
 class Conversation(Struct, frozen=True):
     """One person's number and one of the bot's, both E.164, and where they stand.
 

@@ -73,6 +73,9 @@ class Courier(ABC, Generic[Transport, Claimed, Ending]):
     def _claim(self, connection: Connection, most: int, now: datetime) -> list[Claimed]:
         """Claim up to `most` that are due."""
 
+    def _claimed(self) -> None:
+        """Take note of a claim that is committed."""
+
     @abstractmethod
     def _any_due(self, connection: Connection, now: datetime) -> bool:
         """Tell whether there is anything to claim."""
@@ -148,6 +151,7 @@ class Courier(ABC, Generic[Transport, Claimed, Ending]):
             if not free or self._stopping.is_set():
                 return False
             claims = await self._database.write(self._claim, free, self._clock.now())
+            self._claimed()
         for claimed in claims:
             task = asyncio.create_task(self._deliver(transport, claimed))
             self._in_flight.add(task)

@@ -19,7 +19,7 @@ from bot.services.turns import take_turns
 from bot.store import ledgers, outbox, received
 from bot.store.conversations import Key
 from bot.store.models import OutboxState
-from bot.store.outages import UnavailableError, UncertainCommitError
+from bot.store.outages import DeadlockError, UnavailableError, UncertainCommitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,7 +37,6 @@ _SECOND_COMMIT_WITHIN = 1.0
 _TEXTS_MOST = 4000
 _REQUESTS_MOST = 1000
 """Requests of apps that may wait: they come from strangers too."""
-_ALL = _TEXTS_MOST + _REQUESTS_MOST
 _BATCH_LARGEST = 200
 _REQUESTS_BESIDE_TEXTS = 20
 """Requests in a transaction that holds texts too: those of strangers can take long."""
@@ -117,7 +116,7 @@ class Inbox:
                     group.create_task(self._serve_batches())
         finally:
             self.alive = False
-            self._refuse(self._take(_ALL), UnavailableError("the writer has stopped"))
+            self._refuse(self._take_all(), UnavailableError("the writer has stopped"))
 
     async def _serve_batches(self) -> None:
         siblings = 0
@@ -135,16 +134,18 @@ class Inbox:
             await asyncio.sleep(_JOIN_WITHIN)
             if not before < self._count() < _BATCH_LARGEST:
                 break
-        return self._take(_BATCH_LARGEST)
+        return self._take()
 
     def _count(self) -> int:
         return len(self._texts) + len(self._requests)
 
-    def _take(self, most: int) -> list[_Waiting]:
+    def _take(self) -> list[_Waiting]:
         """Take those that wait, first what the carrier has sent: it waits for two seconds only."""
-        texts = [self._texts.popleft() for _ in range(min(most, len(self._texts)))]
-        room = min(_REQUESTS_BESIDE_TEXTS if texts else most, len(self._requests))
-        return texts + [self._requests.popleft() for _ in range(room)]
+        texts = _first(self._texts, _BATCH_LARGEST)
+        return texts + _first(self._requests, _REQUESTS_BESIDE_TEXTS if texts else _BATCH_LARGEST)
+
+    def _take_all(self) -> list[_Waiting]:
+        return _first(self._texts, _TEXTS_MOST) + _first(self._requests, _REQUESTS_MOST)
 
     async def _serve_in_time(self, batch: Sequence[_Waiting]) -> None:
         """Refuse what has waited too long, by no fault of the database, and serve the others."""
@@ -160,9 +161,11 @@ class Inbox:
             # Apps can wait longer: where only they ask, the deadline is that of any transaction.
             deadline = None if isinstance(batch[0].event, Request) else batch[0].deadline
             results = await self._commit([waiting.event for waiting in batch], deadline)
+        except DeadlockError as error:
+            self._refuse(batch, error)  # the others were not in anybody's way
         except UnavailableError as error:
             # Those that wait would meet the same outage, each after a wait of its own.
-            refused = [*batch, *self._take(_ALL)]
+            refused = [*batch, *self._take_all()]
             _log.warning("webhooks refused", count=len(refused), reason=str(error))
             self._refuse(refused, error)
         except asyncio.CancelledError:
@@ -195,6 +198,10 @@ class Inbox:
     def _refuse(self, batch: Sequence[_Waiting], error: Exception) -> None:
         for waiting in batch:
             waiting.refuse(error)
+
+
+def _first(queue: deque[_Waiting], most: int) -> list[_Waiting]:
+    return [queue.popleft() for _ in range(min(most, len(queue)))]
 
 
 def apply(

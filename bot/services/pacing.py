@@ -36,6 +36,11 @@ class Pacing:
         self._now = now
         self._known = paces.lock(connection) if rates.account or rates.per_number else {}
         self._paces = dict(self._known)
+        self._paces |= {
+            name: pace.bounded(rate, now)
+            for name, pace in self._known.items()
+            if (rate := self._rate(name))
+        }
 
     def allowed(self, name: str) -> int:
         """Return how many texts may leave now from a number (E.164), or by the account."""
@@ -48,12 +53,15 @@ class Pacing:
                 self._paces[name] = self._pace(name).left(count, rate, self._now)
         self._save()
 
-    def halve(self, name: str) -> bool:
-        """Slow a number or the account down; tell whether it was at its full pace before."""
+    def halve(self, name: str, claimed_at: datetime) -> bool:
+        """Slow a number or the account down, whose limit was met by a text that was claimed then.
+
+        Tells whether it was at its full pace before.
+        """
         before = self._pace(name)
         if not self._full(name):
             return False
-        self._paces[name] = before.halved(self._now)
+        self._paces[name] = before.halved(self._now, claimed_at)
         self._save()
         return not before.halvings_at(self._now)
 

@@ -48,7 +48,7 @@ def _rehearsed(connection: Connection, bot_number: str, now: datetime, rules: Ru
     guess = InboundText(f"{_NAME}:2", bot_number, bot_number, Said("000000"))
     report = DeliveryReport(f"{_NAME}:3", _NAME, Delivery.DELIVERED)
     inbox.apply(connection, [verify], now, rules)
-    outbox.hopeless_phones(connection, now)
+    outbox.hopeless(connection, now)
     for claimed in outbox.claim(connection, 1, now):
         outbox.settle_accepted(connection, {claimed.id: _NAME}, now)
     inbox.apply(connection, [report, guess], now, rules)

@@ -93,6 +93,7 @@ class Sender(Courier[Transport, Claimed, Ending]):
         self._jitter = jitter
         self._held: dict[str, datetime] = {}
         self._waits: dict[str, datetime] = {}
+        self._after_claim: tuple[dict[str, datetime], dict[str, datetime]] = {}, {}
 
     def paused(self, now: datetime) -> list[str]:
         """Name the bot's numbers from which nothing is sent now, not even a probe."""
@@ -111,16 +112,19 @@ class Sender(Courier[Transport, Claimed, Ending]):
 
         claims = outbox.claim(connection, min(most, pacing.allowed(ACCOUNT)), now, share)
         counts = Counter(claimed.bot_number for claimed in claims)
-        self._held |= dict.fromkeys(held.keys() & counts, now + HOLD)
         pacing.left(counts)
-        self._waits = pacing.waits()
+        self._after_claim = dict.fromkeys(held.keys() & counts, now + HOLD), pacing.waits()
         return claims
 
+    def _claimed(self) -> None:
+        probed, self._waits = self._after_claim
+        self._held |= probed
+
     def _drop_hopeless(self, connection: Connection, now: datetime) -> None:
-        phones = outbox.hopeless_phones(connection, now)
-        ledgers.lock(connection, phones)
-        dropped = outbox.drop_hopeless(connection, now) if phones else []
-        if dropped:
+        hopeless = outbox.hopeless(connection, now)
+        if hopeless:
+            ledgers.lock(connection, hopeless.values())
+            dropped = outbox.drop(connection, hopeless, now)
             _log.warning("texts dropped", count=len(dropped), advice="see bot status")
             follow(connection, dropped, now, self._rules)
 
@@ -225,15 +229,18 @@ class Sender(Courier[Transport, Claimed, Ending]):
 
     def _slow_down(self, connection: Connection, endings: Sequence[Ending], now: datetime) -> None:
         """Halve the paces whose limit was met."""
-        met = {
-            ending.claimed.bot_number if limit is Limit.NUMBER else ACCOUNT: ending.outcome.fault
+        met = [
+            (ending.claimed, outcome)
             for ending in endings
-            if isinstance(ending.outcome, Later) and (limit := ending.outcome.limit)
-        }
-        pacing = Pacing(connection, self._rates, now) if met else None
-        for name, fault in met.items():
-            if pacing and pacing.halve(name):
-                of = name if name == ACCOUNT else masked(name)
+            if isinstance(outcome := ending.outcome, Later) and outcome.limit
+        ]
+        if not met:
+            return
+        pacing = Pacing(connection, self._rates, now)
+        for claimed, outcome in met:
+            name = claimed.bot_number if outcome.limit is Limit.NUMBER else ACCOUNT
+            if pacing.halve(name, claimed.claimed_at):
+                of, fault = name if name == ACCOUNT else masked(name), outcome.fault
                 _log.warning("sending slowed", of=of, fault=fault, advice=advice(fault))
 
     def _backoff(self, attempts: int, outcome: Later) -> timedelta:

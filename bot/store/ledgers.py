@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import String, literal, select
 
-from bot.conversation.state import Ledger
+from bot.conversation.state import UNSPENT, Ledger
 from bot.store.inserts import insert_missing_from, insert_or_update
 from bot.store.lists import listed
 from bot.store.models import LedgerRow, WebLedgerRow
@@ -28,10 +28,9 @@ _FACTS = (
     "told_until",
     "code_times",
 )
-_UNSPENT = Ledger()
-_UNSPENT_OF = listed("phones", String()).add_columns(
+_NEW_OF = listed("phones", String()).add_columns(
     *(
-        literal(getattr(_UNSPENT, column.name), column.type)
+        literal(getattr(UNSPENT, column.name), column.type)
         for column in BY_TEXT.columns
         if column is not BY_TEXT.c.phone
     )
@@ -54,7 +53,7 @@ def lock(connection: Connection, phones: Iterable[str], kind: Table = BY_TEXT) -
         return {}
     _make(connection, ordered, kind)
     rows = connection.execute(_HELD[kind], {"phones": ordered})
-    return dict.fromkeys(ordered, _UNSPENT) | {row.phone: _ledger(row) for row in rows}
+    return dict.fromkeys(ordered, UNSPENT) | {row.phone: _ledger(row) for row in rows}
 
 
 def hold(connection: Connection, phones: Iterable[str], making: Iterable[str] = ()) -> None:
@@ -72,13 +71,13 @@ def hold(connection: Connection, phones: Iterable[str], making: Iterable[str] = 
 def _make(connection: Connection, ordered: Sequence[str], kind: Table) -> None:
     """Make the rows that are to be taken; on SQLite the transaction itself is the lock."""
     if connection.dialect.name != "sqlite":
-        insert_missing_from(connection, kind, _UNSPENT_OF, {"phones": ordered})
+        insert_missing_from(connection, kind, _NEW_OF, {"phones": ordered})
 
 
 def read(connection: Connection, phone: str, kind: Table = BY_TEXT) -> Ledger:
     """Read a phone's ledger, without the lock; an unknown phone has spent nothing."""
     row = connection.execute(select(kind).where(kind.c.phone == phone)).first()
-    return _ledger(row) if row else Ledger()
+    return _ledger(row) if row else UNSPENT
 
 
 def save(connection: Connection, ledgers: Mapping[str, Ledger], kind: Table = BY_TEXT) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     String,
     and_,
     bindparam,
+    case,
     delete,
     exists,
     func,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Connection, Row, Select, Update, UpdateBase
+    from sqlalchemy import ColumnElement, Connection, Row, Select, Update
 
     from bot.conversation.replies import Reply
     from bot.conversation.state import Token
@@ -107,6 +108,11 @@ class Claimed:
     bot_number: str
     phone: str
     token: Token | None
+
+    @property
+    def claimed_at(self) -> datetime:
+        """Return when it was claimed (UTC): the text left after that."""
+        return self.lease_end - LEASE
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,28 +202,21 @@ _DUE = and_(_QUEUED, _OUTBOX.c.due_at <= _NOW)
 _IS_IN_DOUBT = _OUTBOX.c.doubts >= literal_column(f"{DOUBTS_MOST}")
 
 
-class _Hopeless(NamedTuple):
-    """Texts that are due and not to leave any more: to whom, and how they are dropped."""
-
-    phones: Select[Any]
-    drop: UpdateBase
-
-
-def _hopeless(which: ColumnElement[bool], fault: Any) -> _Hopeless:
-    some = select(_OUTBOX.c.id).where(_DUE, which).limit(_DROP_MOST)
-    return _Hopeless(
-        phones=select(_CONVERSATIONS.c.phone).join(_OUTBOX).where(_DUE, which).limit(_DROP_MOST),
-        drop=update(_OUTBOX)
-        .where(_OUTBOX.c.id.in_(some.with_for_update(skip_locked=True)))
-        .values(state=OutboxState.DROPPED, fault=fault)
-        .returning(*_MOVED),
-    )
+def _hopeless(which: ColumnElement[bool]) -> Select[Any]:
+    texts = select(_OUTBOX.c.id, _CONVERSATIONS.c.phone).join(_CONVERSATIONS)
+    return texts.where(_DUE, which).limit(_DROP_MOST)
 
 
 # Each by itself: SQLite finds what one or the other is true of by reading all texts that are due.
-_HOPELESS = (
-    _hopeless(_IS_IN_DOUBT, IN_DOUBT),
-    _hopeless(_OUTBOX.c.send_by <= _NOW, func.coalesce(_OUTBOX.c.fault, TOO_LATE)),
+_HOPELESS = (_hopeless(_IS_IN_DOUBT), _hopeless(_OUTBOX.c.send_by <= _NOW))
+_DROP = (
+    update(_OUTBOX)
+    .where(_OUTBOX.c.id.in_(listed("ids", BigInteger())), _DUE)
+    .values(
+        state=OutboxState.DROPPED,
+        fault=case((_IS_IN_DOUBT, IN_DOUBT), else_=func.coalesce(_OUTBOX.c.fault, TOO_LATE)),
+    )
+    .returning(*_MOVED)
 )
 _earlier = _OUTBOX.alias()
 _EARLIER_WAITS = exists().where(
@@ -294,16 +293,18 @@ def any_due(connection: Connection, now: datetime, but: Collection[str] = ()) ->
     )
 
 
-def hopeless_phones(connection: Connection, now: datetime) -> set[str]:
-    """Name the phones (E.164) whose texts `drop_hopeless` would drop."""
+def hopeless(connection: Connection, now: datetime) -> dict[int, str]:
+    """Find some of the texts that are past their time or too doubtful: row ids, and phones (E.164).
+
+    Hold the ledgers of those phones before dropping any.
+    """
     due = {"now": now}
-    return {phone for each in _HOPELESS for phone in connection.scalars(each.phones, due)}
+    return {row.id: row.phone for each in _HOPELESS for row in connection.execute(each, due)}
 
 
-def drop_hopeless(connection: Connection, now: datetime) -> list[Progress]:
-    """Drop, visibly, some of the texts that are past their time or too doubtful."""
-    due = {"now": now}
-    return [Progress(*row) for each in _HOPELESS for row in connection.execute(each.drop, due)]
+def drop(connection: Connection, row_ids: Collection[int], now: datetime) -> list[Progress]:
+    """Drop hopeless texts, visibly, that nobody has dropped meanwhile."""
+    return [Progress(*row) for row in connection.execute(_DROP, {"ids": row_ids, "now": now})]
 
 
 def claim(

@@ -29,12 +29,12 @@ SPAN = timedelta(milliseconds=60)
 """Of a queue, the texts of this time leave together, since each transaction costs a commit; the
 rest of `CATCH_UP` is for waking late."""
 HALVED_ONCE_IN = timedelta(seconds=3)
-"""What left before a halving meets the same limit still."""
+"""How long a halving gets to show."""
 RECOVERS_IN = timedelta(seconds=10)
 """After so long without another fault, half of a halving is taken back: the pace doubles."""
 HALVINGS_MOST = 6
 CLOCKS_DIFFER = timedelta(seconds=5)
-"""How far the clocks of two processes may be apart; a time beyond that is a clock set back."""
+"""How far the clocks of two processes may be apart; a time beyond that is not believed."""
 UNLIMITED = 1_000_000
 _SLOWEST = timedelta(days=1)
 
@@ -59,25 +59,37 @@ class Pace:
         """Return how many texts may leave now; a little is made up for after a delay."""
         if not rate:
             return UNLIMITED
-        begun = self._begun(rate, now)
+        begun = self._begun(now)
         return (now - begun) // self._interval(rate, now) + 1 if begun <= now else 0
 
     def left(self, count: int, rate: float, now: datetime) -> Pace:
         """Note that `count` texts leave now."""
         if not rate:
             return self
-        next_at = self._begun(rate, now) + count * self._interval(rate, now)
+        next_at = self._begun(now) + count * self._interval(rate, now)
         return replace(self, next_at=next_at)
 
     def resumes_at(self, rate: float, now: datetime) -> datetime:
         """Return from when on a queue is worth another look."""
         behind = SPAN - self._interval(rate, now)
-        return self._begun(rate, now) + max(behind, timedelta())
+        return self._begun(now) + max(behind, timedelta())
 
-    def halved(self, now: datetime) -> Pace:
-        """Slow down, since a limit was met; once for all texts that met it together."""
+    def bounded(self, rate: float, now: datetime) -> Pace:
+        """Correct what a clock that ran ahead has left, of this process or of another one.
+
+        The next text waits for the longest that clocks may differ: were it let go at once, two
+        processes whose clocks differ by more would each set the pace back for the other.
+        """
+        latest = now + self._interval(rate, now) + CLOCKS_DIFFER
+        return replace(self, next_at=min(self.next_at, latest))
+
+    def halved(self, now: datetime, claimed_at: datetime) -> Pace:
+        """Slow down, since a text that was claimed then has met a limit.
+
+        Once for all texts that met it together, and not for those that left before.
+        """
         halvings = self.halvings_at(now)
-        if self.halved_at and halvings and now - self.halved_at < HALVED_ONCE_IN:
+        if self.halved_at and halvings and self.halved_at > min(now - HALVED_ONCE_IN, claimed_at):
             return self
         return replace(self, halvings=min(halvings + 1, HALVINGS_MOST), halved_at=now)
 
@@ -92,10 +104,8 @@ class Pace:
         seconds = 2 ** self.halvings_at(now) / rate
         return timedelta(seconds=min(seconds, _SLOWEST.total_seconds()))
 
-    def _begun(self, rate: float, now: datetime) -> datetime:
-        """Return when the next text's time began: not long ago, and not beyond what can be."""
-        if self.next_at - now > self._interval(rate, now) + CLOCKS_DIFFER:
-            return now
+    def _begun(self, now: datetime) -> datetime:
+        """Return when the next text's time began: not long ago."""
         return max(self.next_at, now - CATCH_UP)
 
 

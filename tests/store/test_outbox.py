@@ -83,8 +83,8 @@ async def test_a_claim_neither_sorts_nor_reads_a_queue_of_100_000(
 
     def look_and_claim(connection: Connection) -> None:
         assert outbox.any_due(connection, NOON, [NUMBERS[0]])
-        assert outbox.hopeless_phones(connection, NOON) == set()
-        assert outbox.drop_hopeless(connection, NOON) == []
+        assert outbox.hopeless(connection, NOON) == {}
+        assert outbox.drop(connection, [], NOON) == []
         claims = outbox.claim(connection, 20, NOON, lambda number: 20 * (number == NUMBERS[1]))
         assert [bool(claimed.token) for claimed in claims] == [True] * 20
         others = outbox.claim(connection, 60, NOON)

@@ -22,6 +22,8 @@ from bot.store.paces import (
 )
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from bot.store.database import Database
 
 SECOND = timedelta(seconds=1)
@@ -62,6 +64,10 @@ def test_a_queue_leaves_at_the_pace_whoever_wakes_late(rate: float, wait: float)
     assert count == pytest.approx(100 * rate, abs=rate * (2 * wait + 0.1) + 1)
 
 
+def met(pace: Pace, now: datetime) -> Pace:
+    return pace.halved(now, claimed_at=now)
+
+
 def test_what_comes_to_an_idle_sender_leaves_at_once() -> None:
     pace = FRESH
     for number in range(5):
@@ -78,24 +84,31 @@ def test_without_a_rate_all_leave_at_once() -> None:
 def test_a_pace_is_halved_once_for_all_that_met_the_limit_together() -> None:
     pace = FRESH
     for number in range(20):
-        pace = pace.halved(NOON + number * timedelta(milliseconds=40))
+        pace = met(pace, NOON + number * timedelta(milliseconds=40))
     assert pace.halvings_at(NOON) == 1
-    assert pace.halved(NOON + HALVED_ONCE_IN).halvings_at(NOON + HALVED_ONCE_IN) == 2
+    assert met(pace, NOON + HALVED_ONCE_IN).halvings_at(NOON + HALVED_ONCE_IN) == 2
     for number in range(20):
-        pace = pace.halved(NOON + number * HALVED_ONCE_IN)
+        pace = met(pace, NOON + number * HALVED_ONCE_IN)
     assert pace.halvings_at(NOON + 19 * HALVED_ONCE_IN) == HALVINGS_MOST
+
+
+def test_a_text_that_left_before_a_halving_does_not_halve_again_however_late() -> None:
+    pace = FRESH
+    for seconds in range(10):
+        pace = pace.halved(NOON + seconds * SECOND, NOON - SECOND)
+    assert pace.halvings == 1
 
 
 def test_a_limit_that_is_met_now_and_then_does_not_stop_all_in_the_end() -> None:
     pace = FRESH
     for number in range(100):
-        pace = pace.halved(NOON + number * (RECOVERS_IN + SECOND))
+        pace = met(pace, NOON + number * (RECOVERS_IN + SECOND))
     assert pace.halvings == 1
 
 
 def test_a_halved_pace_is_half_as_fast_and_recovers_step_by_step() -> None:
     since = NOON + HALVED_ONCE_IN
-    pace = emptied(50).halved(NOON).halved(since)
+    pace = met(met(emptied(50), NOON), since)
     steps = [pace.halvings_at(since + wait * RECOVERS_IN / 2) for wait in range(6)]
     assert steps == [2, 2, 1, 1, 0, 0]
     quarter = pace.left(10, 50, since)
@@ -104,12 +117,23 @@ def test_a_halved_pace_is_half_as_fast_and_recovers_step_by_step() -> None:
 
 @pytest.mark.parametrize("rate", [50, 0.1])
 def test_a_clock_that_was_set_back_stops_nothing(rate: float) -> None:
-    pace = emptied(rate).halved(NOON)
     earlier = NOON - timedelta(hours=1)
-    assert pace.allowed(rate, earlier) == 1
+    pace = met(emptied(rate), NOON).bounded(rate, earlier)
     assert pace.halvings_at(earlier) == 0
-    after = pace.left(1, rate, earlier)
-    assert after.next_at - earlier == timedelta(seconds=1 / rate)
+    assert not pace.allowed(rate, earlier)
+    assert pace.allowed(rate, earlier + CLOCKS_DIFFER + timedelta(seconds=1 / rate)) == 1
+
+
+def test_clocks_that_differ_more_than_they_may_do_not_undo_the_pace() -> None:
+    apart, pace, sent = CLOCKS_DIFFER + SECOND / 2, FRESH, 0
+    for look in range(500):
+        ahead = NOON + look * SECOND / 50
+        for at in (ahead, ahead - apart) if look % 50 == 0 else (ahead,):
+            pace = pace.bounded(50, at)
+            count = pace.allowed(50, at)
+            pace = pace.left(count, 50, at)
+            sent += count
+    assert sent <= 10 * 50 * 1.2
 
 
 def test_clocks_that_differ_a_little_share_a_pace() -> None:
