@@ -6,6 +6,8 @@ Revises: 0003
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -13,6 +15,8 @@ revision = "0004"
 down_revision = "0003"
 
 _moment = sa.DateTime(timezone=True)
+# Not the server's time: the clock that the pace is kept by may be behind it.
+_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def upgrade() -> None:
@@ -24,9 +28,7 @@ def upgrade() -> None:
         sa.Column("halved_at", _moment),
         sa.PrimaryKeyConstraint("name", name="pk_paces"),
     )
-    op.execute(
-        paces.insert().values(name="account", next_at=sa.func.current_timestamp(), halvings=0)
-    )
+    op.execute(paces.insert().values(name="account", next_at=_LONG_AGO, halvings=0))
     op.add_column(
         "outbox",
         sa.Column("bot_number", sa.String(16), nullable=False, server_default=sa.text("''")),
