@@ -11,6 +11,7 @@ import base64
 import binascii
 import json
 import re
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,6 @@ from bot.conversation.numbers import is_e164
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
-    from datetime import datetime
 
 SIGNATURE_HEADER = "telnyx-signature-ed25519"
 TIMESTAMP_HEADER = "telnyx-timestamp"
@@ -126,8 +126,8 @@ class Verifier:
             raise SignatureError("signature is by none of the keys")
 
 
-def parse(body: bytes, bot_numbers: Collection[str]) -> Event:
-    """Read a genuine event, for a bot with these numbers (E.164).
+def parse(body: bytes, bot_numbers: Collection[str], arrived_at: datetime) -> Event:
+    """Read a genuine event that arrived at a time (UTC), for a bot with these numbers (E.164).
 
     Raises BodyError where the body is not a JSON object with an object `data`.
     """
@@ -138,7 +138,7 @@ def parse(body: bytes, bot_numbers: Collection[str]) -> Event:
     payload = _dict(data.get("payload"))
     match data.get("event_type"):
         case "message.received":
-            return _inbound_text(payload, bot_numbers)
+            return _inbound_text(payload, bot_numbers, arrived_at)
         case "message.sent" | "message.finalized":
             return _delivery_report(data.get("id"), payload)
         case _:
@@ -157,7 +157,9 @@ def _json(body: bytes) -> Any:
         raise BodyError("the body is not JSON") from error
 
 
-def _inbound_text(payload: Mapping[str, Any], bot_numbers: Collection[str]) -> Event:
+def _inbound_text(
+    payload: Mapping[str, Any], bot_numbers: Collection[str], arrived_at: datetime
+) -> Event:
     message_id = storable_id(payload.get("id"))
     phone = _number(payload.get("from"))
     recipients = [_number(recipient) for recipient in _list(payload.get("to"))]
@@ -175,7 +177,12 @@ def _inbound_text(payload: Mapping[str, Any], bot_numbers: Collection[str]) -> E
         return Ignored("text")
     in_group = len(recipients) + len(others) > 1
     shape = Shape.GROUP if in_group else Shape.MEDIA if media else Shape.PLAIN
-    said = Said(_storable(text), shape, _answered(payload.get("autoresponse_type")))
+    said = Said(
+        _storable(text),
+        shape,
+        _answered(payload.get("autoresponse_type")),
+        received_at=_received_at(payload.get("received_at"), arrived_at),
+    )
     return InboundText(f"message:{message_id}", phone, bot_number, said)
 
 
@@ -208,6 +215,19 @@ def _verifies(key: VerifyKey, signed: bytes, signature: bytes) -> bool:
     except BadSignatureError:
         return False
     return True
+
+
+def _received_at(written: object, arrived_at: datetime) -> datetime:
+    """Read when Telnyx received a text; a time that is missing or to come is that of arrival."""
+    if not isinstance(written, str):
+        return arrived_at
+    try:
+        received_at = datetime.fromisoformat(written)
+        if received_at.tzinfo is None:
+            return arrived_at
+        return min(received_at.astimezone(UTC), arrived_at)
+    except (ValueError, OverflowError):
+        return arrived_at
 
 
 def _answered(keyword: object) -> Answered | None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from bot.conversation.verification import Origin
 
 
@@ -39,12 +41,17 @@ class Referenced(Struct, frozen=True):
 
 
 class Said(Struct, frozen=True):
-    """What a person texted; `referenced` is what its reference, if it has one, stands for."""
+    """What a person texted; `referenced` is what its reference, if it has one, stands for.
+
+    `received_at` (UTC) is when the carrier received the text: that, and not when its webhook
+    arrived, is the order of what a person wants. None stands for the moment of the decision.
+    """
 
     text: str
     shape: Shape = Shape.PLAIN
     answered: Answered | None = None
     referenced: Referenced | None = None
+    received_at: datetime | None = None
 
 
 class Blocked(Struct, frozen=True):

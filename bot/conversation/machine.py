@@ -52,6 +52,7 @@ class Event(StrEnum):
     STOP = "STOP"
     CHATTER = "anything else"
     NOT_FOR_US = "a reaction, thanks or a group message"
+    OUTDATED = "a text from before an opt-out, a START or NOT ME that is known already"
     ANSWERED = "HELP or other, answered by the carrier"
     STARTED_AT_CARRIER = "START, answered by the carrier"
     STOPPED_AT_CARRIER = "STOP, answered by the carrier"
@@ -82,6 +83,8 @@ class Action(StrEnum):
     CLEAR_COOLDOWN = "clear the cooldown"
     OPT_OUT = "record the opt-out, cancel what is queued"
     OPT_IN = "record that texts are wanted again"
+    REMEMBER_STOP = "remember when STOP was texted"
+    REMEMBER_START = "remember when START was texted"
 
 
 class Move(Struct, frozen=True):
@@ -185,15 +188,31 @@ TABLE: Mapping[tuple[State, Event], Move] = {
     **_moves((*_UNCODED, *_LOCKED), Event.NOT_ME, Action.REFUSE_CODES, reply=Reply.NOT_ME),
     **_moves(_UNCODED, Event.CHATTER, reply=Reply.HINT),
     **_moves(_AWAITING, Event.CHATTER, reply=Reply.HINT_CODE),
-    **_moves(_UNCODED, Event.START, reply=Reply.WELCOME),
-    **_moves(_AWAITING, Event.START, Action.CLEAR_COOLDOWN, reply=Reply.STATUS),
-    **_moves(_AWAITING, Event.STARTED_AT_CARRIER, Action.CLEAR_COOLDOWN),
-    **_moves(_OUT, Event.START, Action.OPT_IN, to=State.IDLE, reply=Reply.WELCOME),
-    **_moves(_OUT, Event.STARTED_AT_CARRIER, Action.OPT_IN, to=State.IDLE),
+    **_moves(_UNCODED, Event.START, Action.REMEMBER_START, reply=Reply.WELCOME),
+    **_moves(
+        _AWAITING,
+        Event.START,
+        Action.REMEMBER_START,
+        Action.CLEAR_COOLDOWN,
+        reply=Reply.STATUS,
+    ),
+    **_moves(_AWAITING, Event.STARTED_AT_CARRIER, Action.REMEMBER_START, Action.CLEAR_COOLDOWN),
+    **_moves(_LOCKED, Event.START, Action.REMEMBER_START),
+    **_moves((*_UNCODED, *_LOCKED), Event.STARTED_AT_CARRIER, Action.REMEMBER_START),
+    **_moves(
+        _OUT,
+        Event.START,
+        Action.REMEMBER_START,
+        Action.OPT_IN,
+        to=State.IDLE,
+        reply=Reply.WELCOME,
+    ),
+    **_moves(_OUT, Event.STARTED_AT_CARRIER, Action.REMEMBER_START, Action.OPT_IN, to=State.IDLE),
     **_moves(
         _REACHABLE,
         Event.STOP,
         Action.END_CODES,
+        Action.REMEMBER_STOP,
         Action.OPT_OUT,
         to=State.OPTED_OUT,
         reply=Reply.STOPPED,
@@ -202,9 +221,12 @@ TABLE: Mapping[tuple[State, Event], Move] = {
         _REACHABLE,
         Event.STOPPED_AT_CARRIER,
         Action.END_CODES,
+        Action.REMEMBER_STOP,
         Action.OPT_OUT,
         to=State.OPTED_OUT,
     ),
+    **_moves(_OUT, Event.STOP, Action.REMEMBER_STOP),
+    **_moves(_OUT, Event.STOPPED_AT_CARRIER, Action.REMEMBER_STOP),
     **_moves(_AWAITING, Event.CODE_EXPIRED, Action.END_CODES, to=State.IDLE),
     **_moves(_AWAITING, Event.ONE_CODE_EXPIRED, Action.END_DEAD_CODES),
     **_moves(_AWAITING, Event.CODE_UNDELIVERABLE, Action.END_THAT_CODE),
@@ -220,6 +242,7 @@ _ALWAYS_SILENT = frozenset(
         Event.ASKED_TOO_OFTEN_AGAIN,
         Event.GUESS_USED,
         Event.NOT_FOR_US,
+        Event.OUTDATED,
         Event.ANSWERED,
         Event.NOTHING,
     }
@@ -239,7 +262,6 @@ _NOT_WITHOUT_CODE = frozenset(
         Event.GUESS_WRONG_CODES_SPENT,
         Event.LAST_GUESS_WRONG,
         Event.GUESS_MISTYPED,
-        Event.STARTED_AT_CARRIER,
         Event.CODE_EXPIRED,
         Event.ONE_CODE_EXPIRED,
         Event.CODE_UNDELIVERABLE,
@@ -249,7 +271,10 @@ _NOT_WITHOUT_CODE = frozenset(
 )
 _LOCKED_HEARS = frozenset(
     {Event.STATUS, Event.HELP, Event.NOT_ME, Event.STOP, Event.STOPPED_AT_CARRIER}
-    | {Event.LOCK_ENDED}
+    | {Event.LOCK_ENDED, Event.START, Event.STARTED_AT_CARRIER}
+)
+_OPTED_OUT_HEARS = frozenset(
+    {Event.START, Event.STARTED_AT_CARRIER, Event.STOP, Event.STOPPED_AT_CARRIER}
 )
 IGNORED: frozenset[tuple[State, Event]] = frozenset(
     {(state, event) for state in State for event in _ALWAYS_SILENT}
@@ -266,10 +291,6 @@ IGNORED: frozenset[tuple[State, Event]] = frozenset(
     # A lock is told once, then there is silence until it ends.
     | {(State.LOCKED, event) for event in Event if event not in _LOCKED_HEARS}
     # After STOP nothing leaves until START.
-    | {
-        (State.OPTED_OUT, event)
-        for event in Event
-        if event not in {Event.START, Event.STARTED_AT_CARRIER}
-    }
+    | {(State.OPTED_OUT, event) for event in Event if event not in _OPTED_OUT_HEARS}
 )
 """Every pair that is met with silence, or cannot be met at all."""

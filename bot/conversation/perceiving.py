@@ -21,6 +21,7 @@ from bot.conversation.happened import (
 )
 from bot.conversation.intents import Intent, guess_in, understand, visible_part
 from bot.conversation.machine import Event
+from bot.conversation.policy import REFUSAL
 from bot.conversation.state import State
 from bot.conversation.verification import Origin, Outcome
 
@@ -76,7 +77,8 @@ def perceive(turn: Turn, happened: Happened) -> Event:
             return _perceive_said(turn, happened)
         case Blocked(code):
             turn.wording = code
-            return Event.STOPPED_AT_CARRIER
+            out = turn.state is State.OPTED_OUT
+            return Event.NOTHING if out else Event.STOPPED_AT_CARRIER
         case Undeliverable(token_id):
             return _perceive_undeliverable(turn, token_id)
         case Elapsed():
@@ -86,18 +88,45 @@ def perceive(turn: Turn, happened: Happened) -> Event:
 
 
 def _perceive_said(turn: Turn, said: Said) -> Event:
+    understood = understand(said.text, turn.code_format)
+    stops = said.answered is Answered.STOP or (
+        said.answered is None and understood.intent is Intent.STOP
+    )
+    if said.received_at is not None:
+        turn.received_at = said.received_at
+        not_me = said.answered is None and understood.intent is Intent.NOT_ME
+        if _is_outdated(turn, stops=stops, not_me=not_me):
+            return Event.OUTDATED
+    if stops:
+        turn.wording = _without_codes(said.text)[:_WORDING_LONGEST]
     match said.answered:
         case Answered.STOP:
-            event = Event.STOPPED_AT_CARRIER
+            return Event.STOPPED_AT_CARRIER
         case Answered.START:
-            event = Event.STARTED_AT_CARRIER
+            return Event.STARTED_AT_CARRIER
         case Answered.OTHER:
-            event = Event.ANSWERED
+            return Event.ANSWERED
         case None:
-            event = _perceive_text(turn, said, understand(said.text, turn.code_format))
-    if event in (Event.STOP, Event.STOPPED_AT_CARRIER):
-        turn.wording = _without_codes(said.text)[:_WORDING_LONGEST]
-    return event
+            return _perceive_text(turn, said, understood)
+
+
+def _is_outdated(turn: Turn, *, stops: bool, not_me: bool) -> bool:
+    """Tell whether what the person texted later, and is decided already, outweighs a text.
+
+    Of a STOP and a START the later one holds; of two at the same moment, the STOP. NOT ME keeps
+    codes away for its time, whatever was asked before it. A time in the future is that of a clock
+    that was wrong, and is not believed.
+    """
+    at, conversation = turn.received_at, turn.conversation
+    if stops:
+        start = conversation.opted_in_at
+        return start is not None and at < start <= turn.now
+    if not_me:
+        return at + REFUSAL <= turn.now
+    refused_until = turn.ledger.refused_until
+    refused_at = refused_until - REFUSAL if refused_until else None
+    earlier = (conversation.opted_out_at, refused_at)
+    return any(last is not None and at <= last <= turn.now for last in earlier)
 
 
 def _perceive_text(  # noqa: PLR0911 - one answer for each intent

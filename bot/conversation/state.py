@@ -113,7 +113,8 @@ UNSPENT = Ledger()
 class Conversation(Struct, frozen=True):
     """One person's number and one of the bot's, both E.164, and where they stand.
 
-    `verified_at` is a fact beside the state: asking anew never erases it; so is the last opt-out.
+    `verified_at` is a fact beside the state: asking anew never erases it. So are the last opt-out
+    and the last START (`opted_in_at`), each by when the carrier received it.
     `token` is the latest one issued for the person's own asking, live or not; `asked` are those of
     verifications, as long as they matter. `hints` and `answers` count texts of courtesy in a row,
     each with the time of the last.
@@ -125,6 +126,7 @@ class Conversation(Struct, frozen=True):
     verified_at: datetime | None = None
     token: Token | None = None
     opted_out_at: datetime | None = None
+    opted_in_at: datetime | None = None
     opt_out_wording: str | None = None
     hints: int = 0
     hinted_at: datetime | None = None

@@ -83,6 +83,11 @@ class Turn:
     answer: Answer | None = field(default=None, init=False)
     code_expired: bool = field(default=False, init=False)
     wording: str = field(default="", init=False)
+    received_at: datetime = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Take what has no time of its own to have happened now."""
+        self.received_at = self.now
 
     @property
     def state(self) -> State:
@@ -255,7 +260,8 @@ class Turn:
 
     def refuse_codes(self) -> None:
         """Send no new code for a while, whoever asks."""
-        self.ledger = replace(self.ledger, refused_until=self.now + REFUSAL)
+        until = _latest(self.ledger.refused_until, self.received_at + REFUSAL)
+        self.ledger = replace(self.ledger, refused_until=until)
 
     def remember_wait_told(self) -> None:
         """Note that the person knows how long VERIFY will not work."""
@@ -269,13 +275,26 @@ class Turn:
 
     def opt_out(self) -> None:
         """Record that no text is wanted any more."""
-        self.keep(opted_out_at=self.now, opt_out_wording=self.wording)
+        self.keep(opt_out_wording=self.wording)
         self.cancel = Cancel.ALL
         self.news.append(News(Occurrence.OPTED_OUT))
 
     def opt_in(self) -> None:
         """Record that texts are wanted again."""
         self.news.append(News(Occurrence.OPTED_IN))
+
+    def remember_stop(self) -> None:
+        """Remember when STOP was texted: an earlier START cannot undo it."""
+        self.keep(opted_out_at=self._latest_of(self.conversation.opted_out_at))
+
+    def remember_start(self) -> None:
+        """Remember when START was texted: an earlier STOP cannot undo it."""
+        self.keep(opted_in_at=self._latest_of(self.conversation.opted_in_at))
+
+    def _latest_of(self, known: datetime | None) -> datetime:
+        """Choose the later of a time that is known and this text's; none lies in the future."""
+        believed = known if known is not None and known <= self.now else None
+        return _latest(believed, self.received_at)
 
     def reply_to_app(
         self,
@@ -287,6 +306,10 @@ class Turn:
     ) -> None:
         """Answer the app."""
         self.answer = Answer(outcome, retry_at, tries_left, counted)
+
+
+def _latest(known: datetime | None, new: datetime) -> datetime:
+    return new if known is None else max(known, new)
 
 
 def _locked(ledger: Ledger, now: datetime) -> Ledger:
@@ -314,4 +337,6 @@ ACTIONS: Mapping[Action, Callable[[Turn], None]] = {
     Action.CLEAR_COOLDOWN: Turn.clear_cooldown,
     Action.OPT_OUT: Turn.opt_out,
     Action.OPT_IN: Turn.opt_in,
+    Action.REMEMBER_STOP: Turn.remember_stop,
+    Action.REMEMBER_START: Turn.remember_start,
 }

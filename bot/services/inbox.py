@@ -8,25 +8,27 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
 from bot.carrier.webhooks import Delivery, DeliveryReport, InboundText
 from bot.services.deliveries import follow
-from bot.services.requests import Request, Result, answer, phones_in
+from bot.services.requests import Request, Result, answer, needs
 from bot.services.turns import take_turns
-from bot.store import ledgers, outbox, received
+from bot.store import ledgers, outbox, received, verifications
 from bot.store.conversations import Key
 from bot.store.models import OutboxState
 from bot.store.outages import DeadlockError, UnavailableError, UncertainCommitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
 
+    from bot.conversation.state import Ledger
     from bot.services.clock import Clock
     from bot.services.turns import Rules
     from bot.store.database import Database
@@ -45,9 +47,23 @@ _JOIN_WITHIN = 0.001
 """Seconds. A transaction has a cost of its own: under load, to wait for a few more spares much of
 it (as PostgreSQL's `commit_siblings` and `commit_delay` do)."""
 
+_HELD_WAIT = 0.03
+"""Seconds until what somebody else held is tried again."""
+_LAST_TRY = 0.3
+"""Seconds before its deadline at which such an event is refused, so that it hurries nobody."""
+
 _log = structlog.get_logger(__name__)
 
 Event = InboundText | DeliveryReport | Request
+
+
+class Held(Enum):
+    """Why an event was not decided: somebody else holds what it needs."""
+
+    ELSEWHERE = "held elsewhere"
+
+
+_Result = Result | Held | None
 
 
 @dataclass(slots=True, eq=False)
@@ -55,6 +71,23 @@ class _Waiting:
     event: Event
     deadline: float
     done: asyncio.Future[Result | None]
+    again: bool = False
+    """Whether it was held elsewhere when it was last to be decided."""
+
+    @property
+    def subject(self) -> str:
+        """Return what the event is about; one subject is in one running batch at most."""
+        match self.event:
+            case InboundText(phone=phone):
+                return phone
+            case DeliveryReport(carrier_id=carrier_id):
+                return carrier_id
+            case Request(once=once):
+                return once.key
+
+    def late_at(self, now: float) -> bool:
+        """Tell whether it is to be refused; one that meets a lock must not be late with others."""
+        return self.deadline <= now + (_LAST_TRY if self.again else 0)
 
     def accept(self, result: Result | None) -> None:
         if not self.done.done():
@@ -77,6 +110,8 @@ class Inbox:
         self._after_commit = after_commit
         self._texts: deque[_Waiting] = deque()
         self._requests: deque[_Waiting] = deque()
+        self._busy: set[str] = set()
+        """The subjects in a running batch, and those held elsewhere until they are tried again."""
         self._woken = asyncio.Event()
         self.alive = False
 
@@ -140,23 +175,63 @@ class Inbox:
         return len(self._texts) + len(self._requests)
 
     def _take(self) -> list[_Waiting]:
-        """Take those that wait, first what the carrier has sent: it waits for two seconds only."""
-        texts = _first(self._texts, _BATCH_LARGEST)
-        return texts + _first(self._requests, _REQUESTS_BESIDE_TEXTS if texts else _BATCH_LARGEST)
+        """Take those that wait, first what the carrier has sent: it waits for two seconds only.
+
+        What is about a subject of a running batch stays: two batches at once would decide one
+        person's texts in the order of their locks, not in that in which they came.
+        """
+        texts = self._first(self._texts, _BATCH_LARGEST)
+        most = _REQUESTS_BESIDE_TEXTS if texts else _BATCH_LARGEST
+        batch = texts + self._first(self._requests, most)
+        self._busy.update(waiting.subject for waiting in batch)
+        return batch
+
+    def _first(self, queue: deque[_Waiting], most: int) -> list[_Waiting]:
+        taken: list[_Waiting] = []
+        passed_over: list[_Waiting] = []
+        while queue and len(taken) < most:
+            waiting = queue.popleft()
+            (passed_over if waiting.subject in self._busy else taken).append(waiting)
+        queue.extendleft(reversed(passed_over))
+        return taken
 
     def _take_all(self) -> list[_Waiting]:
-        return _first(self._texts, _TEXTS_MOST) + _first(self._requests, _REQUESTS_MOST)
+        everything = [*self._texts, *self._requests]
+        self._texts.clear()
+        self._requests.clear()
+        return everything
 
     async def _serve_in_time(self, batch: Sequence[_Waiting]) -> None:
         """Refuse what has waited too long, by no fault of the database, and serve the others."""
         now = asyncio.get_running_loop().time()
-        late = [waiting for waiting in batch if waiting.deadline <= now]
+        late = [waiting for waiting in batch if waiting.late_at(now)]
         self._refuse(late, UnavailableError("too much waits"))
-        in_time = [waiting for waiting in batch if waiting.deadline > now]
-        if in_time:
-            await self._serve(in_time)
+        in_time = [waiting for waiting in batch if not waiting.late_at(now)]
+        try:
+            held = await self._serve(in_time) if in_time else []
+        finally:
+            self._busy.difference_update(waiting.subject for waiting in batch)
+        if held:
+            self._put_back(held)
 
-    async def _serve(self, batch: Sequence[_Waiting]) -> None:
+    def _put_back(self, held: Sequence[_Waiting]) -> None:
+        """Let what somebody else held come first when it is tried again, soon."""
+        for waiting in reversed(held):
+            waiting.again = True
+            queue = self._requests if isinstance(waiting.event, Request) else self._texts
+            queue.appendleft(waiting)
+        subjects = {waiting.subject for waiting in held}
+        self._busy |= subjects
+
+        def try_again() -> None:
+            self._busy -= subjects
+            self._woken.set()
+
+        asyncio.get_running_loop().call_later(_HELD_WAIT, try_again)
+
+    async def _serve(self, batch: Sequence[_Waiting]) -> list[_Waiting]:
+        """Answer a batch, all but what somebody else holds: return that."""
+        held: list[_Waiting] = []
         try:
             # Apps can wait longer: where only they ask, the deadline is that of any transaction.
             deadline = None if isinstance(batch[0].event, Request) else batch[0].deadline
@@ -173,20 +248,29 @@ class Inbox:
             raise
         except Exception as error:  # noqa: BLE001 - one bad event must not end the writer
             if len(batch) > 1:
-                try:
-                    for waiting in batch:
-                        await self._serve([waiting])
-                finally:
-                    self._refuse(batch, UnavailableError("the writer has stopped"))
-                return
+                return await self._serve_one_by_one(batch)
             _log.exception("event failed", event_type=type(batch[0].event).__name__)
             batch[0].refuse(UnavailableError(type(error).__name__))
         else:
             for waiting, result in zip(batch, results, strict=True):
-                waiting.accept(result)
+                if isinstance(result, Held):
+                    held.append(waiting)
+                else:
+                    waiting.accept(result)
             self._after_commit()
+        return held
 
-    async def _commit(self, events: Sequence[Event], deadline: float | None) -> list[Result | None]:
+    async def _serve_one_by_one(self, batch: Sequence[_Waiting]) -> list[_Waiting]:
+        held: list[_Waiting] = []
+        try:
+            for waiting in batch:
+                held += await self._serve([waiting])
+        except BaseException:
+            self._refuse(batch, UnavailableError("the writer has stopped"))
+            raise
+        return held
+
+    async def _commit(self, events: Sequence[Event], deadline: float | None) -> list[_Result]:
         write = self._database.write
         try:
             return await write(apply, events, self._clock.now(), self._rules, deadline=deadline)
@@ -200,62 +284,84 @@ class Inbox:
             waiting.refuse(error)
 
 
-def _first(queue: deque[_Waiting], most: int) -> list[_Waiting]:
-    return [queue.popleft() for _ in range(min(most, len(queue)))]
-
-
 def apply(
     connection: Connection, events: Sequence[Event], now: datetime, rules: Rules
-) -> list[Result | None]:
+) -> list[_Result]:
     """Apply events, those of a kind in the order given, each once however often it comes.
 
-    Returns what each request of an app has led to, and None for the others.
+    Returns what each request of an app has led to, None for the others, and for an event of which
+    somebody else holds what it needs that nothing was done.
     """
-    requests = [event for event in events if isinstance(event, Request)]
-    heard = [event for event in events if not isinstance(event, Request)]
-    fresh = received.first_seen(connection, {event.key for event in heard}, now)
-    _hold(connection, events)
-    _hear(connection, heard, fresh, now, rules)
-    results = iter(answer(connection, requests, now, rules))
-    return [next(results) if isinstance(event, Request) else None for event in events]
+    taken = _take_free(connection, events)
+    free = [event for event, is_free in zip(events, taken.free, strict=True) if is_free]
+    requests = [event for event in free if isinstance(event, Request)]
+    heard = [event for event in free if not isinstance(event, Request)]
+    _hear(connection, heard, taken.ledgers, now, rules)
+    answers = dict(zip(map(id, requests), answer(connection, requests, now, rules), strict=True))
+    return [
+        answers.get(id(event)) if is_free else Held.ELSEWHERE
+        for event, is_free in zip(events, taken.free, strict=True)
+    ]
 
 
-def _hold(connection: Connection, events: Sequence[Event]) -> None:
-    """Take the ledgers of all phones at once, after the webhooks' keys and before any other row.
+class _Taken(NamedTuple):
+    """Which of some events, in their order, can be applied, and the ledgers of those who text."""
 
-    Each part of the transaction takes those it needs in the order of their key; two parts together
-    would not keep that order, and two processes would wait for each other. Texts alone are one
-    part.
+    free: list[bool]
+    ledgers: Mapping[str, Ledger]
+
+
+def _take_free(connection: Connection, events: Sequence[Event]) -> _Taken:
+    """Take what events need before anything is written, and wait for none of it.
+
+    One phone whose ledger is held, be it by a process that stands still, must not keep the others
+    waiting. Who waits for nothing is in no deadlock either.
     """
+    texting = {event.phone for event in events if isinstance(event, InboundText)}
     reports = [event for event in events if isinstance(event, DeliveryReport)]
-    failed = [report.carrier_id for report in reports if report.delivery is Delivery.FAILED]
     asked = [event for event in events if isinstance(event, Request)]
-    phones = outbox.phones_of(connection, failed) | phones_in(connection, asked)
-    if phones:
-        texting = {event.phone for event in events if isinstance(event, InboundText)}
-        ledgers.hold(connection, phones, making=texting)
+    reported_held = outbox.reported_held(connection, {report.carrier_id for report in reports})
+    failed = [report.carrier_id for report in reports if report.delivery is Delivery.FAILED]
+    phone_of = outbox.phones_of(connection, failed)
+    needed = dict(zip(map(id, asked), needs(connection, asked), strict=True))
+    asked_of = {need.phone for need in needed.values() if need.phone}
+    taken = ledgers.take_free(connection, asked_of.union(phone_of.values()), making=texting)
+    free_phones = taken.phones
+    free_to_apps = free_phones - ledgers.others_held(connection, asked_of)
+    form = not any(need.form for need in needed.values()) or verifications.take_form(connection)
+
+    def is_free(event: Event) -> bool:
+        match event:
+            case InboundText(phone=phone):
+                return phone in free_phones
+            case DeliveryReport(carrier_id=carrier_id):
+                failed_to = phone_of.get(carrier_id)
+                held = carrier_id in reported_held
+                return not held and (failed_to is None or failed_to in free_phones)
+            case Request():
+                need = needed[id(event)]
+                return (form or not need.form) and (not need.phone or need.phone in free_to_apps)
+
+    return _Taken([is_free(event) for event in events], taken.ledgers)
 
 
 def _hear(
     connection: Connection,
     events: Sequence[InboundText | DeliveryReport],
-    fresh: set[str],
+    held: Mapping[str, Ledger],
     now: datetime,
     rules: Rules,
 ) -> None:
-    """Apply what the carrier has sent and what is `fresh` of it, by key."""
+    """Apply what the carrier has sent and was not applied before, by key."""
+    fresh = received.first_seen(connection, {event.key for event in events}, now)
     texts: list[InboundText] = []
     reports: list[DeliveryReport] = []
     for event in events:
         if event.key in fresh:
             fresh.remove(event.key)
             texts.append(event) if isinstance(event, InboundText) else reports.append(event)
-    take_turns(
-        connection,
-        [(Key(text.phone, text.bot_number), text.said) for text in texts],
-        now,
-        rules,
-    )
+    said = [(Key(text.phone, text.bot_number), text.said) for text in texts]
+    take_turns(connection, said, now, rules, held=held)
     follow(connection, _moved(connection, reports, now), now, rules)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
@@ -80,21 +80,34 @@ class Result:
     tries_left: int = 0
 
 
-def phones_in(connection: Connection, asked: Sequence[Request]) -> set[str]:
-    """Name the phones (E.164) that requests are about, as far as these are known."""
+class Needs(NamedTuple):
+    """What a request needs for itself: the ledgers of a phone (E.164), and the form's count."""
+
+    phone: str | None
+    form: bool
+
+
+def needs(connection: Connection, asked: Sequence[Request]) -> list[Needs]:
+    """Tell of each request what it needs, as far as its phone is known."""
     whats = [request.what for request in asked]
     named = [what.verification for what in whats if not isinstance(what, Verification)]
+    known = verifications.find(connection, named)
     about = [
-        *(what for what in whats if isinstance(what, Verification)),
-        *verifications.find(connection, named).values(),
+        what if isinstance(what, Verification) else known.get(what.verification) for what in whats
     ]
-    return {verification.phone for verification in about if verification.phone}
+    return [
+        Needs(verification.phone if verification else None, _is_of_form(what, known))
+        for what, verification in zip(whats, about, strict=True)
+    ]
 
 
 def answer(
     connection: Connection, asked: Sequence[Request], now: datetime, rules: Rules
 ) -> list[Result]:
-    """Carry out requests in the order given; one that was carried out before is answered again."""
+    """Carry out requests in the order given; one that was carried out before is answered again.
+
+    Hold what they need before.
+    """
     first: dict[str, Request] = {}
     for request in asked:
         first.setdefault(request.once.key, request)
@@ -142,8 +155,6 @@ def _carry_out(
     named = [what.verification for what in asked.values() if not isinstance(what, Verification)]
     known = verifications.find(connection, named)
     form = _Form(connection, now, rules)
-    if any(_is_of_form(what, known) for what in asked.values()):
-        verifications.hold_form(connection)
     answers: dict[str, Answer] = {}
     turns: dict[str, tuple[Key, AppAsked]] = {}
     wanted: dict[str, Verification] = {}
@@ -165,7 +176,7 @@ def _carry_out(
         else:
             wanted[what.id] = what
             turns[key] = (Key(what.phone, what.bot_number), Asked(what.id, what.origin))
-    given = take_turns(connection, list(turns.values()), now, rules, wanted)
+    given = take_turns(connection, list(turns.values()), now, rules, wanted=wanted)
     decided = zip(turns, given, strict=True)
     return answers | {key: told for key, told in decided if told is not None}
 

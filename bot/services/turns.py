@@ -48,26 +48,29 @@ class Rules:
     announces: bool = False
 
 
-def take_turns(
+def take_turns(  # noqa: PLR0913 - the two that are optional belong to one caller each
     connection: Connection,
     happened: Sequence[tuple[Key, Happened]],
     now: datetime,
     rules: Rules,
+    *,
     wanted: Mapping[str, Verification] | None = None,
+    held: Mapping[str, Ledger] | None = None,
 ) -> list[Answer | None]:
     """Decide events in the order given and write down all that follows from them.
 
     Holds the ledgers of all phones concerned until the transaction ends, so that no other
-    process decides for the same phone meanwhile. `wanted` are the verifications, by id, that
-    `Asked` events are about; they are stored with what comes of them. Returns what each event's
-    app is answered.
+    process decides for the same phone meanwhile; `held` are those of all of them, by phone, where
+    they were taken and read in this transaction already. `wanted` are the verifications, by id,
+    that `Asked` events are about; they are stored with what comes of them. Returns what each
+    event's app is answered.
     """
     if not happened:
         return []
     keys = {key for key, _ in happened}
     others = {key.phone for key, event in happened if isinstance(event, _FOR_APPS)}
     memory = _Memory(
-        ledgers.lock(connection, {key.phone for key in keys}),
+        ledgers.lock(connection, {key.phone for key in keys}) if held is None else held,
         ledgers.lock(connection, others, ledgers.BY_OTHERS),
         conversations.load(connection, keys, now),
         _referenced(connection, [event for _, event in happened]),
@@ -87,7 +90,7 @@ def _referenced(connection: Connection, events: Sequence[Happened]) -> dict[str,
 class _Memory:
     """What the database knew, and what has changed since."""
 
-    ledgers: dict[str, Ledger]
+    ledgers: Mapping[str, Ledger]
     web_ledgers: dict[str, Ledger]
     known: dict[Key, Known]
     referenced: dict[str, Verification]

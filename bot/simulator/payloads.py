@@ -30,9 +30,13 @@ def event(
 
 
 def inbound(
-    phone: str, bot_number: str, text: str | None, shape: Shape = Shape.PLAIN
+    phone: str,
+    bot_number: str,
+    text: str | None,
+    shape: Shape = Shape.PLAIN,
+    received_at: datetime | None = None,
 ) -> dict[str, Any]:
-    """Make the payload of a text from a phone to the bot."""
+    """Make the payload of a text from a phone to the bot, which Telnyx received at a time (UTC)."""
     picture = {"url": "http://127.0.0.1/picture.png", "content_type": "image/png", "size": 5}
     others = (
         [{"phone_number": "+13125550199", "line_type": "Wireless"}] if shape is Shape.GROUP else []
@@ -48,6 +52,7 @@ def inbound(
         "id": str(uuid.uuid4()),
         "media": [picture] if shape is Shape.MEDIA else [],
         "parts": segments_of(text or ""),
+        "received_at": received_at and received_at.isoformat(timespec="microseconds"),
         "record_type": "message",
         "text": text,
         "to": [

@@ -11,7 +11,7 @@ import uuid
 from collections import deque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiohttp import ClientConnectionError, ClientSession, web
@@ -36,7 +36,6 @@ from bot.simulator.journal import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
-    from datetime import datetime
     from typing import Self
 
     from aiohttp import ClientResponse
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", ApiFault, ReportFault, WebhookFault)
 
 API_KEY = "KEY-of-the-simulated-carrier"
+_ON_ITS_WAY = timedelta(milliseconds=1)
 LATE_BY = timedelta(seconds=20)
 """How late a late delivery report is, by the clock that can be moved."""
 
@@ -106,6 +106,7 @@ class SimulatedTelnyx:
         self._ids = itertools.count(1)
         self._texts: dict[int, Text] = {}
         self._said_at: dict[str, datetime] = {}
+        self._received_at = datetime.min.replace(tzinfo=UTC)
         self._blocked: set[tuple[str, str]] = set()
         self._remembered: dict[str, tuple[bytes, Mapping[str, Any]]] = {}
         self._late: list[_Report] = []
@@ -186,7 +187,7 @@ class SimulatedTelnyx:
         keyword = _keyword(text)
         if keyword:
             self._respond(keyword, phone, bot_number)
-        payload = payloads.inbound(phone, bot_number, text, shape)
+        payload = payloads.inbound(phone, bot_number, text, shape, self._received_now())
         payload["autoresponse_type"] = keyword
         fault = self._met(self.webhook_faults)
         status = await self.post_event("message.received", payload)
@@ -196,6 +197,12 @@ class SimulatedTelnyx:
             status = await self.post_event("message.received", payload)
         self._progress(said.id, Progress.DELIVERED if status == 200 else Progress.FAILED)  # noqa: PLR2004
         return status
+
+    def _received_now(self) -> datetime:
+        """Stamp a text: a little before the bot hears of it, and no two at the same moment."""
+        latest = self._received_at + timedelta(microseconds=1)
+        self._received_at = max(latest, self._clock.wall() - _ON_ITS_WAY)
+        return self._received_at
 
     async def post_event(self, event_type: str, payload: Mapping[str, Any]) -> int:
         """Post a signed event to the bot and return the status of its answer."""

@@ -33,6 +33,7 @@ _FACTS = (
     "state",
     "verified_at",
     "opted_out_at",
+    "opted_in_at",
     "opt_out_wording",
     "hints",
     "hinted_at",

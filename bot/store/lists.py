@@ -17,7 +17,7 @@ from sqlalchemy.sql.functions import FunctionElement
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy import Dialect, Select
+    from sqlalchemy import Column, Dialect, Select
     from sqlalchemy.sql.compiler import SQLCompiler
     from sqlalchemy.types import TypeEngine
 
@@ -63,3 +63,13 @@ def listed(name: str, kind: TypeEngine[Any]) -> Select[Any]:
     # SQLite calls the column `value`; PostgreSQL calls it after its table.
     each = _Each(bindparam(name, type_=_List(kind))).table_valued("value", name="value")
     return select(each.c.value)
+
+
+def held_elsewhere(column: Column[Any], values: Select[Any]) -> Select[Any]:
+    """Take the rows that have one of the values in a column; select those held elsewhere.
+
+    For PostgreSQL, where rows are locked one by one.
+    """
+    rows = select(column).where(column.in_(values))
+    free = rows.with_for_update(skip_locked=True).cte("free")
+    return rows.where(column.not_in(select(free)))

@@ -210,6 +210,7 @@ class ConversationRow(Base):
     # The latest token. No foreign key: tokens point here already, and a circle helps nobody.
     token_id: Mapped[TokenId | None]
     opted_out_at: Mapped[Moment | None]
+    opted_in_at: Mapped[Moment | None]
     opt_out_wording: Mapped[str | None] = mapped_column(String(64))
     hints: Mapped[int] = mapped_column(default=0)
     hinted_at: Mapped[Moment | None]

@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 from bot.store import tokens
 from bot.store.inserts import insert_all, insert_missing
-from bot.store.lists import listed
+from bot.store.lists import held_elsewhere, listed
 from bot.store.models import (
     DOUBTS_MOST,
     OUTBOX_FAILURES,
@@ -456,18 +456,27 @@ def report(connection: Connection, news: Report, now: datetime) -> list[Progress
     return moved
 
 
+_REPORTED_HELD = held_elsewhere(_OUTBOX.c.carrier_id, listed("carrier_ids", String()))
 _PHONES_OF = (
-    select(_CONVERSATIONS.c.phone)
+    select(_OUTBOX.c.carrier_id, _CONVERSATIONS.c.phone)
     .join(_OUTBOX)
     .where(_OUTBOX.c.carrier_id.in_(listed("carrier_ids", String())))
 )
 
 
-def phones_of(connection: Connection, carrier_ids: Collection[str]) -> set[str]:
-    """Name the phones (E.164) that texts went to, which the carrier has under these ids."""
-    if not carrier_ids:
+def reported_held(connection: Connection, carrier_ids: Collection[str]) -> set[str]:
+    """Take the texts that the carrier has under these ids, and name those held elsewhere."""
+    if not carrier_ids or connection.dialect.name == "sqlite":
         return set()
-    return set(connection.scalars(_PHONES_OF, {"carrier_ids": carrier_ids}))
+    return set(connection.scalars(_REPORTED_HELD, {"carrier_ids": sorted(carrier_ids)}))
+
+
+def phones_of(connection: Connection, carrier_ids: Collection[str]) -> dict[str, str]:
+    """Name by the carrier's id the phones (E.164) that texts went to."""
+    if not carrier_ids:
+        return {}
+    rows = connection.execute(_PHONES_OF, {"carrier_ids": carrier_ids})
+    return {row.carrier_id: row.phone for row in rows}
 
 
 def all_failed(connection: Connection, token_id: str) -> bool:

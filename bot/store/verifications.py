@@ -150,13 +150,14 @@ def overdue(connection: Connection, now: datetime, limit: int) -> list[Verificat
     return [_verification(row) for row in rows]
 
 
-def hold_form(connection: Connection) -> None:
+def take_form(connection: Connection) -> bool:
     """Let no other process count what the web form has asked for until the transaction ends.
 
-    Hold the ledgers before. SQLite has one writer anyway.
+    Tells whether that was free; nobody waits. SQLite has one writer anyway.
     """
-    if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(_FORM_LOCK)))
+    if connection.dialect.name == "sqlite":
+        return True
+    return bool(connection.scalar(select(func.pg_try_advisory_xact_lock(_FORM_LOCK))))
 
 
 def asked_at_form(

@@ -58,7 +58,7 @@ class Webhook:
                 request.headers.getall(TIMESTAMP_HEADER, []),
                 self._clock.wall(),
             )
-            event = parse(body, self._bot_numbers)
+            event = parse(body, self._bot_numbers, self._clock.now())
             if isinstance(event, Ignored):
                 self._pass_over(event)
             else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from nacl.signing import SigningKey
 from telnyx.lib.webhook_verification import WebhookVerificationError, verify_webhook_signature
 
@@ -153,6 +154,7 @@ SENT: dict[str, Any] = {
     "meta": {"attempt": 1, "delivered_to": "https://example.com/webhooks"},
 }
 
+ARRIVED = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
 MISSING = object()
 
 modest = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -385,7 +387,7 @@ def oracle_accepts(body: bytes, headers: dict[str, str], key: SigningKey) -> boo
 
 
 def read(event: object, *bot_numbers: str) -> Event:
-    return parse(json.dumps(event).encode(), bot_numbers or (BOT, OTHER_BOT))
+    return parse(json.dumps(event).encode(), bot_numbers or (BOT, OTHER_BOT), ARRIVED)
 
 
 def received(**changes: Any) -> dict[str, Any]:
@@ -414,15 +416,44 @@ def party(number: object, **more: Any) -> dict[str, Any]:
 
 
 def said(event: object) -> Said:
+    """Read what a person texted, whenever it was received."""
     parsed = read(event)
     assert isinstance(parsed, InboundText)
-    return parsed.said
+    return replace(parsed.said, received_at=None)
 
 
 def test_the_documented_text_is_read() -> None:
+    received_at = datetime(2024, 1, 15, 20, 16, 7, 503_000, UTC)
     assert read(RECEIVED) == InboundText(
-        "message:84cca175-9755-4859-b67f-4730d7f58aa3", PHONE, BOT, Said("Hello from Telnyx!")
+        "message:84cca175-9755-4859-b67f-4730d7f58aa3",
+        PHONE,
+        BOT,
+        Said("Hello from Telnyx!", received_at=received_at),
     )
+
+
+@pytest.mark.parametrize(
+    ("written", "received_at"),
+    [
+        ("2026-01-15T11:59:59.5Z", ARRIVED - timedelta(seconds=0.5)),
+        ("2026-01-15T13:59:58+02:00", ARRIVED - timedelta(seconds=2)),
+        ("2026-01-15T12:00:00.001+00:00", ARRIVED),
+        ("2036-01-15T12:00:00Z", ARRIVED),
+        ("2026-01-15T11:59:59", ARRIVED),
+        ("0001-01-01T00:00:00+23:59", ARRIVED),
+        ("yesterday", ARRIVED),
+        ("", ARRIVED),
+        (1768478399, ARRIVED),
+        (None, ARRIVED),
+        (MISSING, ARRIVED),
+    ],
+)
+def test_a_text_was_received_when_telnyx_says_if_that_can_be(
+    written: object, received_at: datetime
+) -> None:
+    event = read(received(received_at=written))
+    assert isinstance(event, InboundText)
+    assert event.said.received_at == received_at
 
 
 def test_the_documented_reports_are_read() -> None:
@@ -466,7 +497,7 @@ def test_a_text_needs_nothing_but_id_sender_recipient_and_text() -> None:
         "text": "VERIFY",
     }
     event = {"data": {"event_type": "message.received", "payload": payload}}
-    assert read(event) == InboundText("message:m1", PHONE, BOT, Said("VERIFY"))
+    assert read(event) == InboundText("message:m1", PHONE, BOT, Said("VERIFY", received_at=ARRIVED))
 
 
 @pytest.mark.parametrize("text", [None, MISSING, 7, ["VERIFY"], {"text": "VERIFY"}])
@@ -616,7 +647,7 @@ def test_what_no_database_can_hold_is_taken_out_of_a_text(text: str, stored: str
 
 def test_surrogates_in_the_bytes_themselves_are_taken_out() -> None:
     body = json.dumps(received(text="a?b"), ensure_ascii=False).encode()
-    parsed = parse(body.replace(b"a?b", b"a\xed\xa0\x80b"), [BOT])
+    parsed = parse(body.replace(b"a?b", b"a\xed\xa0\x80b"), [BOT], ARRIVED)
     assert isinstance(parsed, InboundText)
     assert parsed.said.text == "ab"
 
@@ -745,20 +776,20 @@ def test_a_body_without_data_is_not_an_event(body: object) -> None:
 )
 def test_a_body_that_is_no_sound_json_is_not_an_event(body: bytes) -> None:
     with pytest.raises(BodyError):
-        parse(body, [BOT])
+        parse(body, [BOT], ARRIVED)
 
 
 @pytest.mark.parametrize("number", [b"1e400", b"-0", b"1" * 4_000, b"NaN", b"-Infinity", b"1E-999"])
 def test_odd_numbers_beside_the_text_change_nothing(number: bytes) -> None:
     body = json.dumps(RECEIVED).encode().replace(b'"parts": 1', b'"parts": ' + number)
-    assert parse(body, [BOT]) == read(RECEIVED)
+    assert parse(body, [BOT], ARRIVED) == read(RECEIVED)
 
 
 def test_a_text_survives_whatever_depth_stands_beside_it() -> None:
     depth = 400
     body = json.dumps(RECEIVED).encode()
     deep = body.replace(b'"tags": []', b'"tags": ' + b"[" * depth + b"]" * depth)
-    assert parse(deep, [BOT]) == read(RECEIVED)
+    assert parse(deep, [BOT], ARRIVED) == read(RECEIVED)
 
 
 @modest
@@ -818,7 +849,7 @@ def test_any_json_in_any_place_raises_nothing_but_a_body_error_and_yields_what_c
 
 def parsed_or_refused(body: bytes) -> Event | None:
     try:
-        event = parse(body, (BOT, OTHER_BOT))
+        event = parse(body, (BOT, OTHER_BOT), ARRIVED)
     except BodyError:
         return None
     match event:

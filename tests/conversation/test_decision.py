@@ -4,7 +4,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import permutations
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -65,6 +66,13 @@ HINTS = {Reply.HINT, Reply.HINT_CODE}
 
 Step = str | timedelta | Happened
 """What a script is made of: something said, something that happened, or time that passes."""
+
+
+def but_for_its_times(person: Person, before: Decision) -> Conversation:
+    """Take a conversation as it was, and the times of STOP and START as they are now."""
+    after = person.conversations[BOT]
+    times = {"opted_out_at": after.opted_out_at, "opted_in_at": after.opted_in_at}
+    return replace(before.conversation, **times)
 
 
 def fresh_conversations() -> dict[str, Conversation]:
@@ -583,7 +591,7 @@ def test_a_lock_is_told_once_and_then_there_is_silence_until_it_ends(
     before = locked.last()
 
     assert locked.plays(15 * MINUTE - INSTANT, text) is None
-    assert locked.last() == Decision(before.conversation, before.ledger)
+    assert locked.last() == Decision(but_for_its_times(locked, before), before.ledger)
 
 
 def test_a_lock_ends_on_time_and_all_tries_are_back(locked: Person) -> None:
@@ -986,12 +994,14 @@ def test_what_may_be_a_code_is_left_out_of_the_wording(
     assert person.conversations[BOT].opt_out_wording == kept
 
 
-def test_a_second_opt_out_does_not_change_what_is_known_of_the_first(opted_out: Person) -> None:
+def test_a_second_opt_out_changes_only_until_when_a_start_is_outdated(opted_out: Person) -> None:
     before = opted_out.conversations[BOT]
 
-    opted_out.plays(HOUR, Blocked("40300"), Said("END", answered=Answered.STOP), "cancel")
-
+    assert opted_out.plays(HOUR, Blocked("40300")) is None
     assert opted_out.conversations[BOT] == before
+    assert opted_out.plays(Said("END", answered=Answered.STOP)) is None
+    assert opted_out.plays(HOUR, "cancel") is None
+    assert opted_out.conversations[BOT] == replace(before, opted_out_at=opted_out.now)
 
 
 def test_stop_ends_the_code(awaiting: Person) -> None:
@@ -1029,7 +1039,7 @@ def test_who_has_opted_out_is_heard_only_with_start(
     opted_out.now += later
 
     assert opted_out.meets(happened) is None
-    assert opted_out.last() == Decision(before.conversation, before.ledger)
+    assert opted_out.last() == Decision(but_for_its_times(opted_out, before), before.ledger)
 
 
 def test_the_code_of_who_has_opted_out_verifies_nobody(opted_out: Person) -> None:
@@ -1110,7 +1120,98 @@ def test_start_answered_by_the_carrier_changes_nothing_where_nobody_opted_out(
     before = someone.conversations[BOT]
 
     assert someone.texts("START", answered=Answered.START) is None
-    assert someone.conversations[BOT] == before
+    assert someone.conversations[BOT] == replace(before, opted_in_at=someone.now)
+
+
+def texted(text: str, at: datetime, **more: Any) -> Said:
+    return Said(text, received_at=at, **more)
+
+
+BOTH = {"carrier": (Answered.STOP, Answered.START), "bot": (None, None)}
+
+
+@pytest.mark.parametrize("stop_first", [True, False])
+@pytest.mark.parametrize("answered_by", list(BOTH))
+@pytest.mark.parametrize(
+    ("between", "opted_out"),
+    [
+        (SECOND, False),
+        (INSTANT, False),
+        (timedelta(), True),
+        (-INSTANT, True),
+        (-HOUR, True),
+    ],
+)
+def test_of_stop_and_start_the_later_one_holds_whichever_is_decided_first(
+    answered_by: str, between: timedelta, *, opted_out: bool, stop_first: bool
+) -> None:
+    stopped_by, started_by = BOTH[answered_by]
+    for before in ((), (HOUR, "STOP"), (HOUR, "VERIFY"), (HOUR, "VERIFY", RIGHT)):
+        someone = Person()
+        someone.plays(*before)
+        stopped_at = someone.now + 2 * HOUR
+        someone.now += DAY
+        script = [
+            texted("opt out", stopped_at, answered=stopped_by),
+            texted("START", stopped_at + between, answered=started_by),
+        ]
+        someone.plays(*(script if stop_first else reversed(script)))
+        assert (someone.state() is State.OPTED_OUT) is opted_out
+        assert (someone.plays("VERIFY") is Reply.CODE) is not opted_out
+
+
+def test_a_start_between_two_stops_opts_in_nobody_whenever_it_is_decided() -> None:
+    texts = [texted("STOP", MORNING), texted("START", MORNING + SECOND)]
+    texts += [texted("revoke", MORNING + 2 * SECOND)]
+    for order in permutations(texts):
+        someone = Person()
+        someone.plays(HOUR, *order)
+        assert someone.state() is State.OPTED_OUT
+
+
+def test_an_opt_out_without_a_text_has_the_time_of_its_decision(person: Person) -> None:
+    person.plays(HOUR, Blocked("40300"))
+    assert person.plays(texted("START", person.now - SECOND)) is None
+    assert person.plays(MINUTE, texted("START", person.now + SECOND)) is Reply.WELCOME
+
+
+def test_a_time_of_a_clock_that_ran_ahead_keeps_nobody_opted_out(person: Person) -> None:
+    person.now += DAY
+    person.plays(Blocked("40300"))
+    person.now -= DAY
+    assert person.plays(texted("START", person.now)) is Reply.WELCOME
+
+
+@pytest.mark.parametrize("text", ["VERIFY", "RESEND", "START", "hello", RIGHT])
+def test_what_was_texted_before_not_me_undoes_nothing_even_after_its_time(
+    awaiting: Person, text: str
+) -> None:
+    asked_at = awaiting.now
+    said = awaiting.spelled(text, at=BOT)
+    awaiting.plays(SECOND, texted("NOT ME", awaiting.now + SECOND))
+    before = awaiting.conversations[BOT]
+    assert awaiting.plays(MINUTE, texted(said, asked_at)) is None
+    assert awaiting.plays(2 * HOUR, texted(said, asked_at + SECOND)) is None
+    assert awaiting.conversations[BOT] == before
+    assert awaiting.plays(texted("VERIFY", awaiting.now)) is Reply.CODE
+
+
+def test_not_me_holds_for_its_time_from_when_it_was_texted(awaiting: Person) -> None:
+    said_at = awaiting.now
+    assert awaiting.plays(20 * MINUTE, texted("NOT ME", said_at)) is Reply.NOT_ME
+    assert awaiting.ledger.refused_until == said_at + HOUR
+    assert awaiting.plays(texted("VERIFY", awaiting.now)) is not Reply.CODE
+    assert awaiting.plays(40 * MINUTE, texted("VERIFY", awaiting.now)) is Reply.CODE
+    assert awaiting.plays(texted("NOT ME", said_at + SECOND - HOUR)) is None
+    assert awaiting.state() is State.AWAITING_CODE
+
+
+def test_an_outdated_guess_costs_no_try(awaiting: Person) -> None:
+    early = awaiting.now
+    awaiting.plays(MINUTE, "STOP", MINUTE, "START", "VERIFY")
+    before = awaiting.ledger
+    assert awaiting.plays(texted(awaiting.wrong_code(), early)) is None
+    assert awaiting.ledger == before
 
 
 # Media, groups and reactions
@@ -1486,6 +1587,7 @@ WRONG_FOR_FIRST = ("1" if CODE_OF_FIRST[0] == "0" else "0") + CODE_OF_FIRST[1:]
 
 SCRIPT_OF: dict[Event, tuple[Step, ...]] = {
     Event.CODE_ASKED: ("VERIFY",),
+    Event.OUTDATED: ("STOP", HOUR, Said("START", received_at=MORNING)),
     Event.CODE_ASKED_AGAIN: ("VERIFY", MINUTE, "RESEND"),
     Event.ASKED_TOO_SOON: ("VERIFY", "VERIFY"),
     Event.ASKED_TOO_OFTEN: ("NOT ME", "VERIFY"),
@@ -1695,7 +1797,8 @@ def test_whatever_happens_no_text_follows_stop_until_start(policy: Policy, scrip
     for moment in moments(someone, script):
         if moment.before.state is State.OPTED_OUT:
             assert moment.reply in {None, Reply.WELCOME, Reply.WAIT, Reply.STATUS_LOCKED}
-            assert moment.after == moment.before or moment.after.state is State.IDLE
+            before = replace(moment.before, opted_out_at=moment.after.opted_out_at)
+            assert moment.after == before or moment.after.state is State.IDLE
         if moment.after.state is State.OPTED_OUT:
             assert moment.reply in {None, Reply.STOPPED}
 

@@ -69,6 +69,8 @@ def test_any_text_is_understood_somehow_and_a_guess_is_always_a_whole_code(
     if understood.intent is Intent.GUESS:
         assert len(understood.guess) == code_format.length
         assert set(understood.guess) <= set(symbols)
+    elif understood.intent is Intent.VERIFY:
+        assert understood == Understood(Intent.VERIFY, reference=understood.reference)
     else:
         assert understood == Understood(understood.intent)
 

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from bot.conversation.machine import IGNORED, TABLE, Action, Event
+from bot.conversation.machine import IGNORED, TABLE, Action, Event, Move
 from bot.conversation.replies import Reply
 from bot.conversation.state import State
 
@@ -17,6 +17,7 @@ NEVER_MOVING = {
     Event.ASKED_TOO_OFTEN_AGAIN,
     Event.GUESS_USED,
     Event.NOT_FOR_US,
+    Event.OUTDATED,
     Event.ANSWERED,
 }
 
@@ -149,11 +150,16 @@ def test_a_person_opts_out_by_no_other_way_than_stop() -> None:
     assert ways == acting == {Event.STOP, Event.STOPPED_AT_CARRIER}
 
 
-def test_after_stop_only_start_is_heard_and_leads_back_to_the_beginning() -> None:
+def test_after_stop_only_start_leads_back_to_the_beginning_and_another_stop_stays() -> None:
     heard = {event: move for (state, event), move in TABLE.items() if state is State.OPTED_OUT}
 
-    assert set(heard) == {Event.START, Event.STARTED_AT_CARRIER}
-    assert {move.to for move in heard.values()} == {State.IDLE}
+    starts = {Event.START, Event.STARTED_AT_CARRIER}
+    stops = {Event.STOP, Event.STOPPED_AT_CARRIER}
+    assert set(heard) == starts | stops
+    assert {heard[event].to for event in starts} == {State.IDLE}
+    assert {heard[event] for event in stops} == {
+        Move(State.OPTED_OUT, (Action.REMEMBER_STOP,), None)
+    }
 
 
 def test_what_time_does_and_what_the_carrier_answered_are_met_without_a_text() -> None:

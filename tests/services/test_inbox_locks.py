@@ -1,0 +1,245 @@
+"""What an inbox does about rows that somebody else holds, and in which order it decides."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from harness.people import BOT_NUMBER, PHONE, RULES, report, text
+from harness.reading import conversation_of, outbox_rows, row_count
+from msgspec.structs import replace
+
+from bot.carrier.webhooks import Delivery, InboundText
+from bot.conversation.happened import Typed
+from bot.conversation.state import State
+from bot.conversation.verification import Origin, Outcome, Verification
+from bot.services.inbox import Inbox
+from bot.services.requests import Idempotency, Request
+from bot.simulator.clock import NOON, StoppedClock
+from bot.store import outbox
+from bot.store.database import Database
+from bot.store.models import OutboxState, ReceivedRow, TokenRow
+from bot.store.outages import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sqlalchemy import URL
+
+on_postgresql = pytest.mark.parametrize("make_database", ["postgresql"], indirect=True)
+OTHER = "+13125550000"
+"""Sorts before PHONE: whoever waits for it has not yet taken that one."""
+SECOND = timedelta(seconds=1)
+
+
+@asynccontextmanager
+async def open_inbox(database: Database) -> AsyncIterator[Inbox]:
+    inbox = Inbox(database, RULES, StoppedClock(), lambda: None)
+    writer = asyncio.create_task(inbox.run())
+    await asyncio.sleep(0)
+    try:
+        yield inbox
+    finally:
+        writer.cancel()
+        await asyncio.wait([writer])
+
+
+@pytest.fixture
+async def inbox(database: Database) -> AsyncIterator[Inbox]:
+    async with open_inbox(database) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def held(url: URL, statement: str) -> AsyncIterator[asyncio.Event]:
+    """Hold what a statement locks until the event is set, or the block ends."""
+    database, release = Database(url), asyncio.Event()
+    try:
+        async with database._kind.reader.connect() as connection:
+            await connection.exec_driver_sql(statement)
+
+            async def hold() -> None:
+                await release.wait()
+                await connection.rollback()
+
+            holding = asyncio.create_task(hold())
+            try:
+                yield release
+            finally:
+                release.set()
+                await holding
+    finally:
+        await database.close()
+
+
+def the_limits_of(phone: str, table: str = "ledgers") -> str:
+    return f"SELECT * FROM {table} WHERE phone = '{phone}' FOR UPDATE"
+
+
+def wanted(phone: str, origin: Origin = Origin.APP) -> Verification:
+    ends = NOON + RULES.policy.code_lifetime
+    return Verification("f" * 24 + phone[-8:], origin, BOT_NUMBER, NOON, ends, phone=phone)
+
+
+def asked(what: Any, key: str) -> Request:
+    return Request(what, Idempotency(key * 64, ""))
+
+
+@on_postgresql
+@pytest.mark.parametrize("known", [True, False])
+async def test_one_locked_phone_refuses_nobody_else(
+    inbox: Inbox, database: Database, database_url: URL, *, known: bool
+) -> None:
+    if known:
+        await inbox.accept(text("hello", phone=OTHER))
+    lock = (
+        the_limits_of(OTHER)
+        if known
+        # A process that stands still has begun with somebody new, and has not committed.
+        else f"INSERT INTO ledgers (phone, wrong_guesses, locks, code_times) "
+        f"SELECT '{OTHER}', 0, 0, '[]' WHERE pg_try_advisory_xact_lock("
+        f"2119630849, hashtext('{OTHER}'))"
+    )
+    async with held(database_url, lock) as release:
+        stuck = asyncio.create_task(inbox.accept(text("VERIFY", phone=OTHER)))
+        others = [f"+1312555{number:04}" for number in range(100, 162)]
+        await asyncio.gather(*(inbox.accept(text("VERIFY", phone=phone)) for phone in others))
+        assert not stuck.done()
+        assert await row_count(database, TokenRow) == len(others)
+        release.set()
+        await stuck
+    assert await row_count(database, TokenRow) == len(others) + 1
+
+
+@on_postgresql
+async def test_who_stays_locked_is_refused_in_time_and_nothing_is_remembered(
+    inbox: Inbox, database: Database, database_url: URL
+) -> None:
+    await inbox.accept(text("hello", phone=OTHER))
+    seen = await row_count(database, ReceivedRow)
+    async with held(database_url, the_limits_of(OTHER)):
+        with pytest.raises(UnavailableError):
+            await inbox.accept(text("VERIFY", phone=OTHER))
+    assert await row_count(database, ReceivedRow) == seen
+    await inbox.accept(text("VERIFY", phone=OTHER))
+    assert await row_count(database, TokenRow) == 1
+
+
+@on_postgresql
+@pytest.mark.parametrize("table", ["ledgers", "web_ledgers"])
+async def test_what_an_app_asks_of_a_locked_phone_waits_alone(
+    inbox: Inbox, database_url: URL, table: str
+) -> None:
+    new = wanted(OTHER)
+    assert (await inbox.ask(asked(new, "a"))).outcome is Outcome.DONE
+    async with held(database_url, the_limits_of(OTHER, table)) as release:
+        stuck = asyncio.create_task(inbox.ask(asked(Typed(new.id, "1"), "b")))
+        await inbox.accept(text("VERIFY"))
+        assert (await inbox.ask(asked(wanted(PHONE), "c"))).outcome is Outcome.DONE
+        assert not stuck.done()
+        release.set()
+        assert (await stuck).outcome is Outcome.WRONG
+
+
+@on_postgresql
+async def test_what_the_form_asks_waits_alone_while_another_counts_for_it(
+    inbox: Inbox, database_url: URL
+) -> None:
+    from bot.store.verifications import _FORM_LOCK  # noqa: PLC0415
+
+    lock = f"SELECT pg_advisory_xact_lock({_FORM_LOCK})"
+    async with held(database_url, lock) as release:
+        stuck = asyncio.create_task(inbox.ask(asked(wanted(OTHER, Origin.FORM), "a")))
+        await inbox.accept(text("VERIFY"))
+        assert not stuck.done()
+        release.set()
+        assert (await stuck).outcome is Outcome.DONE
+
+
+@on_postgresql
+async def test_a_report_on_a_locked_text_waits_alone(
+    inbox: Inbox, database: Database, database_url: URL
+) -> None:
+    await inbox.accept(text("VERIFY", phone=OTHER))
+    (claimed,) = await database.write(outbox.claim, 1, NOON)
+    await database.write(outbox.settle_accepted, {claimed.id: "locked"}, NOON)
+    lock = f"SELECT * FROM outbox WHERE id = {claimed.id} FOR UPDATE"
+    async with held(database_url, lock) as release:
+        stuck = asyncio.create_task(inbox.accept(report("locked", Delivery.DELIVERED)))
+        await inbox.accept(text("VERIFY"))
+        await inbox.accept(report("nobody's", Delivery.DELIVERED))
+        assert not stuck.done()
+        release.set()
+        await stuck
+    states = [row.state for row in await outbox_rows(database)]
+    assert states == [OutboxState.DELIVERED, OutboxState.QUEUED]
+
+
+@on_postgresql
+async def test_one_persons_texts_are_decided_in_the_order_they_came(
+    inbox: Inbox, database: Database, database_url: URL
+) -> None:
+    for phone in (OTHER, PHONE):
+        await inbox.accept(text("STOP", phone=phone))
+    async with held(database_url, the_limits_of(OTHER)) as release:
+        texts = [text("VERIFY", phone=OTHER), text("START"), text("revoke")]
+        accepted = []
+        for one in texts:
+            accepted.append(asyncio.create_task(inbox.accept(one)))
+            await asyncio.sleep(0)  # each in a batch of its own, if there is one free
+        await asyncio.wait(accepted[1:])
+        release.set()
+        await asyncio.gather(*accepted)
+    assert (await conversation_of(database)).state is State.OPTED_OUT
+
+
+@on_postgresql
+async def test_a_locked_persons_texts_keep_their_order(
+    inbox: Inbox, database: Database, database_url: URL
+) -> None:
+    await inbox.accept(text("hello"))
+    async with held(database_url, the_limits_of(PHONE)) as release:
+        accepted = []
+        for said in ("STOP", "START", "STOP", "START", "VERIFY"):
+            accepted.append(asyncio.create_task(inbox.accept(text(said))))
+            await inbox.accept(text("hello", phone=OTHER))
+        assert not any(one.done() for one in accepted)
+        release.set()
+        await asyncio.gather(*accepted)
+    assert (await conversation_of(database)).state is State.AWAITING_CODE
+
+
+async def test_a_start_that_is_delivered_again_after_a_stop_opts_nobody_in(
+    inbox: Inbox, database: Database
+) -> None:
+    def received(said: str, seconds: int) -> InboundText:
+        one = text(said)
+        return replace(one, said=replace(one.said, received_at=NOON + (seconds - 60) * SECOND))
+
+    for one in (received("STOP", 0), received("revoke", 15), received("START", 10)):
+        await inbox.accept(one)
+    found = await conversation_of(database)
+    assert found.state is State.OPTED_OUT
+    assert found.opted_out_at == NOON - 45 * SECOND
+    await inbox.accept(received("START", 20))
+    found = await conversation_of(database)
+    assert (found.state, found.opted_in_at) == (State.IDLE, NOON - 40 * SECOND)
+    await inbox.accept(received("END", 19))
+    assert (await conversation_of(database)).state is State.IDLE
+
+
+async def test_all_who_wait_are_answered_when_the_inbox_stops(database: Database) -> None:
+    async with open_inbox(database) as inbox:
+        texts = [asyncio.create_task(inbox.accept(text("VERIFY", phone=OTHER))) for _ in range(3)]
+        asking = [
+            asyncio.create_task(inbox.ask(asked(Typed("0" * 32, "1"), chr(97 + number % 26))))
+            for number in range(50)
+        ]
+        await asyncio.sleep(0)
+        assert not any(task.done() for task in (*texts, *asking))
+    done, waiting = await asyncio.wait([*texts, *asking], timeout=10)
+    assert not waiting
+    assert all(isinstance(task.exception(), UnavailableError) for task in done)
