@@ -22,7 +22,7 @@ from bot.events import client
 from bot.events.signature import key_of
 from bot.services.courier import JITTER
 from bot.services.expirer import Expirer
-from bot.services.inbox import Inbox
+from bot.services.inbox import ANSWER_WITHIN, SECOND_COMMIT_WITHIN, Inbox
 from bot.services.janitor import Janitor
 from bot.services.notifier import Notifier
 from bot.services.pacing import Rates
@@ -31,7 +31,7 @@ from bot.services.sender import Sender
 from bot.services.turns import Rules
 from bot.services.verifications import Verifications
 from bot.store import schema
-from bot.store.database import Database
+from bot.store.database import WRITE_WITHIN, Database
 from bot.store.outages import UnavailableError
 from bot.web import routes
 from bot.web.api import Api, Reach
@@ -60,6 +60,18 @@ class SchemaError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds that work on the database may take."""
+
+    write: float = WRITE_WITHIN
+    answer: float = ANSWER_WITHIN
+    second_commit: float = SECOND_COMMIT_WITHIN
+
+
+IN_TIME_FOR_TELNYX = Deadlines()
+
+
+@dataclass(frozen=True, slots=True)
 class Running:
     """A bot at work: what its front door, its simulator and its tests may touch."""
 
@@ -82,6 +94,7 @@ async def running(  # noqa: PLR0913 - each part of the world it meets is named a
     with_web: bool,
     with_work: bool,
     jitter: float = JITTER,
+    deadlines: Deadlines = IN_TIME_FOR_TELNYX,
 ) -> AsyncIterator[Running]:
     """Run the parts asked for until the block ends; then let what is on its way arrive.
 
@@ -95,7 +108,7 @@ async def running(  # noqa: PLR0913 - each part of the world it meets is named a
     rules = _rules(settings)
     async with AsyncExitStack() as stack:
         loops = _Loops(stack, ended)
-        database = Database(settings.database_url)
+        database = Database(settings.database_url, deadlines.write)
         stack.push_async_callback(database.close)
         await _prepare_schema(database)
         await rehearse(database, settings.from_number[0], clock.now(), rules)
@@ -116,7 +129,14 @@ async def running(  # noqa: PLR0913 - each part of the world it meets is named a
             loops.start("expirer", expirer.run())
         url = None
         if with_web:
-            inbox = Inbox(database, rules, clock, _wake_all(sender, notifier))
+            inbox = Inbox(
+                database,
+                rules,
+                clock,
+                _wake_all(sender, notifier),
+                answer_within=deadlines.answer,
+                second_commit_within=deadlines.second_commit,
+            )
             loops.start("inbox", inbox.run())
             verifications = Verifications(inbox, database, rules, clock, settings.from_number[0])
             webhook = Webhook(

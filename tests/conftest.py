@@ -5,15 +5,16 @@ import shutil
 from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
+import hypothesis
 import pytest
 from harness import postgresql
+from harness.patience import patient_database
 from harness.processes import Processes
 from sqlalchemy.engine import URL, make_url
 
 from bot.simulator.clock import StoppedClock
 from bot.simulator.stage import staged
 from bot.store import schema
-from bot.store.database import Database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 
     from bot.simulator.clock import TravelClock
     from bot.simulator.stage import Stage
+    from bot.store.database import Database
+
+
+# How long an example takes says something of the machine, and nothing of the bot.
+hypothesis.settings.register_profile(
+    "textproof", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("textproof")
 
 
 class MakeDatabase(Protocol):
@@ -80,7 +89,7 @@ def database_url(make_database: MakeDatabase) -> URL:
 
 @pytest.fixture
 async def database(database_url: URL) -> AsyncIterator[Database]:
-    database = Database(database_url)
+    database = patient_database(database_url)
     yield database
     await database.close()
 

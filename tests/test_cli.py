@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
-from harness.processes import PATIENCE, SECRET, Processes, as_written, environment, until
+from harness.patience import PATIENCE, patient_database, until
+from harness.processes import SECRET, Processes, as_written, environment
+from harness.witness import Witness
 from sqlalchemy import text as sql
 from sqlalchemy.engine import URL, make_url
 
@@ -31,7 +33,6 @@ from bot.simulator.journal import Author
 from bot.simulator.stage import BOT_NUMBER, PHONE
 from bot.simulator.telnyx import API_KEY, SimulatedTelnyx
 from bot.store import conversations, events, keys, outbox
-from bot.store.database import Database
 from bot.store.models import OutboxState
 from bot.web.routes import WEBHOOK_PATH
 
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from conftest import MakeDatabase, SetStage
     from harness.processes import BotProcess, Ended
     from sqlalchemy import Connection
+
+    from bot.store.database import Database
 
 PASSWORD = "hunter2"
 CODE = re.compile(r"Textproof code: ([0-9]+)\.")
@@ -114,7 +117,7 @@ def other_than(code: str) -> str:
 
 @asynccontextmanager
 async def opened(url: URL) -> AsyncIterator[Database]:
-    database = Database(url)
+    database = patient_database(url)
     try:
         yield database
     finally:
@@ -163,11 +166,12 @@ async def test_a_signed_verify_leads_to_one_request_with_the_code_and_the_code_v
 ) -> None:
     bot = await processes.start_cold("serve", env=environment(database_url, telnyx))
     await connect(bot, telnyx)
-    payload = payloads.inbound(PHONE, BOT_NUMBER, "VERIFY")
-    assert await telnyx.post_event("message.received", payload) == 200
-    assert await telnyx.post_event("message.received", payload) == 200  # Telnyx repeats itself
+    witness, payload = Witness(telnyx), payloads.inbound(PHONE, BOT_NUMBER, "VERIFY")
+    await witness.post(payload)
+    await witness.post(payload)  # Telnyx repeats itself
     code = code_in(await came(telnyx, 1))
-    assert await text(telnyx, code) == SUCCESS
+    await witness.say(PHONE, code)
+    assert await came(telnyx, 2) == SUCCESS
     assert [request.body for request in telnyx.requests] == [
         {"from": BOT_NUMBER, "to": PHONE, "text": telnyx.texts[0].text},
         {"from": BOT_NUMBER, "to": PHONE, "text": SUCCESS},

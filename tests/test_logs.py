@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import io
 import itertools
 import json
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 import structlog
 from aiohttp import ClientSession
+from harness.patience import until
 
 from bot import logs
 from bot.carrier.client import Carrier
@@ -129,9 +129,7 @@ async def meet_faults(stage: Stage) -> None:
     await stage.travel(PHONE, timedelta(seconds=2))
     stage.clock.travel(timedelta(seconds=5))
     sender.wake()
-    async with asyncio.timeout(10):
-        while stage.telnyx.faults or not sender.idle:  # noqa: ASYNC110 - it tells nobody
-            await asyncio.sleep(0.005)
+    await until(lambda: not stage.telnyx.faults and sender.idle)
     await stage.travel(PHONE, timedelta(seconds=61))
     stage.telnyx.faults.append(ApiFault.error(400, "40300"))
     await stage.text(OTHER_PHONE, "VERIFY")

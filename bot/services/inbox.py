@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 ANSWER_WITHIN = 1.8
 """Seconds from a webhook's arrival to the latest commit: Telnyx waits two."""
-_SECOND_COMMIT_WITHIN = 1.0
+SECOND_COMMIT_WITHIN = 1.0
+"""Seconds in which events are applied once more whose first commit may stand or not."""
 _TEXTS_MOST = 4000
 _REQUESTS_MOST = 1000
 """Requests of apps that may wait: they come from strangers too."""
@@ -99,15 +100,27 @@ class _Waiting:
 
 
 class Inbox:
-    """The writer of what people text; `after_commit` is told of each commit."""
+    """The writer of what people text; `after_commit` is told of each commit.
 
-    def __init__(
-        self, database: Database, rules: Rules, clock: Clock, after_commit: Callable[[], None]
+    `answer_within` and `second_commit_within` are the seconds that each of the two may take.
+    """
+
+    def __init__(  # noqa: PLR0913 - its parts, and two figures with their usual values
+        self,
+        database: Database,
+        rules: Rules,
+        clock: Clock,
+        after_commit: Callable[[], None],
+        *,
+        answer_within: float = ANSWER_WITHIN,
+        second_commit_within: float = SECOND_COMMIT_WITHIN,
     ) -> None:
         self._database = database
         self._rules = rules
         self._clock = clock
         self._after_commit = after_commit
+        self._answer_within = answer_within
+        self._second_commit_within = second_commit_within
         self._texts: deque[_Waiting] = deque()
         self._requests: deque[_Waiting] = deque()
         self._busy: set[str] = set()
@@ -137,7 +150,7 @@ class Inbox:
         if not self.alive:
             raise UnavailableError("the writer is not running")
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(event, loop.time() + ANSWER_WITHIN, loop.create_future())
+        waiting = _Waiting(event, loop.time() + self._answer_within, loop.create_future())
         queue.append(waiting)
         self._woken.set()
         return await waiting.done
@@ -276,7 +289,7 @@ class Inbox:
             return await write(apply, events, self._clock.now(), self._rules, deadline=deadline)
         except UncertainCommitError:
             # Applied a second time an event changes nothing, so the answer is known afterwards.
-            again = asyncio.get_running_loop().time() + _SECOND_COMMIT_WITHIN
+            again = asyncio.get_running_loop().time() + self._second_commit_within
             return await write(apply, events, self._clock.now(), self._rules, deadline=again)
 
     def _refuse(self, batch: Sequence[_Waiting], error: Exception) -> None:

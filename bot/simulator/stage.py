@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bot import app
+from bot.app import Deadlines
 from bot.conversation.happened import Shape
 from bot.settings import Settings
 from bot.simulator.app import PretendApp
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 BOT_NUMBER = "+13125550100"
 PHONE = "+13125550001"
 _LOOK_EVERY = 0.002
-_TRIES = 3
-"""How often a webhook is posted: a machine may stand still for longer than the bot waits."""
+PATIENT = Deadlines(write=60.0, answer=60.0, second_commit=60.0)
+"""Nobody is kept waiting here, and a machine may stand still for longer than Telnyx would wait."""
 
 
 class StageSettings(Settings):
@@ -70,7 +71,7 @@ class Stage:
     async def text(self, phone: str, text: str | None, shape: Shape = Shape.PLAIN) -> list[Text]:
         """Text the bot and return all that came to the phone until there was quiet."""
         before = len(self.telnyx.texts)
-        status = await self.telnyx.text(phone, BOT_NUMBER, text, shape, tries=_TRIES)
+        status = await self.telnyx.text(phone, BOT_NUMBER, text, shape)
         if status != 200:  # noqa: PLR2004
             raise ConnectionError(f"the bot answered the webhook with {status}")
         await self.quiet()
@@ -129,11 +130,17 @@ class Stage:
 
 @asynccontextmanager
 async def staged(
-    database_url: URL | str, clock: TravelClock, *, with_app: bool = False, **changes: Any
+    database_url: URL | str,
+    clock: TravelClock,
+    *,
+    with_app: bool = False,
+    deadlines: Deadlines = PATIENT,
+    **changes: Any,
 ) -> AsyncIterator[Stage]:
     """Set the stage on a database; `changes` are settings other than the usual.
 
-    `with_app` has a pretend app listen to events, and makes a key to be one that asks.
+    `with_app` has a pretend app listen to events, and makes a key to be one that asks; `deadlines`
+    are those of the bot.
     """
     async with AsyncExitStack() as stack:
         telnyx = await stack.enter_async_context(SimulatedTelnyx(clock).running())
@@ -162,6 +169,7 @@ async def staged(
             with_web=True,
             with_work=True,
             jitter=0,  # a story must turn out the same each time
+            deadlines=deadlines,
         ) as bot:
             telnyx.webhook_url = f"{bot.url}{WEBHOOK_PATH}"
             form_url = f"{bot.url}/" if settings.web_form else None

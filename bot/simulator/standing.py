@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bot.simulator.stage import Stage
 
 _SETTLES_WITHIN = 0.3
-"""Seconds in which the bot writes down what came of a request that was just answered."""
+"""Seconds in which the bot usually writes down what came of a request that was just answered."""
 
 
 async def keep_told(stage: Stage) -> None:
@@ -28,6 +28,7 @@ async def keep_told(stage: Stage) -> None:
     journal, database, policy = stage.telnyx.journal, stage.bot.database, stage.bot.rules.policy
     known: dict[tuple[str, str], Standing] = {}
     phones: set[str] = set()
+    sender = stage.bot.sender
     seen, settled = 0, True
     while True:
         try:
@@ -35,7 +36,8 @@ async def keep_told(stage: Stage) -> None:
                 await journal.longer_than(seen)
             settled = False
         except TimeoutError:
-            settled = True
+            # Until the sender has written down what came of a request, there may be news.
+            settled = sender is None or sender.idle
         phones |= {entry.phone for entry in journal.entries[seen:] if isinstance(entry, Text)}
         seen = len(journal.entries)
         with contextlib.suppress(UnavailableError):

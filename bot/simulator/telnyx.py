@@ -175,13 +175,8 @@ class SimulatedTelnyx:
         bot_number: str,
         text: str | None,
         shape: Shape = Shape.PLAIN,
-        *,
-        tries: int = 1,
     ) -> int:
-        """Text the bot from a phone; returns how the bot answered the webhook (HTTP status).
-
-        A webhook that is not answered 200 is posted up to `tries` times.
-        """
+        """Text the bot from a phone; returns how the bot answered the webhook (HTTP status)."""
         self._said_at[phone] = self._clock.now()
         said = self._note(Author.PERSON, phone, bot_number, text or "", shape)
         keyword = _keyword(text)
@@ -191,8 +186,6 @@ class SimulatedTelnyx:
         payload["autoresponse_type"] = keyword
         fault = self._met(self.webhook_faults)
         status = await self.post_event("message.received", payload)
-        while status != 200 and (tries := tries - 1):  # noqa: PLR2004
-            status = await self.post_event("message.received", payload)
         if fault is WebhookFault.TWICE:
             status = await self.post_event("message.received", payload)
         self._progress(said.id, Progress.DELIVERED if status == 200 else Progress.FAILED)  # noqa: PLR2004

@@ -21,7 +21,8 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _POOL_SIZE = 10
-_COMMIT_WITHIN = 2.0
+_COMMIT_LONGER = 0.5
+"""Seconds beyond those of a transaction until a commit that is not answered counts as lost."""
 
 
 class Postgresql:
@@ -30,6 +31,7 @@ class Postgresql:
     writers: ClassVar = 2  # while one waits for the server, another is prepared
 
     def __init__(self, url: URL, within: float) -> None:
+        self._commit_within = within + _COMMIT_LONGER
         self.reader = create_async_engine(
             url,
             pool_size=_POOL_SIZE,
@@ -61,7 +63,7 @@ class Postgresql:
                 await connection.begin()
                 result = await connection.run_sync(work, *args)
             _refuse_after(deadline)
-            await _commit(connection)
+            await _commit(connection, self._commit_within)
             return result
 
     async def checkpoint(self) -> None:
@@ -72,9 +74,9 @@ class Postgresql:
         await self.reader.dispose()
 
 
-async def _commit(connection: AsyncConnection) -> None:
+async def _commit(connection: AsyncConnection, within: float) -> None:
     try:
-        async with asyncio.timeout(_COMMIT_WITHIN):
+        async with asyncio.timeout(within):
             await connection.commit()
     except (DBAPIError, OSError, TimeoutError) as error:
         raise UncertainCommitError(kind(error)) from error

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 from harness import browser as browsers
-from harness.processes import Processes, until
+from harness.patience import until
+from harness.processes import Processes
 from playwright.async_api import expect
 
 from bot.simulator.clock import StoppedClock, TravelClock
@@ -33,7 +34,7 @@ OTHER_PHONE = "+13125550002"
 SUCCESS = "this number is verified"
 NONE = "–"  # noqa: RUF001 - a dash, as the page has it
 CODE_TEXT = "Reply with it within"
-PATIENCE = 20_000
+PATIENCE = 60_000
 """Milliseconds until a test gives up on what takes a few hundred on a slow machine."""
 NARROW = {"width": 320, "height": 640}
 

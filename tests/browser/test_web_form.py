@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 from harness import browser as browsers
-from harness.processes import until
+from harness.patience import until
 from playwright.async_api import expect
 
 from bot.simulator.clock import TravelClock
@@ -28,7 +28,7 @@ TYPED = "(312) 555-0001"
 LANDLINE = "+44 20 7946 0000"
 WRONG = "That code is not right, or it has ended. Please check it, or ask for a new one."
 VERIFIED = "Your number is verified"
-PATIENCE = 20_000
+PATIENCE = 60_000
 """Milliseconds until a test gives up on what takes a few hundred on a slow machine."""
 NARROW = {"width": 320, "height": 640}
 REFUSED = "the server responded with a status of 422"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from harness.processes import PATIENCE
+from harness.patience import PATIENCE
 from harness.receiving import EVENTS_SECRET, NEXT_EVENTS_SECRET
 from harness.witness import free_port
 

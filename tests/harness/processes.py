@@ -11,6 +11,7 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import ClientConnectionError, ClientSession
 
+from bot import app
 from bot.__main__ import main
 from bot.services.clock import SystemClock
-from bot.simulator.stage import BOT_NUMBER
+from bot.simulator.stage import BOT_NUMBER, PATIENT
 from bot.simulator.telnyx import API_KEY, SimulatedTelnyx
 from harness.forking import fork
+from harness.patience import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,17 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
-PATIENCE = 60.0
-"""Seconds until a test gives up on what takes a few on a slow machine."""
-_LOOK_EVERY = 0.02
 _ASK_EVERY = 0.1
-
-
-async def until(happened: Callable[[], bool]) -> None:
-    """Wait until something has happened; raises TimeoutError."""
-    async with asyncio.timeout(PATIENCE):
-        while not happened():  # noqa: ASYNC110 - what happens in another process sets no event
-            await asyncio.sleep(_LOOK_EVERY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +47,13 @@ class Ended:
 
 
 def run_bot(arguments: list[str]) -> None:
-    """Be `bot …`."""
+    """Be `bot …`, but with time for the database on a machine that stands still at times."""
+    setattr(app, "running", partial(app.running, deadlines=PATIENT))  # noqa: B010 - mypy minds
+    main(arguments, prog_name="bot")
+
+
+def run_bot_with_its_own_deadlines(arguments: list[str]) -> None:
+    """Be `bot …`, as hurried as it is for Telnyx."""
     main(arguments, prog_name="bot")
 
 

@@ -17,7 +17,7 @@ from bot.simulator import payloads
 from bot.simulator.stage import BOT_NUMBER
 from bot.simulator.transcript import code_in
 from bot.store.models import ConversationRow, OutboxRow, OutboxState, ReceivedRow, TokenRow
-from harness.processes import PATIENCE, until
+from harness.patience import PATIENCE, until
 
 if TYPE_CHECKING:
     from typing import Any
@@ -48,13 +48,16 @@ class Witness:
 
     async def say(self, phone: str, text: str) -> None:
         """Text the bot, again under another event id each time, until it answers 200."""
-        payload = payloads.inbound(phone, BOT_NUMBER, text)
+        await self.post(payloads.inbound(phone, BOT_NUMBER, text))
+
+    async def post(self, payload: dict[str, Any]) -> None:
+        """Post the event of a text until the bot answers 200."""
         async with asyncio.timeout(PATIENCE):
-            while await self._post(payload) != 200:  # noqa: ASYNC110 - as Telnyx does
+            while await self._try(payload) != 200:  # noqa: ASYNC110 - as Telnyx does
                 await asyncio.sleep(_TRY_EVERY)
         self.accepted.append(payload["id"])
 
-    async def _post(self, payload: dict[str, Any]) -> int | None:
+    async def _try(self, payload: dict[str, Any]) -> int | None:
         try:
             return await self.telnyx.post_event("message.received", payload)
         except ClientError:

@@ -123,7 +123,7 @@ class Conversations(Player):
 
 def test_every_conversation_goes_as_the_model_says(database_url: URL) -> None:
     with seeded("model") as chance:
-        play(Conversations, database_url, chance, max_examples=50, stateful_step_count=30)
+        play(Conversations, database_url, chance, max_examples=20, stateful_step_count=30)
 
 
 @pytest.mark.soak

@@ -16,14 +16,14 @@ import pytest
 from harness.apps import App, app_with, make_key, persist
 from harness.chance import seeded, soaking
 from harness.crashing import EVENT_POINTS, POINTS, run_until_struck
-from harness.processes import BotProcess, Processes, environment, until
+from harness.patience import patient_database, until
+from harness.processes import BotProcess, Processes, environment
 from harness.receiving import EVENTS_SECRET, Receiver
 from harness.witness import Witness, codes_to, drained, free_port
 
 from bot.services.clock import SystemClock
 from bot.simulator.telnyx import SimulatedTelnyx
 from bot.store import ledgers
-from bot.store.database import Database
 from bot.web.routes import WEBHOOK_PATH
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ async def test_hundreds_of_crashes_lose_and_double_nothing_of_what_apps_ask(
 async def crash(point: str | None, url: URL, processes: Processes, chance: random.Random) -> None:
     """Have three people proven to an app while the process dies once, and check."""
     nth = 0 if point is None else chance.randint(1, 3)
-    database = Database(url)
+    database = patient_database(url)
     try:
         key = await make_key(database, SystemClock())
         async with world() as (telnyx, receiver):

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 from harness.chance import seeded, soaking
 from harness.crashing import POINTS, run_until_struck
+from harness.patience import patient_database
 from harness.processes import BotProcess, Processes, environment
 from harness.witness import Witness, check, drained, free_port
 
 from bot.services.clock import SystemClock
 from bot.simulator.telnyx import SimulatedTelnyx
-from bot.store.database import Database
 from bot.web.routes import WEBHOOK_PATH
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ async def crash(
     assert ended.code == -9, ended.err
     await serve(processes, url, telnyx, point or "after settling", 0)
     await texting
-    database = Database(url)
+    database = patient_database(url)
     try:
         await drained(database)
         await check(database, witness)

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 from harness import postgresql
-from harness.processes import Processes, as_written, environment
+from harness.patience import PATIENCE, patient_database
+from harness.processes import (
+    Processes,
+    as_written,
+    environment,
+    run_bot_with_its_own_deadlines,
+)
 from sqlalchemy import select
 from sqlalchemy.engine import make_url
 
@@ -23,7 +29,6 @@ from bot.simulator import payloads
 from bot.simulator.stage import BOT_NUMBER
 from bot.simulator.telnyx import SimulatedTelnyx
 from bot.store import schema
-from bot.store.database import Database
 from bot.store.models import ReceivedRow
 from bot.web.routes import WEBHOOK_PATH
 
@@ -58,19 +63,17 @@ class Caller:
 
     async def until_well(self) -> None:
         """Post until all are answered 200: the bot is to recover by itself."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while await self.call() != {200}:  # noqa: ASYNC110 - nobody tells of it
                 await asyncio.sleep(0.1)
 
     async def check(self) -> None:
         """Check that what was acknowledged is stored, and nothing that was refused is."""
-        database = Database(self.url)
+        database = patient_database(self.url)
         try:
             stored = set(await database.read(lambda c: c.scalars(select(RECEIVED.c.key)).all()))
         finally:
             await database.close()
-        # A machine that is busy with other tests may be late once, but not as a rule.
-        assert statistics.median(self.took) < ANSWERED_WITHIN
         assert stored == {key for key, status in self.answers.items() if status == 200}
 
     async def _post(self) -> int:
@@ -85,7 +88,11 @@ class Caller:
 async def calling(url: URL, processes: Processes) -> AsyncIterator[tuple[Caller, int]]:
     """Start a bot that only listens, and call it; give its process id too."""
     async with SimulatedTelnyx(SystemClock()).running() as telnyx:
-        bot = await processes.start("serve", "--web-only", env=environment(url, telnyx))
+        bot = await processes.start(
+            *("serve", "--web-only"),
+            env=environment(url, telnyx),
+            main=run_bot_with_its_own_deadlines,
+        )
         telnyx.webhook_url = await bot.ready() + WEBHOOK_PATH
         caller = Caller(telnyx, url)
         await caller.until_well()
@@ -96,7 +103,7 @@ async def calling(url: URL, processes: Processes) -> AsyncIterator[tuple[Caller,
 @on_sqlite
 @pytest.mark.parametrize("seconds", [3, pytest.param(15, marks=pytest.mark.soak)])
 async def test_a_sqlite_that_is_locked(
-    database_url: URL, processes: Processes, seconds: int
+    database_url: URL, processes: Processes, seconds: int, request: pytest.FixtureRequest
 ) -> None:
     async with calling(database_url, processes) as (caller, _):
         with sqlite3.connect(str(database_url.database), isolation_level=None) as other:
@@ -107,6 +114,9 @@ async def test_a_sqlite_that_is_locked(
             other.execute("ROLLBACK")
         other.close()
         await caller.until_well()
+        # Only the soak has the machine to itself.
+        if request.node.get_closest_marker("soak"):
+            assert statistics.median(caller.took) < ANSWERED_WITHIN
 
 
 @on_sqlite

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import ClientError
 from harness.chance import seeded, soaking
-from harness.processes import Processes, environment, until
+from harness.patience import patient_database, until
+from harness.processes import Processes, environment
 from harness.witness import codes_to, drained
 from sqlalchemy import select
 
@@ -18,7 +19,6 @@ from bot.services.clock import SystemClock
 from bot.simulator import payloads
 from bot.simulator.stage import BOT_NUMBER
 from bot.simulator.telnyx import SimulatedTelnyx
-from bot.store.database import Database
 from bot.store.models import ReceivedRow
 from bot.web.routes import WEBHOOK_PATH
 
@@ -30,21 +30,27 @@ if TYPE_CHECKING:
     from conftest import MakeDatabase
     from sqlalchemy import URL
 
+    from bot.services.clock import Clock
+
 DOWN_WITHIN = 8.0
-"""Seconds: hosts that roll out a new release give ten, and then kill."""
+"""Seconds: hosts that roll out a new release give ten, and then kill. A busy machine may be later,
+so only the soak, which has it to itself, looks at the time."""
 SENDS, WEBHOOKS = 20, 50
 
 
 class SlowTelnyx(SimulatedTelnyx):
-    """Takes its time over each request."""
+    """Takes its time over each request, which begins when it is let."""
 
-    takes = 1.0
-    in_flight = 0
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.takes = 1.0
+        self.asked = 0
+        self.let = asyncio.Event()
 
     async def _answer(self, request: web.Request, raw: bytes) -> web.Response | None:
-        self.in_flight += 1
+        self.asked += 1
+        await self.let.wait()
         await asyncio.sleep(self.takes)
-        self.in_flight -= 1
         return await super()._answer(request, raw)
 
 
@@ -63,16 +69,16 @@ async def drain(url: URL, processes: Processes, chance: random.Random) -> float:
         first = [verify(number) for number in range(SENDS)]
         second = [verify(SENDS + number) for number in range(WEBHOOKS)]
         sent = await asyncio.gather(*(post(telnyx, message) for message in first))
-        await until(lambda: telnyx.in_flight >= sent.count(200))
+        await until(lambda: telnyx.asked >= sent.count(200))
         posting = [asyncio.create_task(post(telnyx, message)) for message in second]
         await asyncio.sleep(chance.uniform(0, 0.05))
         began = time.monotonic()
         bot.send(signal.SIGTERM)
+        telnyx.let.set()
         ended = await bot.end()
         took = time.monotonic() - began
         answers = await asyncio.gather(*posting)
         assert ended.code == 0, ended.err
-        assert took < DOWN_WITHIN
         telnyx.takes = 0.0
         again = await processes.start("serve", env=env)
         telnyx.webhook_url = await again.ready() + WEBHOOK_PATH
@@ -94,7 +100,7 @@ async def check(
     messages: list[dict[str, Any]],
     answers: list[int | None],
 ) -> None:
-    database = Database(url)
+    database = patient_database(url)
     try:
         await drained(database)
         keys = set(
@@ -122,4 +128,4 @@ async def test_twenty_processes_that_are_told_to_end_lose_nothing(
     make_database: MakeDatabase, processes: Processes, request: pytest.FixtureRequest
 ) -> None:
     for _, chance in soaking(request.node.name, 20):
-        await drain(make_database(), processes, chance)
+        assert await drain(make_database(), processes, chance) < DOWN_WITHIN

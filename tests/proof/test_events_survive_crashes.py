@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 from harness.chance import seeded
 from harness.crashing import EVENT_POINTS, run_until_struck
-from harness.processes import PATIENCE, Processes, environment
+from harness.patience import PATIENCE, patient_database
+from harness.processes import Processes, environment
 from harness.receiving import EVENTS_SECRET, Receiver
 
 from bot.services.clock import SystemClock
 from bot.store import events
-from bot.store.database import Database
 from bot.store.events import Draft
 from bot.store.models import EventState
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from sqlalchemy import URL
+
+    from bot.store.database import Database
 
 SUBJECTS = ["a", "b", "c"]
 EACH = 4
@@ -38,7 +40,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 @pytest.fixture
 async def database_of_events(database_url: URL) -> AsyncIterator[Database]:
-    database = Database(database_url)
+    database = patient_database(database_url)
     try:
         yield database
     finally:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from harness.chance import seeded, soaking
+from harness.patience import PATIENCE
 from harness.processes import BotProcess, Processes, environment
 
 from bot.carrier.webhooks import SIGNATURE_HEADER, TIMESTAMP_HEADER
@@ -195,8 +196,10 @@ async def test_five_hundred_who_send_a_byte_a_second_keep_nobody_out(
 ) -> None:
     await listening(database_url, telnyx, processes)
     quiet = await slowest(telnyx, 0)
-    slow = [asyncio.create_task(drip(telnyx)) for _ in range(500)]
-    await asyncio.sleep(1)
+    dripping = [asyncio.Event() for _ in range(500)]
+    slow = [asyncio.create_task(drip(telnyx, begun)) for begun in dripping]
+    async with asyncio.timeout(PATIENCE):
+        await asyncio.gather(*(begun.wait() for begun in dripping))
     besieged = await slowest(telnyx, 500)
     for client in slow:
         client.cancel()
@@ -204,7 +207,7 @@ async def test_five_hundred_who_send_a_byte_a_second_keep_nobody_out(
     print(f"p99 quiet {quiet * 1000:.1f} ms, besieged {besieged * 1000:.1f} ms")  # noqa: T201
 
 
-async def drip(telnyx: SimulatedTelnyx) -> None:
+async def drip(telnyx: SimulatedTelnyx, begun: asyncio.Event) -> None:
     """Send a request byte by byte, and begin again when the bot has had enough."""
     host, port = telnyx.webhook_url.split("/")[2].split(":")
     head = f"POST {WEBHOOK_PATH} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 60000\r\n\r\n"
@@ -215,6 +218,7 @@ async def drip(telnyx: SimulatedTelnyx) -> None:
             while True:
                 writer.write(b"x")
                 await writer.drain()
+                begun.set()
                 await asyncio.sleep(1)
         except ConnectionError:
             continue

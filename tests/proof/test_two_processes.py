@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from harness.apps import app_with, make_key, persist
-from harness.processes import Processes, environment, until
+from harness.patience import patient_database, until
+from harness.processes import Processes, environment
 from harness.witness import Witness, check, codes_to, drained
 from sqlalchemy import select
 
@@ -17,7 +18,6 @@ from bot.services.clock import SystemClock
 from bot.simulator.stage import PHONE
 from bot.simulator.telnyx import SimulatedTelnyx
 from bot.store import conversations, ledgers
-from bot.store.database import Database
 from bot.store.models import TokenRow
 from bot.web.routes import WEBHOOK_PATH
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from harness.apps import App
     from sqlalchemy import URL, Connection
+
+    from bot.store.database import Database
 
 GUESSES = 200
 TRIES = 5
@@ -44,7 +46,7 @@ async def carriers() -> AsyncIterator[list[SimulatedTelnyx]]:
 
 @pytest.fixture
 async def database(database_url: URL) -> AsyncIterator[Database]:
-    database = Database(database_url)
+    database = patient_database(database_url)
     yield database
     await database.close()
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from harness.patience import PATIENCE, patient_database
 from harness.people import BOT_NUMBER, PHONE, RULES, report, text
 from harness.reading import conversation_of, outbox_rows, row_count
 from msgspec.structs import replace
@@ -20,7 +21,6 @@ from bot.services.inbox import Inbox
 from bot.services.requests import Idempotency, Request
 from bot.simulator.clock import NOON, StoppedClock
 from bot.store import outbox
-from bot.store.database import Database
 from bot.store.models import OutboxState, ReceivedRow, TokenRow
 from bot.store.outages import UnavailableError
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL
 
+    from bot.store.database import Database
+
 on_postgresql = pytest.mark.parametrize("make_database", ["postgresql"], indirect=True)
 OTHER = "+13125550000"
 """Sorts before PHONE: whoever waits for it has not yet taken that one."""
@@ -36,8 +38,8 @@ SECOND = timedelta(seconds=1)
 
 
 @asynccontextmanager
-async def open_inbox(database: Database) -> AsyncIterator[Inbox]:
-    inbox = Inbox(database, RULES, StoppedClock(), lambda: None)
+async def open_inbox(database: Database, answer_within: float = PATIENCE) -> AsyncIterator[Inbox]:
+    inbox = Inbox(database, RULES, StoppedClock(), lambda: None, answer_within=answer_within)
     writer = asyncio.create_task(inbox.run())
     await asyncio.sleep(0)
     try:
@@ -56,7 +58,7 @@ async def inbox(database: Database) -> AsyncIterator[Inbox]:
 @asynccontextmanager
 async def held(url: URL, statement: str) -> AsyncIterator[asyncio.Event]:
     """Hold what a statement locks until the event is set, or the block ends."""
-    database, release = Database(url), asyncio.Event()
+    database, release = patient_database(url), asyncio.Event()
     try:
         async with database._kind.reader.connect() as connection:
             await connection.exec_driver_sql(statement)
@@ -127,9 +129,12 @@ async def test_who_stays_locked_is_refused_in_time_and_nothing_is_remembered(
 ) -> None:
     await inbox.accept(text("hello", phone=OTHER))
     seen = await row_count(database, ReceivedRow)
-    async with held(database_url, the_limits_of(OTHER)):
+    async with (
+        held(database_url, the_limits_of(OTHER)),
+        open_inbox(database, answer_within=0.4) as hurried,
+    ):
         with pytest.raises(UnavailableError):
-            await inbox.accept(text("VERIFY", phone=OTHER))
+            await hurried.accept(text("VERIFY", phone=OTHER))
     assert await row_count(database, ReceivedRow) == seen
     await inbox.accept(text("VERIFY", phone=OTHER))
     assert await row_count(database, TokenRow) == 1
@@ -246,6 +251,6 @@ async def test_all_who_wait_are_answered_when_the_inbox_stops(database: Database
         ]
         await asyncio.sleep(0)
         assert not any(task.done() for task in (*texts, *asking))
-    done, waiting = await asyncio.wait([*texts, *asking], timeout=10)
+    done, waiting = await asyncio.wait([*texts, *asking], timeout=PATIENCE)
     assert not waiting
     assert all(isinstance(task.exception(), UnavailableError) for task in done)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import ClientSession
+from harness.patience import until
 from harness.people import PHONE
-from harness.processes import until
 from harness.receiving import EVENTS_SECRET, Receiver
 from sqlalchemy import select
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from bot.store.database import Database
 
 URL = "https://app.example/textproof"
-LOOK_EVERY = 0.005
 SCHEDULE = [5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400]
 
 
@@ -94,18 +93,20 @@ class Post:
         return await self.database.read(read)
 
     async def until(self, reached: Callable[[list[Row[Any]]], bool]) -> list[Row[Any]]:
-        async with asyncio.timeout(10):
-            while not (reached(rows := await self.rows()) and self.notifier.idle):  # noqa: ASYNC110
-                await asyncio.sleep(LOOK_EVERY)
+        rows: list[Row[Any]] = []
+
+        async def is_reached() -> bool:
+            nonlocal rows
+            return reached(rows := await self.rows()) and self.notifier.idle
+
+        await until(is_reached)
         return rows
 
     async def until_states(self, *states: EventState) -> list[Row[Any]]:
         return await self.until(lambda rows: [row.state for row in rows] == list(states))
 
     async def until_posted(self, count: int) -> None:
-        async with asyncio.timeout(10):
-            while len(self.transport.posted) < count:  # noqa: ASYNC110 - the fake tells nobody
-                await asyncio.sleep(LOOK_EVERY)
+        await until(lambda: len(self.transport.posted) >= count)
 
 
 @asynccontextmanager

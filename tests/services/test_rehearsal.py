@@ -5,6 +5,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from harness.patience import patient_database
 from harness.people import BOT_NUMBER, PHONE, RULES, text
 from sqlalchemy import Engine, event, select
 
@@ -81,11 +82,13 @@ async def test_a_database_that_cannot_be_reached_is_no_reason_not_to_start() -> 
 async def test_a_database_that_is_locked_is_no_reason_not_to_start(
     database: Database, database_url: URL
 ) -> None:
+    hurried = Database(database_url, within=0.2)
     before = await rows(database)
     with closing(sqlite3.connect(str(database_url.database), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        await rehearse(database, BOT_NUMBER, NOON, RULES)
+        await rehearse(hurried, BOT_NUMBER, NOON, RULES)
         other.execute("ROLLBACK")
+    await hurried.close()
     assert await rows(database) == before
 
 
@@ -93,7 +96,7 @@ async def test_a_database_that_is_locked_is_no_reason_not_to_start(
 async def test_a_database_that_is_read_only_is_no_reason_not_to_start(database_url: URL) -> None:
     read_only = {"mode": "ro", "uri": "true"}
     url = database_url.set(database=f"file:{database_url.database}", query=read_only)
-    database = Database(url)
+    database = patient_database(url)
     with pytest.raises(UnavailableError, match="READONLY"):
         await database.write(apply, [text("VERIFY")], NOON, RULES)
 

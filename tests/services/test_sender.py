@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from unittest.mock import Mock
 
 import pytest
+from harness.loop_time import advance
+from harness.patience import PATIENCE, patient_database, until
 from harness.people import BOT_NUMBER, PHONE, RULES, SECRET, report, text
 from harness.reading import code_of, conversation_of, outbox_rows
 from msgspec.structs import replace
@@ -25,7 +27,6 @@ from bot.services.status import overview
 from bot.services.turns import Rules
 from bot.simulator.clock import StoppedClock
 from bot.store import outbox, paces
-from bot.store.database import Database
 from bot.store.models import OutboxState
 from bot.store.outages import UnavailableError
 from bot.store.outbox import LEASE
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sqlalchemy import URL, Connection, Row
+
+    from bot.store.database import Database
 
 OTHERS = [f"+1312555{number:04}" for number in range(200, 230)]
 
@@ -88,15 +91,17 @@ class Post:
         return await outbox_rows(self.database)
 
     async def until(self, reached: Callable[[list[Row[Any]]], bool]) -> list[Row[Any]]:
-        async with asyncio.timeout(10):
-            while not (reached(rows := await self.rows()) and self.sender.idle):  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
+        rows: list[Row[Any]] = []
+
+        async def is_reached() -> bool:
+            nonlocal rows
+            return reached(rows := await self.rows()) and self.sender.idle
+
+        await until(is_reached)
         return rows
 
     async def until_sending(self, count: int) -> None:
-        async with asyncio.timeout(10):
-            while len(self.transport.sent) < count:  # noqa: ASYNC110 - the fake tells nobody
-                await asyncio.sleep(0.005)
+        await until(lambda: len(self.transport.sent) >= count)
 
     async def until_state(self, *states: OutboxState) -> list[Row[Any]]:
         return await self.until(lambda rows: [row.state for row in rows] == list(states))
@@ -305,7 +310,7 @@ async def test_a_code_of_an_older_key_still_leaves(database: Database, clock: St
 async def test_two_senders_on_one_database_send_each_text_once(
     database_url: URL, clock: StoppedClock
 ) -> None:
-    first, second = Database(database_url), Database(database_url)
+    first, second = patient_database(database_url), patient_database(database_url)
     async with open_post(first, clock) as one, open_post(second, clock) as other:
         await asyncio.gather(*(one.text("VERIFY", phone) for phone in OTHERS))
         other.sender.wake()
@@ -353,7 +358,7 @@ async def test_what_came_of_a_text_is_written_down_when_the_database_is_back(
 async def test_what_waits_to_be_written_down_keeps_no_other_text_from_leaving(
     database: Database, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(courier, "_SETTLE_RETRIES", (0.5, 0.5))
+    monkeypatch.setattr(courier, "_SETTLE_RETRIES", (PATIENCE / 2,) * 2)
     async with open_post(database, clock) as post:
         write = database.write
         refused = asyncio.Event()
@@ -370,6 +375,7 @@ async def test_what_waits_to_be_written_down_keeps_no_other_text_from_leaving(
         await post.text("VERIFY", OTHERS[0])
         await post.until_sending(2)
         assert [row.state for row in await post.rows()] == [OutboxState.QUEUED] * 2
+        advance(PATIENCE / 2)
         await post.until_state(OutboxState.ACCEPTED, OutboxState.ACCEPTED)
 
 
@@ -421,7 +427,7 @@ async def test_two_senders_on_one_database_keep_the_pace_together(
     database_url: URL, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(courier, "POLL", 0.005)
-    first, second = Database(database_url), Database(database_url)
+    first, second = patient_database(database_url), patient_database(database_url)
     async with open_post(first, clock, rate=10) as one, open_post(second, clock, rate=10) as other:
         await asyncio.gather(*(one.text("VERIFY", phone) for phone in OTHERS))
         for seconds in (0, 1, 2):
@@ -438,10 +444,7 @@ async def test_two_senders_on_one_database_keep_the_pace_together(
 
 async def until_both_wait(*posts: Post) -> None:
     """Wait until both have looked at the pace and found that no text may leave."""
-    async with asyncio.timeout(10):
-        for post in posts:
-            while not (post.sender.idle and post.sender._pause()):  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
+    await until(lambda: all(post.sender.idle and post.sender._pause() for post in posts))
 
 
 async def test_each_number_has_its_pace_and_holds_up_no_other(

@@ -10,7 +10,7 @@ import click
 import pytest
 from aiohttp import ClientSession
 from harness.apps import app_with
-from harness.processes import until
+from harness.patience import until
 
 from bot.simulator.journal import Exchange, Wire
 from bot.simulator.stage import PHONE

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp import ClientSession
-from harness.processes import PATIENCE, BotProcess, Processes, until
+from harness.patience import PATIENCE, until
 
 from bot.simulator.demo import play
 from bot.simulator.stage import PHONE
@@ -22,6 +22,8 @@ from bot.simulator.telnyx import SimulatedTelnyx
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from harness.processes import BotProcess, Processes
 
 
 STORY = """\

@@ -5,6 +5,7 @@ import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
+from harness.patience import PATIENCE
 from harness.reading import conversation_of, outbox_rows, row_count
 
 from bot.conversation.state import State
@@ -163,7 +164,7 @@ async def test_a_text_is_tried_again_after_a_request_that_got_no_answer(stage: S
 async def test_requests_that_are_kept_waiting_are_let_go_of_at_the_end(stage: Stage) -> None:
     stage.arm("hang")
     texting = asyncio.create_task(stage.text(PHONE, "VERIFY"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while not entries_of(stage, FaultMet):
             await stage.telnyx.journal.longer_than(len(stage.telnyx.journal.entries))
         assert not texting.done()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from aiohttp import ClientSession, ClientTimeout, FormData
-from harness.processes import PATIENCE, until
+from harness.patience import PATIENCE, until
 from nacl.signing import SigningKey
 from yarl import URL as Address  # noqa: N811 - the tests have another URL
 

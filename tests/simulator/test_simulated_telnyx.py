@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import ClientSession, web
+from harness.patience import PATIENCE
 
 from bot.carrier.errors import BLOCKED
 from bot.carrier.webhooks import SIGNATURE_HEADER, TIMESTAMP_HEADER, SignatureError, Verifier
@@ -317,7 +318,7 @@ async def test_a_late_report_is_posted_when_its_time_has_come_though_nobody_wait
     assert hearing.came == []
     hearing.clock.travel(to_length("0.1s"))
     journal = hearing.telnyx.journal
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while hearing.telnyx.texts[0].progress is not Progress.DELIVERED:
             await journal.longer_than(len(journal.entries))
     assert [event["event_type"] for event in hearing.events] == [
@@ -341,7 +342,7 @@ async def test_who_follows_the_journal_is_told_all_of_it_once_and_in_order(
     following = asyncio.create_task(follow())
     await hearing.send()
     await hearing.telnyx.text(PHONE, BOT_NUMBER, "the last")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await following
     assert followed == journal.entries[: len(followed)]
     assert len(followed) > 8

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+from harness.patience import PATIENCE
 
 from bot.conversation.state import State
 from bot.conversation.verification import Origin
@@ -47,7 +48,7 @@ async def told_that(
 ) -> Standing:
     """Wait until a phone is told to stand somewhere."""
     journal = stage.telnyx.journal
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while True:
             count, known = len(journal.entries), told(stage, phone)
             if known and (known[-1].state, known[-1].tries_left) == (state, tries_left):
@@ -159,7 +160,7 @@ async def test_a_database_out_of_reach_is_looked_at_again(
     monkeypatch.setattr(type(database), "read", failing)
     status = await stage.telnyx.text(PHONE, BOT_NUMBER, "NOT ME")
     assert status == 200
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await failed.wait()
     assert [stands.state for stands in told(stage)] == [State.AWAITING_CODE]
     monkeypatch.setattr(type(database), "read", read)

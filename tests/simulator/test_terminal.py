@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
+from harness.patience import PATIENCE
 from structlog.testing import capture_logs
 
 from bot.simulator.clock import NOON, to_length
@@ -237,7 +238,7 @@ async def test_the_state_is_where_this_phone_stands_now(
         known = [entry for entry in journal.entries if isinstance(entry, Standing)]
         return [entry.state for entry in known if entry.phone == phone]
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not (stands(PHONE) and stands(OTHER_PHONE)):
             await journal.longer_than(len(journal.entries))
     stage.clock.travel(to_length("4m"))

@@ -13,6 +13,7 @@ from harness.people import RULES, text
 from harness.reading import row_count
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import DBAPIError, StatementError
+from sqlalchemy.util import await_only
 
 from bot.services.inbox import apply
 from bot.simulator.clock import NOON
@@ -91,12 +92,15 @@ async def test_of_two_that_deadlock_one_is_run_again(database: Database) -> None
     asking = [text("VERIFY", phone=phone) for phone in (one, other)]
     await database.write(apply, asking, NOON, RULES)
     runs: list[str] = []
+    both_hold_one = asyncio.Barrier(2)
 
     def lock_both(connection: Connection, first: str, second: str) -> None:
         runs.append(first)
-        for phone in (first, second):
-            connection.execute(select(LEDGERS).where(LEDGERS.c.phone == phone).with_for_update())
-            connection.exec_driver_sql("SELECT pg_sleep(0.05)")
+        again = len(runs) > 2
+        connection.execute(select(LEDGERS).where(LEDGERS.c.phone == first).with_for_update())
+        if not again:
+            await_only(both_hold_one.wait())
+        connection.execute(select(LEDGERS).where(LEDGERS.c.phone == second).with_for_update())
 
     await asyncio.gather(
         database.write(lock_both, one, other), database.write(lock_both, other, one)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp.test_utils import make_mocked_request
 from harness.apps import make_key
+from harness.patience import until
 
 from bot.conversation.verification import Outcome
 from bot.simulator.clock import NOON, StoppedClock
@@ -152,7 +153,8 @@ async def test_strangers_leave_the_database_to_others(
     monkeypatch.setattr("bot.web.authentication._READ_WITHIN", 0.05)
     stranger = {"Authorization": f"Bearer tp_{'0' * 12}_{SECRET}"}
     asking = [asyncio.create_task(asked(authentication, stranger)) for _ in range(6)]
-    done, waiting = await asyncio.wait(asking, timeout=1)
+    await until(lambda: sum(task.done() for task in asking) == 2)
+    done, waiting = await asyncio.wait(asking, timeout=0)
     assert reading == 4
     assert {type(task.exception()) for task in done} == {UnavailableError}
     slow.set()

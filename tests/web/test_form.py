@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import DummyCookieJar, web
 from harness.asking import CODE, Asker, RememberedVerifications
+from harness.patience import until
 from structlog.testing import capture_logs
 
 from bot.conversation.state import Alphabet, CodeFormat
@@ -604,7 +605,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
 
     async def never_whole() -> Any:
         yield b"phone="
-        await asyncio.sleep(10)
+        await asyncio.Event().wait()
         yield b"1"
 
     kind = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -726,17 +727,18 @@ async def test_strangers_leave_connections_to_the_database_for_webhooks(
 ) -> None:
     monkeypatch.setattr("bot.web.form._READ_WITHIN", 0.1)
     await asker.request(PHONE)
-    at_once, most = 0, 0
+    reading, free = 0, asyncio.Event()
 
     async def slow(_session: str) -> None:
-        nonlocal at_once, most
-        at_once += 1
-        most = max(most, at_once)
-        await asyncio.sleep(0.3)
-        at_once -= 1
+        nonlocal reading
+        reading += 1
+        await free.wait()
 
     monkeypatch.setattr(counter.engine, "of_session", slow)
-    shown = await asyncio.gather(*(asker.open("/status") for _ in range(12)))
-    assert most == 4
+    asking = [asyncio.create_task(asker.open("/status")) for _ in range(12)]
+    await until(lambda: sum(task.done() for task in asking) == 8)
+    assert reading == 4
+    free.set()
+    shown = await asyncio.gather(*asking)
     assert sorted(each.status for each in shown) == [200] * 4 + [503] * 8
     assert (await asker.open("/status")).status == 200

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from aiohttp import ClientSession, web
+from harness.patience import until
 from harness.settings import settings_for
 from sqlalchemy import text
 
 from bot import app
 from bot.simulator.clock import StoppedClock
-from bot.simulator.stage import BOT_NUMBER
+from bot.simulator.stage import BOT_NUMBER, PATIENT
 from bot.store.outages import UnavailableError
 from bot.web.health import Readiness, remembered
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
     from aiohttp.pytest_plugin import AiohttpClient
     from conftest import MakeDatabase, SetStage
@@ -42,12 +43,6 @@ def each_look_is_a_fresh_one(monkeypatch: pytest.MonkeyPatch) -> None:
 async def ask(bot: Running, path: str) -> Answer:
     async with ClientSession() as session, session.get(f"{bot.url}{path}") as answer:
         return answer.status, json.loads(await answer.text())
-
-
-async def until(happens: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(10):
-        while not await happens():  # noqa: ASYNC110 - it is asked over HTTP
-            await asyncio.sleep(0.005)
 
 
 async def ready(bot: Running) -> bool:
@@ -151,7 +146,12 @@ async def test_a_bot_that_leaves_the_sending_to_others_is_ready_without_a_sender
     database_url: URL,
 ) -> None:
     async with app.running(
-        settings_for(database_url), StoppedClock(), asyncio.Event(), with_web=True, with_work=False
+        settings_for(database_url),
+        StoppedClock(),
+        asyncio.Event(),
+        with_web=True,
+        with_work=False,
+        deadlines=PATIENT,
     ) as bot:
         assert bot.sender is None
         assert await ask(bot, "/readyz") == (200, {"database": True, "writer": True})
@@ -220,6 +220,7 @@ async def test_a_database_without_a_schema_is_migrated_on_sqlite_and_refused_on_
         asyncio.Event(),
         with_web=True,
         with_work=False,
+        deadlines=PATIENT,
     )
     if empty_database_url.get_backend_name() == "sqlite":
         async with starting as bot:

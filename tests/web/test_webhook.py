@@ -8,13 +8,14 @@ import re
 import sqlite3
 import uuid
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
 from aiohttp import ClientSession
+from harness.patience import PATIENCE
 from harness.reading import outbox_rows, row_count
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -24,7 +25,7 @@ from bot.carrier.webhooks import SIGNATURE_HEADER, TIMESTAMP_HEADER, Verifier
 from bot.services.inbox import Inbox
 from bot.simulator import payloads
 from bot.simulator.clock import NOON, StoppedClock
-from bot.simulator.stage import BOT_NUMBER, PHONE
+from bot.simulator.stage import BOT_NUMBER, PATIENT, PHONE
 from bot.simulator.telnyx import SimulatedTelnyx
 from bot.store.models import ConversationRow, LedgerRow, OutboxRow, ReceivedRow, TokenRow
 from bot.store.outages import UnavailableError
@@ -455,7 +456,7 @@ async def connected(door: Door) -> AsyncIterator[tuple[asyncio.StreamReader, asy
 
 
 async def status_of(reader: asyncio.StreamReader) -> int:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         line = await reader.readline()
     return int(line.split()[1])
 
@@ -512,7 +513,7 @@ async def locked(stage: Stage, url: URL) -> AsyncIterator[None]:
 @asynccontextmanager
 async def locked_sqlite(url: URL) -> AsyncIterator[None]:
     with closing(sqlite3.connect(str(url.database), timeout=0, isolation_level=None)) as other:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 try:
                     other.execute("BEGIN IMMEDIATE")
@@ -524,9 +525,16 @@ async def locked_sqlite(url: URL) -> AsyncIterator[None]:
         other.execute("ROLLBACK")
 
 
+@pytest.fixture
+async def hurried(set_stage: SetStage) -> Stage:
+    """Run a bot that refuses soon what it cannot store."""
+    return await set_stage(deadlines=replace(PATIENT, answer=0.2))
+
+
 async def test_while_the_database_is_locked_webhooks_get_503_and_nothing_of_them_is_stored_later(
-    stage: Stage, database_url: URL
+    hurried: Stage, database_url: URL
 ) -> None:
+    stage = hurried
     bodies = [event(phone=f"+1312555{number:04}") for number in range(200, 210)]
     async with locked(stage, database_url), ClientSession() as session:
 
@@ -535,12 +543,12 @@ async def test_while_the_database_is_locked_webhooks_get_503_and_nothing_of_them
             async with session.post(stage.telnyx.webhook_url, data=body, headers=headers) as answer:
                 return answer.status, answer.headers.get("Retry-After")
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             answers = await asyncio.gather(*(post(body) for body in bodies))
     assert {status for status, _ in answers} == {503}
     assert all(int(retry_after or 0) > 0 for _, retry_after in answers)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while await stage.telnyx.post(event(phone=OTHER_PHONE, id="after")) != 200:
             pass
     await stage.quiet()
@@ -551,15 +559,13 @@ async def test_while_the_database_is_locked_webhooks_get_503_and_nothing_of_them
 
 
 async def test_an_event_refused_in_an_outage_is_taken_when_it_comes_again(
-    stage: Stage, database_url: URL, monkeypatch: pytest.MonkeyPatch
+    hurried: Stage, database_url: URL
 ) -> None:
-    body = event()
+    stage, body = hurried, event()
     async with locked(stage, database_url):
-        with monkeypatch.context() as hurry:
-            hurry.setattr(stage.bot.database, "_within", 0.2)
-            assert await stage.telnyx.post(body) == 503
+        assert await stage.telnyx.post(body) == 503
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while await stage.telnyx.post(body) != 200:
             pass
     await stage.quiet()
