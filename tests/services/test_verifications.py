@@ -194,6 +194,39 @@ async def test_an_unknown_or_mistyped_reference_gets_a_clear_reply_and_no_code(
     assert code_in(reply.text) is None
 
 
+@pytest.mark.parametrize("origin", [Origin.APP, Origin.REFERENCE, Origin.FORM])
+async def test_status_tells_how_far_a_code_has_come_whoever_asked_for_it(
+    origin: Origin, stage: Stage, apps: Verifications
+) -> None:
+    async def told() -> str:
+        (reply,) = (text for text in await stage.text(PHONE, "STATUS") if not code_in(text.text))
+        return reply.text
+
+    stage.arm("500")
+    if origin is Origin.REFERENCE:
+        name = await begin(apps, None, origin=origin)
+        waiting = await apps.get(name)
+        assert waiting is not None
+        await stage.text(PHONE, f"VERIFY {waiting.reference}")
+    else:
+        name = await begin(apps, origin=origin, session="s", asked_from="here")
+        await stage.quiet()
+    # Its text waits for another try, and the answer behind it.
+    assert await stage.text(PHONE, "STATUS") == []
+    (answer,) = (
+        text.text
+        for text in await stage.travel(PHONE, timedelta(seconds=2))
+        if not code_in(text.text)
+    )
+    assert "your code is on its way" in answer
+    assert "your code was sent" in await told()
+    await stage.travel(PHONE, timedelta(seconds=30))
+    stage.arm("failed")
+    assert (await apps.resend(name)).outcome is Outcome.DONE
+    await stage.quiet()
+    assert "your code could not be delivered" in await told()
+
+
 async def test_two_phones_at_once_do_not_share_a_reference(
     stage: Stage, apps: Verifications
 ) -> None:
