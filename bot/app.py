@@ -20,6 +20,8 @@ from bot.conversation.policy import Policy
 from bot.conversation.state import CodeFormat
 from bot.events import client
 from bot.events.signature import key_of
+from bot.services.clock import drift_of
+from bot.services.clock_monitor import ClockMonitor
 from bot.services.courier import JITTER
 from bot.services.expirer import Expirer
 from bot.services.inbox import ANSWER_WITHIN, SECOND_COMMIT_WITHIN, Inbox
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     from bot.carrier.client import Carrier
     from bot.services.clock import Clock
     from bot.settings import Settings
-    from bot.web.health import Check
+    from bot.web.health import Check, Detail
 
 _SHUTDOWN_WITHIN = 6.0
 
@@ -112,6 +114,7 @@ async def running(  # noqa: PLR0913 - each part of the world it meets is named a
         stack.push_async_callback(database.close)
         await _prepare_schema(database)
         await rehearse(database, settings.from_number[0], clock.now(), rules)
+        loops.start("clock monitor", ClockMonitor(database, clock).run())
         sender = notifier = expirer = verifications = None
         if with_work:
             loops.start("janitor", Janitor(database, clock).run())
@@ -142,7 +145,9 @@ async def running(  # noqa: PLR0913 - each part of the world it meets is named a
             webhook = Webhook(
                 Verifier(settings.telnyx_public_key), inbox, settings.from_number, clock
             )
-            readiness = Readiness(_checks(database, inbox, sender) | _notifier_check(notifier))
+            readiness = Readiness(
+                _checks(database, inbox, sender) | _notifier_check(notifier), _details(clock)
+            )
             api = _api(settings, verifications, database, clock)
             form = _form(settings, verifications, clock)
             url = await _listen(stack, routes.build(webhook, readiness, api, form), settings)
@@ -301,6 +306,10 @@ def _checks(database: Database, inbox: Inbox, sender: Sender | None) -> dict[str
 
     checks: dict[str, Check] = {"database": remembered(schema_current), "writer": writer_alive}
     return checks if sender is None else checks | {"sender": sender_running}
+
+
+def _details(clock: Clock) -> dict[str, Detail]:
+    return {"clock_drift_seconds": lambda: round(drift_of(clock).total_seconds(), 3)}
 
 
 def _api(settings: Settings, verifications: Verifications, database: Database, clock: Clock) -> Api:

@@ -20,7 +20,8 @@ class Clock(Protocol):
 class SystemClock:
     """The time since the process began, whatever the wall clock is set to meanwhile.
 
-    A wall clock that jumps would otherwise stretch a code's life or a lock.
+    A wall clock that jumps would otherwise stretch a code's life or a lock. One that was wrong at
+    the start leaves this one wrong until a restart, of which `clock_monitor` warns.
     """
 
     def __init__(self) -> None:
@@ -34,6 +35,11 @@ class SystemClock:
     def wall(self) -> datetime:
         """Return the world's time."""
         return datetime.now(UTC)
+
+
+def drift_of(clock: Clock) -> timedelta:
+    """Return how far the wall clock is ahead of the time to decide by."""
+    return clock.wall() - clock.now()
 
 
 def _elapsed() -> float:

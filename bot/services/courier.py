@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Transport = TypeVar("Transport")
 Claimed = TypeVar("Claimed")
 Ending = TypeVar("Ending")
+Note = TypeVar("Note")
 
 POLL = 1.0
 """Seconds between looks into the queue when nobody has told of a commit."""
@@ -39,11 +40,15 @@ _SETTLE_RETRIES = (0.2, 1.0, 3.0, 9.0)
 _log = structlog.get_logger(__name__)
 
 
-class Courier(ABC, Generic[Transport, Claimed, Ending]):
+class Courier(ABC, Generic[Transport, Claimed, Ending, Note]):
     """Delivers what is queued, until `stop`; `wake` tells it that something was.
 
     How each delivery ended is written down together with those that end meanwhile: a transaction
     for each would have the disk turn for each.
+
+    A transaction may be run twice or rolled back, so what runs inside of one (`_claim`, `_any_due`,
+    `_write_down`) changes nothing but the database and logs nothing: it returns a note, and
+    `_committed` acts on that after the commit.
     """
 
     queue: ClassVar[str]
@@ -70,11 +75,10 @@ class Courier(ABC, Generic[Transport, Claimed, Ending]):
         self.alive = False
 
     @abstractmethod
-    def _claim(self, connection: Connection, most: int, now: datetime) -> list[Claimed]:
+    def _claim(
+        self, connection: Connection, most: int, now: datetime
+    ) -> tuple[list[Claimed], Note]:
         """Claim up to `most` that are due."""
-
-    def _claimed(self) -> None:
-        """Take note of a claim that is committed."""
 
     @abstractmethod
     def _any_due(self, connection: Connection, now: datetime) -> bool:
@@ -85,8 +89,11 @@ class Courier(ABC, Generic[Transport, Claimed, Ending]):
         """Deliver one, and settle it."""
 
     @abstractmethod
-    def _write_down(self, connection: Connection, endings: Sequence[Ending]) -> None:
+    def _write_down(self, connection: Connection, endings: Sequence[Ending]) -> Note:
         """Record how deliveries ended."""
+
+    def _committed(self, note: Note) -> None:
+        """Log, and change in this process, what follows from a transaction that is committed."""
 
     def _pause(self) -> float:
         """Return the seconds until anything may leave; 0 where that is now."""
@@ -150,8 +157,8 @@ class Courier(ABC, Generic[Transport, Claimed, Ending]):
             free = self.slots - len(self._in_flight)
             if not free or self._stopping.is_set():
                 return False
-            claims = await self._database.write(self._claim, free, self._clock.now())
-            self._claimed()
+            claims, note = await self._database.write(self._claim, free, self._clock.now())
+        self._committed(note)
         for claimed in claims:
             task = asyncio.create_task(self._deliver(transport, claimed))
             self._in_flight.add(task)
@@ -193,7 +200,7 @@ class Courier(ABC, Generic[Transport, Claimed, Ending]):
     async def _write(self, endings: Sequence[Ending]) -> None:
         """Write down how some ended, all in one transaction unless one of them cannot be."""
         try:
-            await self._database.write(self._write_down, endings)
+            note = await self._database.write(self._write_down, endings)
         except UnavailableError:
             raise
         except Exception:  # noqa: BLE001 - one that cannot be settled must not keep the others
@@ -202,6 +209,8 @@ class Courier(ABC, Generic[Transport, Claimed, Ending]):
                     await self._write([ending])
                 return
             _log.exception(f"settling {self.queue} failed")
+        else:
+            self._committed(note)
         for ending in endings:
             self._unwritten.remove(ending)
 

@@ -52,7 +52,7 @@ class Transport(Protocol):
         """Post an event at a time (UTC) and say what came of it."""
 
 
-class Notifier(Courier[Transport, Claimed, partial[None]]):
+class Notifier(Courier[Transport, Claimed, partial[None], None]):
     """Posts the events that are queued to `url`."""
 
     queue = "events"
@@ -71,8 +71,10 @@ class Notifier(Courier[Transport, Claimed, partial[None]]):
         self._url = url
         self._jitter = jitter
 
-    def _claim(self, connection: Connection, most: int, now: datetime) -> list[Claimed]:
-        return events.claim(connection, self._url, most, now)
+    def _claim(
+        self, connection: Connection, most: int, now: datetime
+    ) -> tuple[list[Claimed], None]:
+        return events.claim(connection, self._url, most, now), None
 
     def _any_due(self, connection: Connection, now: datetime) -> bool:
         return events.any_due(connection, self._url, now)

@@ -24,6 +24,7 @@ from bot.services.announcing import announce
 from bot.services.turns import ended_as, take_turns
 from bot.store import requests, verifications
 from bot.store.conversations import Key
+from bot.store.outages import DeadlockError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -206,10 +207,16 @@ def _wait_for_reference(
 def _act_on_unbegun(
     connection: Connection, what: AskedAgain | Typed | Canceled, now: datetime, rules: Rules
 ) -> Answer:
-    """Cancel a verification that nobody has begun; nothing else can be done with one."""
+    """Cancel a verification that nobody has begun; nothing else can be done with one.
+
+    Raises DeadlockError, so that all is undone and run again, where somebody has just texted its
+    reference: it is a conversation's then, whose ledger must be taken before the verification.
+    """
     known = verifications.load(connection, [what.verification])[what.verification]
-    unbegun = known.phone is None and known.status_at(now) is Status.PENDING
-    if not unbegun or not isinstance(what, Canceled):
+    if known.phone is not None:
+        raise DeadlockError("a verification was begun by another process")
+    pending = known.status_at(now) is Status.PENDING
+    if not pending or not isinstance(what, Canceled):
         return Answer(Outcome.NOT_PENDING)
     news = News(Occurrence.CANCELED, known.id)
     verifications.save(connection, [ended_as(known, news, now)])

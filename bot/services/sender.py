@@ -25,7 +25,7 @@ from bot.store.outbox import Claimed
 from bot.store.paces import ACCOUNT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
@@ -71,7 +71,27 @@ class Ending:
     due_at: datetime
 
 
-class Sender(Courier[Transport, Claimed, Ending]):
+@dataclass(frozen=True, slots=True)
+class ClaimNote:
+    """What a claim leads to in this process: the log tells how many texts were `dropped`.
+
+    `probed` tells of numbers that are held, from which a probe leaves, when the next one may;
+    `waits` of the account and the numbers that have to wait for their pace, until when.
+    """
+
+    dropped: int
+    probed: Mapping[str, datetime]
+    waits: Mapping[str, datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class SettleNote:
+    """What settling texts leads to: the log tells which paces were slowed, and by which fault."""
+
+    slowed: Sequence[tuple[str, str]]
+
+
+class Sender(Courier[Transport, Claimed, Ending, ClaimNote | SettleNote]):
     """Sends the texts that are queued."""
 
     queue = "texts"
@@ -92,18 +112,19 @@ class Sender(Courier[Transport, Claimed, Ending]):
         self._rates = rates
         self._jitter = jitter
         self._held: dict[str, datetime] = {}
-        self._waits: dict[str, datetime] = {}
-        self._after_claim: tuple[dict[str, datetime], dict[str, datetime]] = {}, {}
+        self._waits: Mapping[str, datetime] = {}
 
     def paused(self, now: datetime) -> list[str]:
         """Name the bot's numbers from which nothing is sent now, not even a probe."""
         until = [*self._held.items(), *self._waits.items()]
         return [number for number, at in until if now < at]
 
-    def _claim(self, connection: Connection, most: int, now: datetime) -> list[Claimed]:
+    def _claim(
+        self, connection: Connection, most: int, now: datetime
+    ) -> tuple[list[Claimed], ClaimNote]:
         """Claim texts that the paces let go; of a number that is held a probe, when due."""
         pacing, held = Pacing(connection, self._rates, now), self._held.copy()
-        self._drop_hopeless(connection, now)
+        dropped = self._drop_hopeless(connection, now)
 
         def share(number: str) -> int:
             if number in held:
@@ -113,20 +134,31 @@ class Sender(Courier[Transport, Claimed, Ending]):
         claims = outbox.claim(connection, min(most, pacing.allowed(ACCOUNT)), now, share)
         counts = Counter(claimed.bot_number for claimed in claims)
         pacing.left(counts)
-        self._after_claim = dict.fromkeys(held.keys() & counts, now + HOLD), pacing.waits()
-        return claims
+        probed = dict.fromkeys(held.keys() & counts, now + HOLD)
+        return claims, ClaimNote(dropped, probed, pacing.waits())
 
-    def _claimed(self) -> None:
-        probed, self._waits = self._after_claim
-        self._held |= probed
-
-    def _drop_hopeless(self, connection: Connection, now: datetime) -> None:
+    def _drop_hopeless(self, connection: Connection, now: datetime) -> int:
+        """Drop some of the texts that are not to leave any more; return how many."""
         hopeless = outbox.hopeless(connection, now)
-        if hopeless:
-            ledgers.lock(connection, hopeless.values())
-            dropped = outbox.drop(connection, hopeless, now)
-            _log.warning("texts dropped", count=len(dropped), advice="see bot status")
-            follow(connection, dropped, now, self._rules)
+        if not hopeless:
+            return 0
+        ledgers.lock(connection, hopeless.values())
+        dropped = outbox.drop(connection, hopeless, now)
+        follow(connection, dropped, now, self._rules)
+        return len(dropped)
+
+    def _committed(self, note: ClaimNote | SettleNote) -> None:
+        match note:
+            case ClaimNote(dropped, probed, waits):
+                if dropped:
+                    _log.warning("texts dropped", count=dropped, advice="see bot status")
+                # A number whose text was accepted meanwhile is held no longer.
+                self._held |= {name: at for name, at in probed.items() if name in self._held}
+                self._waits = waits
+            case SettleNote(slowed):
+                for name, fault in slowed:
+                    of = name if name == ACCOUNT else masked(name)
+                    _log.warning("sending slowed", of=of, fault=fault, advice=advice(fault))
 
     def _any_due(self, connection: Connection, now: datetime) -> bool:
         return outbox.any_due(connection, now, self.paused(now))
@@ -198,14 +230,14 @@ class Sender(Courier[Transport, Claimed, Ending]):
             _log.error("sending paused", number=number, fault=fault, advice=advice(fault))
         self._held[bot_number] = until
 
-    def _write_down(self, connection: Connection, endings: Sequence[Ending]) -> None:
+    def _write_down(self, connection: Connection, endings: Sequence[Ending]) -> SettleNote:
         """Settle texts; where the carrier says that a person has opted out, so they have.
 
         The paces come first and then the ledgers, as in every transaction: a turn holds a ledger
         when it cancels texts.
         """
         now = max(ending.at for ending in endings)
-        self._slow_down(connection, endings, now)
+        slowed = self._slow_down(connection, endings, now)
         ledgers.hold(connection, {ending.claimed.phone for ending in endings})
         accepted: dict[int, str | None] = {}
         moved: list[Progress] = []
@@ -226,22 +258,26 @@ class Sender(Courier[Transport, Claimed, Ending]):
                     moved += outbox.settle_never(connection, claimed, fault, OutboxState.DROPPED)
         moved += outbox.settle_accepted(connection, accepted, now)
         follow(connection, moved, now, self._rules)
+        return SettleNote(slowed)
 
-    def _slow_down(self, connection: Connection, endings: Sequence[Ending], now: datetime) -> None:
-        """Halve the paces whose limit was met."""
+    def _slow_down(
+        self, connection: Connection, endings: Sequence[Ending], now: datetime
+    ) -> list[tuple[str, str]]:
+        """Halve the paces whose limit was met; name those at full pace before, with the fault."""
         met = [
             (ending.claimed, outcome)
             for ending in endings
             if isinstance(outcome := ending.outcome, Later) and outcome.limit
         ]
+        slowed: list[tuple[str, str]] = []
         if not met:
-            return
+            return slowed
         pacing = Pacing(connection, self._rates, now)
         for claimed, outcome in met:
             name = claimed.bot_number if outcome.limit is Limit.NUMBER else ACCOUNT
             if pacing.halve(name, claimed.claimed_at):
-                of, fault = name if name == ACCOUNT else masked(name), outcome.fault
-                _log.warning("sending slowed", of=of, fault=fault, advice=advice(fault))
+                slowed.append((name, outcome.fault))
+        return slowed
 
     def _backoff(self, attempts: int, outcome: Later) -> timedelta:
         wait = _BACKOFF[min(attempts, len(_BACKOFF)) - 1]

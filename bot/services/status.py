@@ -10,7 +10,16 @@ from bot.conversation.numbers import is_e164, masked
 from bot.conversation.state import State
 from bot.conversation.verification import Status
 from bot.events import outcomes
-from bot.store import conversations, events, ledgers, outbox, paces, verifications
+from bot.services.clock_monitor import ADVICE
+from bot.store import (
+    clock_drifts,
+    conversations,
+    events,
+    ledgers,
+    outbox,
+    paces,
+    verifications,
+)
 from bot.store.models import EventState, OutboxState
 from bot.store.verifications import Filter
 
@@ -44,6 +53,7 @@ def overview(connection: Connection, now: datetime) -> str:
     if given_up or events.any_disabled(connection):
         lines += ["", f"events to your app: {given_up} given up, or paused; see: bot events"]
     lines += _slowed(connection, now)
+    lines += _clocks_off(connection, now)
     faults = outbox.faults(connection, now - _RECENT)
     if faults:
         lines += ["", "faults of the last day:"]
@@ -66,6 +76,21 @@ def _slowed(connection: Connection, now: datetime) -> list[str]:
 def _slow(name: str, halvings: int) -> str:
     limit = Limit.ACCOUNT if name == paces.ACCOUNT else Limit.NUMBER
     return f"sending slowed to 1/{2**halvings}: {name}: {advice(limit.value)}"
+
+
+def _clocks_off(connection: Connection, now: datetime) -> list[str]:
+    """Name the processes whose wall clock and steady clock differ, as these have recorded."""
+    found = clock_drifts.current(connection, now)
+    return ["", *map(_clock_off, found)] if found else []
+
+
+def _clock_off(found: clock_drifts.ClockDrift) -> str:
+    seconds = found.drift.total_seconds()
+    return (
+        f"clock of {found.process}: decides by a time {abs(seconds):.0f} s"
+        f" {'behind' if seconds > 0 else 'ahead of'} its wall clock"
+        f" (measured {_moment(found.measured_at)}): {ADVICE}"
+    )
 
 
 def of_phone(connection: Connection, phone: str, now: datetime) -> str:

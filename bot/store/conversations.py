@@ -7,17 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec.structs import replace
 from sqlalchemy import String, bindparam, func, select, update
 
-from bot.conversation.state import CodeText, Conversation, State
+from bot.conversation.state import Conversation, State
 from bot.store import tokens
 from bot.store.inserts import insert_all
 from bot.store.lists import listed
-from bot.store.models import (
-    OUTBOX_FAILURES,
-    ConversationRow,
-    OutboxRow,
-    OutboxState,
-    TokenRow,
-)
+from bot.store.models import ConversationRow, TokenRow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -28,7 +22,6 @@ if TYPE_CHECKING:
 
 _CONVERSATIONS = ConversationRow.__table__
 _TOKENS = TokenRow.__table__
-_OUTBOX = OutboxRow.__table__
 _FACTS = (
     "state",
     "verified_at",
@@ -122,18 +115,10 @@ def save(connection: Connection, conversations: Mapping[int, Conversation]) -> N
         )
 
 
-_CODE_TEXT = (
-    select(_OUTBOX.c.state)
-    .where(_OUTBOX.c.token_id == _TOKENS.c.id)
-    .order_by(_OUTBOX.c.id.desc())
-    .limit(1)
-    .scalar_subquery()
-    .label("code_text")
-)
 _SELECT = select(
     _CONVERSATIONS,
     *tokens.COLUMNS,
-    _CODE_TEXT,
+    tokens.TEXT_STATE,
 ).outerjoin(_TOKENS, _TOKENS.c.id == _CONVERSATIONS.c.token_id)
 _IN_PHONES = _CONVERSATIONS.c.phone.in_(listed("phones", String()))
 _OF_PHONES = _SELECT.where(_IN_PHONES)
@@ -149,7 +134,7 @@ def _facts(conversation: Conversation) -> dict[str, Any]:
 
 def _known(row: Row[Any]) -> Known:
     known = row.key_id is not None
-    token = tokens.from_row(row, row.token_id, _text(row.code_text)) if known else None
+    token = tokens.from_row(row, row.token_id, tokens.code_text(row.text_state)) if known else None
     conversation = Conversation(
         bot_number=row.bot_number,
         phone=row.phone,
@@ -157,9 +142,3 @@ def _known(row: Row[Any]) -> Known:
         **{fact: getattr(row, fact) for fact in _FACTS},
     )
     return Known(row.id, conversation)
-
-
-def _text(state: OutboxState | None) -> CodeText:
-    if state in (None, OutboxState.QUEUED):
-        return CodeText.QUEUED
-    return CodeText.FAILED if state in OUTBOX_FAILURES else CodeText.SENT

@@ -457,6 +457,19 @@ class PaceRow(Base):
     halved_at: Mapped[Moment | None]
 
 
+class ClockDriftRow(Base):
+    """A process whose wall clock and steady clock differ.
+
+    The wall clock is ahead by so many `seconds`; `measured_at` is by the wall clock too.
+    """
+
+    __tablename__ = "clock_drifts"
+
+    process: Mapped[str] = mapped_column(String(80), primary_key=True)
+    seconds: Mapped[float]
+    measured_at: Mapped[Moment]
+
+
 class ReceivedRow(Base):
     """The key of a webhook that has been applied: the unique key answers whether it is new."""
 

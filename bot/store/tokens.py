@@ -9,26 +9,36 @@ from sqlalchemy import BigInteger, String, bindparam, select, update
 from bot.conversation.state import CodeFormat, CodeText, Token
 from bot.store.inserts import insert_all
 from bot.store.lists import listed
-from bot.store.models import TokenRow, UtcDateTime
+from bot.store.models import OUTBOX_FAILURES, OutboxRow, OutboxState, TokenRow, UtcDateTime
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Connection, Row, Select
 
 _TOKENS = TokenRow.__table__
+_OUTBOX = OutboxRow.__table__
 _CHANGING = ("resend_after", "guesses", "used_at", "ended_at")
 _FACTS = ("key_id", "issued_at", "expires_at", "origin", *_CHANGING)
 COLUMNS = tuple(_TOKENS.c[name] for name in ("length", "alphabet", "verification_id", *_FACTS))
 """What `from_row` wants of a token, its id aside."""
+TEXT_STATE = (
+    select(_OUTBOX.c.state)
+    .where(_OUTBOX.c.token_id == _TOKENS.c.id)
+    .order_by(_OUTBOX.c.id.desc())
+    .limit(1)
+    .scalar_subquery()
+    .label("text_state")
+)
+"""The state of the latest text with a token's code, which `code_text` reads."""
 _BY_ID = select(_TOKENS.c.id, *COLUMNS).where(_TOKENS.c.id.in_(listed("ids", String())))
 _VERIFICATIONS = select(_TOKENS.c.id, _TOKENS.c.verification_id).where(
     _TOKENS.c.id.in_(listed("ids", String())), _TOKENS.c.verification_id.is_not(None)
 )
 _OPEN_STILL = _TOKENS.c.used_at.is_(None) & _TOKENS.c.ended_at.is_(None)
-_ASKED = (
-    select(_TOKENS.c.id, _TOKENS.c.conversation_id, *COLUMNS)
+_ASKED: Select[Any] = (
+    select(_TOKENS.c.id, _TOKENS.c.conversation_id, *COLUMNS, TEXT_STATE)
     .where(
         _TOKENS.c.conversation_id.in_(listed("conversations", BigInteger())),
         _TOKENS.c.verification_id.is_not(None),
@@ -43,7 +53,7 @@ def load(connection: Connection, ids: Collection[str]) -> dict[str, Token]:
     if not ids:
         return {}
     rows = connection.execute(_BY_ID, {"ids": ids})
-    return {row.id: from_row(row, row.id) for row in rows}
+    return {row.id: from_row(row, row.id, CodeText.QUEUED) for row in rows}
 
 
 def verifications(connection: Connection, ids: Collection[str]) -> dict[str, str]:
@@ -62,11 +72,18 @@ def asked(
     if not conversation_ids:
         return []
     rows = connection.execute(_ASKED, {"conversations": conversation_ids, "now": now})
-    return [(row.conversation_id, from_row(row, row.id)) for row in rows]
+    return [(row.conversation_id, from_row(row, row.id, code_text(row.text_state))) for row in rows]
 
 
-def from_row(row: Row[Any], token_id: str, text: CodeText = CodeText.QUEUED) -> Token:
-    """Make a token of a row that has `COLUMNS`."""
+def code_text(state: OutboxState | None) -> CodeText:
+    """Tell how far a code has come by the state of its latest text."""
+    if state in (None, OutboxState.QUEUED):
+        return CodeText.QUEUED
+    return CodeText.FAILED if state in OUTBOX_FAILURES else CodeText.SENT
+
+
+def from_row(row: Row[Any], token_id: str, text: CodeText) -> Token:
+    """Make a token of a row that has `COLUMNS`; `text` is how far its latest text has come."""
     return Token(
         id=token_id,
         format=CodeFormat(row.length, row.alphabet),

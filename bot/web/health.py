@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     Check = Callable[[], Awaitable[bool]]
+    Detail = Callable[[], float]
 
 
 _FRESH_FOR = 1.0  # seconds
@@ -25,13 +26,22 @@ async def healthz(_request: web.Request) -> web.Response:
 class Readiness:
     """Named checks, all of which must pass before webhooks are welcome."""
 
-    def __init__(self, checks: Mapping[str, Check]) -> None:
+    def __init__(
+        self, checks: Mapping[str, Check], details: Mapping[str, Detail] | None = None
+    ) -> None:
         self._checks = checks
+        self._details = details or {}
 
-    async def handle(self, _request: web.Request) -> web.Response:
-        """Answer 200 where every check passes, else 503, and say how each went."""
+    async def handle(self, request: web.Request) -> web.Response:
+        """Answer 200 where every check passes, else 503, and say how each went.
+
+        `?verbose` adds details, on which readiness does not depend.
+        """
         passed = {name: await check() for name, check in self._checks.items()}
-        return web.json_response(passed, status=200 if all(passed.values()) else 503)
+        body: dict[str, object] = {**passed}
+        if "verbose" in request.query:
+            body["details"] = {name: detail() for name, detail in self._details.items()}
+        return web.json_response(body, status=200 if all(passed.values()) else 503)
 
 
 def remembered(check: Check) -> Check:

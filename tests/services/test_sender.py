@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -14,6 +14,7 @@ from harness.patience import PATIENCE, patient_database, until
 from harness.people import BOT_NUMBER, PHONE, RULES, SECRET, report, text
 from harness.reading import code_of, conversation_of, outbox_rows
 from msgspec.structs import replace
+from sqlalchemy import Engine, event
 
 from bot.carrier.errors import BLOCKED, Accepted, Hold, Later, Limit, Never, Outcome
 from bot.carrier.webhooks import Delivery
@@ -30,10 +31,10 @@ from bot.store import outbox, paces
 from bot.store.models import OutboxState
 from bot.store.outages import UnavailableError
 from bot.store.outbox import LEASE
-from bot.store.paces import ACCOUNT
+from bot.store.paces import ACCOUNT, Pace
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from typing import Any
 
     from sqlalchemy import URL, Connection, Row
@@ -526,11 +527,11 @@ async def test_how_texts_ended_is_written_down_together_and_each_by_itself(
     gate = asyncio.Event()
     write_down, written = Sender._write_down, []
 
-    def fail_for_one(sender: Sender, connection: Connection, endings: Sequence[Ending]) -> None:
+    def fail_for_one(sender: Sender, connection: Connection, endings: Sequence[Ending]) -> Any:
         written.append(len(endings))
         if any(ending.claimed.phone == OTHERS[3] for ending in endings):
             raise LookupError("a bug")
-        write_down(sender, connection, endings)
+        return write_down(sender, connection, endings)
 
     monkeypatch.setattr(Sender, "_write_down", fail_for_one)
     monkeypatch.setattr(courier, "_log", log := Mock())
@@ -590,3 +591,89 @@ async def test_an_opt_out_that_was_reported_before_the_answer_is_believed(
         gate.set()
         await post.until_state(OutboxState.FAILED)
         assert (await conversation_of(database)).state is State.OPTED_OUT
+
+
+@contextmanager
+def commits_failing() -> Iterator[None]:
+    """Have every commit fail: all that its transaction has done is rolled back."""
+
+    def fail(connection: Connection) -> None:
+        connection.connection.rollback()
+        raise OSError("the disk is full")
+
+    event.listen(Engine, "commit", fail)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "commit", fail)
+
+
+async def idle_sender(database: Database, clock: StoppedClock, rates: Rates) -> Sender:
+    """Make a sender that claims and settles only when told to; its pace begins now."""
+    await database.write(paces.save, {ACCOUNT: Pace(clock.now())})
+    return Sender(database, Mock(), RULES, clock, rates=rates)
+
+
+async def test_a_claim_whose_commit_fails_logs_nothing_and_leaves_all_pauses_as_they_were(
+    database: Database, clock: StoppedClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held, late = BOT_NUMBER, OTHERS[0]
+    await database.write(apply, [text("VERIFY", phone=late)], clock.now(), RULES)
+    clock.travel(timedelta(minutes=11))
+    await database.write(apply, [text("VERIFY")], clock.now(), RULES)
+    sender = await idle_sender(database, clock, Rates(0.01, 0))
+    transport = FakeTransport()
+    sender._hold(held, "10009", clock.now())
+
+    with commits_failing(), pytest.raises(UnavailableError):
+        await sender._claim_and_deliver(transport)
+    assert sender.paused(clock.now()) == []
+    assert sender._held == {held: clock.now()}
+    assert "texts dropped" not in capsys.readouterr().out
+
+    await sender._claim_and_deliver(transport)
+    assert sender.paused(clock.now()) == [held, ACCOUNT]
+    assert sender._held == {held: clock.now() + HOLD}
+    assert capsys.readouterr().out.count("texts dropped") == 1
+    await asyncio.wait(sender._in_flight)
+
+
+async def test_settling_whose_commit_fails_does_not_say_that_sending_is_slowed(
+    database: Database,
+    clock: StoppedClock,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(courier, "_SETTLE_RETRIES", (0.0, 0.0))
+    await database.write(apply, [text("VERIFY")], clock.now(), RULES)
+    sender = await idle_sender(database, clock, Rates(1000, 0))
+    (claimed,), _ = await database.write(sender._claim, 1, clock.now())
+    met = sender._concluded(claimed, Later("10011", limit=Limit.ACCOUNT))
+
+    with commits_failing():
+        await sender._settle(met)
+    assert "sending slowed" not in capsys.readouterr().out
+
+    await sender._settle(met)
+    assert capsys.readouterr().out.count("sending slowed") == 1
+
+
+async def test_a_number_whose_text_is_accepted_during_a_claim_is_not_held_again(
+    database: Database, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await database.write(apply, [text("VERIFY")], clock.now(), RULES)
+    sender = await idle_sender(database, clock, Rates(0, 0))
+    transport = FakeTransport()
+    sender._hold(BOT_NUMBER, "10009", clock.now())
+    write = database.write
+
+    async def accept_meanwhile(work: Any, *args: Any, **kwargs: Any) -> Any:
+        result = await write(work, *args, **kwargs)
+        if work == sender._claim:
+            sender._held.pop(BOT_NUMBER)
+        return result
+
+    monkeypatch.setattr(database, "write", accept_meanwhile)
+    await sender._claim_and_deliver(transport)
+    assert sender.paused(clock.now()) == []
+    await asyncio.wait(sender._in_flight)

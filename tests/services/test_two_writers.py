@@ -13,8 +13,8 @@ from harness.patience import PATIENCE, patient_database
 from harness.people import BOT_NUMBER, PHONE, RULES, text
 from msgspec.structs import replace
 
-from bot.conversation.happened import Typed
-from bot.conversation.verification import Origin, Outcome, Verification
+from bot.conversation.happened import Canceled, Typed
+from bot.conversation.verification import Origin, Outcome, Status, Verification
 from bot.services.inbox import Inbox
 from bot.services.requests import FORM_REQUESTS_PER_HOUR, Idempotency, Request
 from bot.simulator.clock import NOON, StoppedClock
@@ -99,6 +99,26 @@ async def test_a_verification_lives_as_long_as_its_code_however_long_it_waited_t
         result = await one.ask(asked(wish))
         assert result.verification is not None
         assert result.verification.expires_at == NOON + RULES.policy.code_lifetime
+
+
+@pytest.mark.parametrize("text_first", [True, False])
+async def test_a_cancel_and_the_reference_at_once_cancel_whichever_comes_first(
+    database_url: URL, *, text_first: bool
+) -> None:
+    async with two_writers(database_url) as (one, other):
+        for each in range(ROUNDS):
+            phone = f"+1312555{each:04}"
+            reference = f"7Q2K{each + 22}"
+            wish = replace(wanted(phone, Origin.REFERENCE), phone=None, reference=reference)
+            await one.ask(asked(wish))
+            texted = one.accept(text(f"VERIFY {reference}", phone=phone))
+            canceled = other.ask(asked(Canceled(wish.id)))
+            both = asyncio.gather(*((texted, canceled) if text_first else (canceled, texted)))
+            result = (await both)[1 if text_first else 0]
+            assert result is not None
+            assert result.outcome is Outcome.DONE
+            assert result.verification is not None
+            assert result.verification.status is Status.CANCELED
 
 
 @on_postgresql

@@ -12,11 +12,12 @@ import pytest
 from harness.reading import row_count
 from sqlalchemy import select
 
-from bot.conversation.verification import Origin, Outcome, Reason, Status
+from bot.conversation.verification import Origin, Outcome, Reason, Status, Verification
 from bot.services.requests import FORM_REQUESTS_PER_HOUR
 from bot.services.verifications import Filter, Idempotency, Verifications, Wish
 from bot.simulator.stage import PHONE
 from bot.simulator.transcript import code_in
+from bot.store import verifications
 from bot.store.models import (
     ConversationRow,
     EventRow,
@@ -27,9 +28,12 @@ from bot.store.models import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection
+
     from conftest import SetStage
     from sqlalchemy import Connection
 
+    from bot.services.verifications import Result
     from bot.simulator.stage import Stage
 
 EVENTS: dict[str, Any] = {
@@ -194,6 +198,39 @@ async def test_an_unknown_or_mistyped_reference_gets_a_clear_reply_and_no_code(
     assert code_in(reply.text) is None
 
 
+@pytest.mark.parametrize("origin", [Origin.APP, Origin.REFERENCE, Origin.FORM])
+async def test_status_tells_how_far_a_code_has_come_whoever_asked_for_it(
+    origin: Origin, stage: Stage, apps: Verifications
+) -> None:
+    async def told() -> str:
+        (reply,) = (text for text in await stage.text(PHONE, "STATUS") if not code_in(text.text))
+        return reply.text
+
+    stage.arm("500")
+    if origin is Origin.REFERENCE:
+        name = await begin(apps, None, origin=origin)
+        waiting = await apps.get(name)
+        assert waiting is not None
+        await stage.text(PHONE, f"VERIFY {waiting.reference}")
+    else:
+        name = await begin(apps, origin=origin, session="s", asked_from="here")
+        await stage.quiet()
+    # Its text waits for another try, and the answer behind it.
+    assert await stage.text(PHONE, "STATUS") == []
+    (answer,) = (
+        text.text
+        for text in await stage.travel(PHONE, timedelta(seconds=2))
+        if not code_in(text.text)
+    )
+    assert "your code is on its way" in answer
+    assert "your code was sent" in await told()
+    await stage.travel(PHONE, timedelta(seconds=30))
+    stage.arm("failed")
+    assert (await apps.resend(name)).outcome is Outcome.DONE
+    await stage.quiet()
+    assert "your code could not be delivered" in await told()
+
+
 async def test_two_phones_at_once_do_not_share_a_reference(
     stage: Stage, apps: Verifications
 ) -> None:
@@ -246,6 +283,45 @@ async def test_cancel_ends_it_and_its_code(stage: Stage, apps: Verifications) ->
     assert "verified" not in reply.text
     for cancelled in (name, waiting):
         assert await status(apps, cancelled) == (Status.CANCELED, None)
+
+
+@pytest.mark.parametrize(
+    ("ask", "outcome"),
+    [
+        (lambda apps, name: apps.cancel(name), Outcome.DONE),
+        (lambda apps, name: apps.resend(name), Outcome.TOO_SOON),
+        (lambda apps, name: apps.check(name, "no code"), Outcome.WRONG),
+    ],
+    ids=["cancel", "resend", "check"],
+)
+async def test_what_is_asked_while_the_reference_is_texted_is_done_as_when_it_was_texted(
+    stage: Stage,
+    apps: Verifications,
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Callable[[Verifications, str], Awaitable[Result]],
+    outcome: Outcome,
+) -> None:
+    name = await begin(apps, None, origin=Origin.REFERENCE)
+    unbegun = await apps.get(name)
+    assert unbegun is not None
+    await stage.text(PHONE, f"VERIFY {unbegun.reference}")
+    find, looks = verifications.find, 0
+
+    def find_too_early(connection: Connection, ids: Collection[str]) -> dict[str, Verification]:
+        """Look just before the text is committed, the two times that a transaction does first."""
+        nonlocal looks
+        looks += 1
+        return {name: unbegun} if looks <= 2 else find(connection, ids)
+
+    monkeypatch.setattr(verifications, "find", find_too_early)
+    result = await ask(apps, name)
+    assert result.outcome is outcome
+    assert result.verification is not None
+    assert result.verification.phone == PHONE
+    cancelled = result.verification.status is Status.CANCELED
+    assert cancelled is (outcome is Outcome.DONE)
+    (reply,) = await stage.text(PHONE, await code_for(stage))
+    assert ("verified" in reply.text) is not cancelled
 
 
 async def test_resend_sends_the_same_code_after_the_cooldown(

@@ -1,0 +1,114 @@
+"""A transaction may be run twice, or be rolled back: nothing but the database knows of it then."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+import structlog
+from harness.reading import other_than
+
+from bot.conversation.verification import Origin, Outcome
+from bot.services.verifications import Wish
+from bot.simulator.stage import PHONE
+from bot.simulator.transcript import code_in
+from bot.store import paces, retention
+from bot.store.database import Database
+from bot.store.paces import ACCOUNT, Pace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, MutableMapping
+
+    from conftest import SetStage
+    from sqlalchemy import Connection
+
+OTHER = "+13125550002"
+
+
+class _InVainError(Exception):
+    """Rolls a transaction back."""
+
+
+@pytest.fixture
+def logged_within(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Run each transaction that writes in vain before it counts; note what is logged in any."""
+    within, logged = ContextVar("within", default=False), list[str]()
+
+    def watched(work: Callable[..., Any]) -> Callable[..., Any]:
+        def run(connection: Connection, *args: Any) -> Any:
+            token = within.set(True)
+            try:
+                return work(connection, *args)
+            finally:
+                within.reset(token)
+
+        return run
+
+    def in_vain(work: Callable[..., Any]) -> Callable[..., NoReturn]:
+        def run(connection: Connection, *args: Any) -> NoReturn:
+            watched(work)(connection, *args)
+            raise _InVainError
+
+        return run
+
+    def note(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> NoReturn:
+        if within.get():
+            logged.append(entry["event"])
+        raise structlog.DropEvent
+
+    write, read = Database._write, Database.read
+
+    async def write_twice(self: Database, deadline: float, work: Any, *args: Any) -> Any:
+        with pytest.raises(Exception) as ended:  # noqa: PT011 - a warm-up ends itself
+            await write(self, deadline, in_vain(work), *args)
+        if not isinstance(ended.value, _InVainError):
+            raise ended.value
+        return await write(self, deadline, watched(work), *args)
+
+    async def read_watched(self: Database, work: Any, *args: Any) -> Any:
+        return await read(self, watched(work), *args)
+
+    monkeypatch.setattr(Database, "_write", write_twice)
+    monkeypatch.setattr(Database, "read", read_watched)
+    before = structlog.get_config()
+    structlog.configure(processors=[note])
+    yield logged
+    structlog.configure(**before)
+
+
+async def test_a_transaction_that_is_run_in_vain_first_does_nothing_twice_and_logs_nothing(
+    set_stage: SetStage, logged_within: list[str]
+) -> None:
+    stage = await set_stage(with_app=True, send_rate_account=1000)
+    apps, expirer = stage.bot.verifications, stage.bot.expirer
+    assert apps is not None
+    assert expirer is not None
+    await stage.bot.database.write(paces.save, {ACCOUNT: Pace(stage.clock.now())})
+    # By then the sender has forgotten the pace that came with the table.
+    stage.move_clock(timedelta(seconds=10))
+    stage.arm("429")
+    assert await stage.text(PHONE, "VERIFY") == []
+    # Its time is over before the next try: it is dropped.
+    assert await stage.travel(PHONE, timedelta(minutes=11)) == []
+    (sent,) = await stage.text(PHONE, "VERIFY")
+    code = code_in(sent.text) or ""
+    (wrong,) = await stage.text(PHONE, other_than(code))
+    assert "4 tries left" in wrong.text
+    (verified,) = await stage.text(PHONE, code)
+    assert "verified" in verified.text
+
+    begun = [await apps.begin(Wish(Origin.APP, OTHER)) for _ in range(3)]
+    names = [each.verification.id for each in begun if each.verification]
+    await stage.quiet()
+    codes = [code_in(text.text) for text in stage.telnyx.texts if text.phone == OTHER]
+    checked = await apps.check(names[0], other_than(codes[0] or ""))
+    assert (checked.outcome, checked.tries_left) == (Outcome.WRONG, 4)
+    assert (await apps.check(names[0], codes[0] or "")).outcome is Outcome.RIGHT
+    assert (await apps.cancel(names[1])).outcome is Outcome.DONE
+    await stage.travel(OTHER, timedelta(minutes=10))
+    await expirer.expire_all()
+    assert await stage.bot.database.write(retention.purge_chunk, stage.clock.now()) == 0
+    assert len(codes) == 3
+    assert logged_within == []
