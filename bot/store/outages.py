@@ -28,6 +28,10 @@ class BusyError(UnavailableError):
     """The transaction did not get its turn in time: others have a lock, or the database is slow."""
 
 
+class UnreachableError(UnavailableError):
+    """There is no connection: what the cause says was said before any statement."""
+
+
 class DeadlockError(UnavailableError):
     """Two transactions were in each other's way, and this one gave way: run it again."""
 
@@ -65,7 +69,7 @@ async def connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     except (PoolTimeoutError, TimeoutError) as error:
         raise BusyError(kind(error)) from error
     except Exception as error:
-        raise UnavailableError(kind(error)) from error
+        raise UnreachableError(kind(error)) from error
     try:
         yield connection
     finally:
@@ -91,4 +95,5 @@ def _is_outage(error: DBAPIError, sqlstate: str) -> bool:
 
 
 def _sqlstate(error: BaseException) -> str:
-    return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    cause = getattr(error, "orig", None) or error
+    return getattr(cause, "sqlstate", None) or ""

@@ -225,6 +225,11 @@ def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
             return
 
 
+def execute(url: URL, statement: str) -> None:
+    """Run a statement on a server, as its administrator."""
+    _run(_execute(url, statement))
+
+
 def _run(work: Coroutine[Any, Any, None]) -> None:
     """Run in a thread of its own: a test whose loop is running may make a database too."""
     with ThreadPoolExecutor(1) as thread:
