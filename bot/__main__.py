@@ -292,15 +292,6 @@ def _run_bot(*, with_web: bool, with_work: bool) -> None:
         _fail("a part of the bot has died, see the log; it is to be started again")
 
 
-def _opens(file: Path) -> bool:
-    """Try, before aiosqlite does: its thread outlives a failure and complains on its own."""
-    try:
-        sqlite3.connect(file).close()
-    except sqlite3.Error:
-        return False
-    return True
-
-
 def _why(error: OSError) -> str:
     """Say what the system says of an error, without what asyncio adds."""
     number = error.errno or 0
@@ -313,26 +304,24 @@ def _database_faults_told(settings: DatabaseSettings) -> Iterator[None]:
     from sqlalchemy.exc import DBAPIError
 
     from bot.app import SchemaError
+    from bot.store.explanations import explain
     from bot.store.outages import UnavailableError
     from bot.store.schema import NewerSchemaError
 
     file = settings.sqlite_file
     if file and not file.parent.is_dir():
         _fail(f"there is no folder {file.parent} for the database; {_CHECK_URL}")
-    if file and not _opens(file):
-        _fail(f"the database {file} cannot be opened; {_CHECK_URL}")
     try:
+        if file:
+            # Before aiosqlite does: its thread outlives a failure and complains on its own.
+            sqlite3.connect(file).close()
         yield
     except SchemaError:
         _fail("the database does not have this version's schema; run: bot migrate")
     except NewerSchemaError:
         _fail("a newer version of the bot has changed the database; deploy that version")
-    except UnavailableError as error:
-        _fail(f"the database cannot be reached ({error}); {_CHECK_URL}")
-    except OSError as error:
-        _fail(f"the database cannot be reached ({type(error).__name__}); {_CHECK_URL}")
-    except DBAPIError as error:
-        _fail(f"the database cannot be used ({type(error).__name__}); {_CHECK_URL}")
+    except (UnavailableError, OSError, DBAPIError, sqlite3.Error) as error:
+        _fail(explain(error))
 
 
 async def _until_told_to_stop(settings: Settings, *, with_web: bool, with_work: bool) -> bool:

@@ -39,7 +39,7 @@ from bot.web import routes
 from bot.web.api import Api, Reach
 from bot.web.authentication import Authentication
 from bot.web.form import Form, Terms
-from bot.web.health import Readiness, remembered
+from bot.web.health import Readiness, accepts_writes, remembered
 from bot.web.sessions import Sessions
 from bot.web.webhook import Webhook
 
@@ -298,13 +298,15 @@ def _checks(database: Database, inbox: Inbox, sender: Sender | None) -> dict[str
         except UnavailableError:
             return False
 
-    async def writer_alive() -> bool:
-        return inbox.alive
+    writes_pass = remembered(accepts_writes(database.check_write), writes=True)
+
+    async def writer_writes() -> bool:
+        return inbox.alive and await writes_pass()
 
     async def sender_running() -> bool:
         return sender is not None and sender.alive
 
-    checks: dict[str, Check] = {"database": remembered(schema_current), "writer": writer_alive}
+    checks: dict[str, Check] = {"database": remembered(schema_current), "writer": writer_writes}
     return checks if sender is None else checks | {"sender": sender_running}
 
 

@@ -125,7 +125,7 @@ def _for_asyncpg(url: URL) -> URL:
     query = dict(url.query)
     if "sslmode" in query:
         query["ssl"] = query.pop("sslmode")
-    for harmless in ("application_name", "channel_binding", "connect_timeout"):
+    for harmless in ("application_name", "channel_binding", "connect_timeout", "pgbouncer"):
         query.pop(harmless, None)
     unknown = not query.keys() <= {"ssl", "host", "port"} or query.get("ssl") not in _SSL_MODES
     if unknown or not 0 < (url.port or 1) <= _PORT_LARGEST:

@@ -10,11 +10,13 @@ import asyncio
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, TypeVarTuple
 
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 
 from bot.store import outages
-from bot.store.outages import DeadlockError, connected
+from bot.store.outages import DeadlockError, UnavailableError, connected
 from bot.store.postgresql import Postgresql
 from bot.store.sqlite import Sqlite
+from bot.store.write_check import RolledBack, write_and_roll_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,6 +90,19 @@ class Database:
     async def _write(self, deadline: float, work: Callable[[Connection, *Ts], T], *args: *Ts) -> T:
         with outages.translated():
             return await self._kind.transact(deadline, work, *args)
+
+    async def check_write(self) -> None:
+        """Write a row and roll it back, in the time of any transaction.
+
+        Raises BusyError where it did not get its turn in time, and UnavailableError where the
+        database takes no writes, for whatever reason.
+        """
+        try:
+            await self.write(write_and_roll_back)
+        except RolledBack:
+            return
+        except DBAPIError as error:
+            raise UnavailableError(outages.kind(error)) from error
 
     async def read(self, work: Callable[[Connection, *Ts], T], *args: *Ts) -> T:
         """Run `work`, which changes nothing; raises UnavailableError as `write` does."""

@@ -15,11 +15,21 @@ if TYPE_CHECKING:
 
 _DEADLOCKS = ("40P01", "40001")
 # PostgreSQL: connection lost, resources short, server going down or read-only, waits cut short.
+# A lock or the statement's own limit of time: the next to ask may get its turn.
+_BUSY = ("55P03", "57014")
 _OUTAGES = ("08", "53", "57", "58", "25006", "55P03")
 
 
 class UnavailableError(Exception):
     """The database cannot serve now; nothing of the transaction was committed."""
+
+
+class BusyError(UnavailableError):
+    """The transaction did not get its turn in time: others have a lock, or the database is slow."""
+
+
+class UnreachableError(UnavailableError):
+    """There is no connection: what the cause says was said before any statement."""
 
 
 class DeadlockError(UnavailableError):
@@ -35,12 +45,16 @@ def translated() -> Iterator[None]:
     """Raise UnavailableError for an outage; let an error in the data pass."""
     try:
         yield
-    except (PoolTimeoutError, OSError, TimeoutError) as error:
+    except (PoolTimeoutError, TimeoutError) as error:
+        raise BusyError(kind(error)) from error
+    except OSError as error:
         raise UnavailableError(kind(error)) from error
     except DBAPIError as error:
         sqlstate = _sqlstate(error)
         if sqlstate in _DEADLOCKS:
             raise DeadlockError(kind(error)) from error
+        if sqlstate in _BUSY or is_locked(error):
+            raise BusyError(kind(error)) from error
         if error.connection_invalidated or _is_outage(error, sqlstate):
             raise UnavailableError(kind(error)) from error
         raise
@@ -52,8 +66,10 @@ async def connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     connection = engine.connect()
     try:
         await connection.start()
+    except (PoolTimeoutError, TimeoutError) as error:
+        raise BusyError(kind(error)) from error
     except Exception as error:
-        raise UnavailableError(kind(error)) from error
+        raise UnreachableError(kind(error)) from error
     try:
         yield connection
     finally:
@@ -67,7 +83,7 @@ def kind(error: BaseException) -> str:
     return " ".join(filter(None, (type(cause).__name__, sqlite_name, _sqlstate(error))))
 
 
-def is_locked(error: OperationalError) -> bool:
+def is_locked(error: DBAPIError) -> bool:
     """Tell whether SQLite refused because another connection holds a lock."""
     return getattr(error.orig, "sqlite_errorname", "").startswith("SQLITE_BUSY")
 
@@ -79,4 +95,5 @@ def _is_outage(error: DBAPIError, sqlstate: str) -> bool:
 
 
 def _sqlstate(error: BaseException) -> str:
-    return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    cause = getattr(error, "orig", None) or error
+    return getattr(cause, "sqlstate", None) or ""

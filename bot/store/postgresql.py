@@ -1,21 +1,29 @@
-"""PostgreSQL: a pool of connections, each transaction on one of its own."""
+"""PostgreSQL: a pool of connections, each transaction on one of its own.
+
+Between the bot and the server may stand a pooler, like PgBouncer, which lends one server connection
+to many clients, each for a session or for a transaction only. Whatever outlives a transaction may
+then be somebody else's: the limits of time are set in each transaction, and no statement stays
+prepared. A server that is reached directly is told its limits once, and keeps what it has prepared.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, ClassVar, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, TypeVarTuple
 
+from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from bot.store.outages import UncertainCommitError, connected, kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from sqlalchemy import URL, Connection
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -23,6 +31,11 @@ Ts = TypeVarTuple("Ts")
 _POOL_SIZE = 10
 _COMMIT_LONGER = 0.5
 """Seconds beyond those of a transaction until a commit that is not answered counts as lost."""
+_NAME = {"application_name": "textproof"}
+_PROTOCOL_VIOLATION = "08P01"
+_NOTHING_PREPARED = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+"""asyncpg's cache off, and that of SQLAlchemy: statements then have no name, so that two clients of
+one server connection cannot meet over a name, and none is left behind there."""
 
 
 class Postgresql:
@@ -32,21 +45,17 @@ class Postgresql:
 
     def __init__(self, url: URL, within: float) -> None:
         self._commit_within = within + _COMMIT_LONGER
-        self.reader = create_async_engine(
+        self.reader = engine(
             url,
+            {
+                "statement_timeout": str(int(within * 1000)),
+                "idle_in_transaction_session_timeout": "10000",
+            },
             pool_size=_POOL_SIZE,
             max_overflow=0,
             pool_timeout=within,
             pool_pre_ping=True,
-            hide_parameters=True,
-            connect_args={
-                "timeout": within,
-                "server_settings": {
-                    "application_name": "textproof",
-                    "statement_timeout": str(int(within * 1000)),
-                    "idle_in_transaction_session_timeout": "10000",
-                },
-            },
+            connect_args={"timeout": within},
         )
 
     async def transact(
@@ -72,6 +81,87 @@ class Postgresql:
     async def close(self) -> None:
         """Close all connections."""
         await self.reader.dispose()
+
+
+def engine(url: URL, limits: Mapping[str, str], **options: Any) -> AsyncEngine:
+    """Make an engine for a server or a pooler; `limits` are settings that hold in transactions.
+
+    Which of the two it is, each connection finds out when it is opened.
+    """
+    made = create_async_engine(url, hide_parameters=True, **options)
+    event.listen(made.sync_engine, "do_connect", _Connecting(limits))
+    return made
+
+
+class _Connecting:
+    """Opens connections; once a pooler was met, it is taken for granted."""
+
+    def __init__(self, limits: Mapping[str, str]) -> None:
+        on_begin = "".join(f" SET LOCAL {name} = {value};" for name, value in limits.items())
+        self._directly = {"server_settings": {**_NAME, **limits}}
+        self._through_pooler = {
+            **_NOTHING_PREPARED,
+            "server_settings": _NAME,
+            "connection_class": _beginning_with(on_begin),
+        }
+        self._pooler = False
+
+    def __call__(
+        self, dialect: Dialect, _record: object, args: Any, options: dict[str, Any]
+    ) -> DBAPIConnection:
+        if not self._pooler:
+            connection = self._connect_directly(dialect, args, options)
+            if connection is not None:
+                return connection
+            self._pooler = True
+        return dialect.connect(*args, **options, **self._through_pooler)
+
+    def _connect_directly(
+        self, dialect: Dialect, args: Any, options: dict[str, Any]
+    ) -> DBAPIConnection | None:
+        """Connect to a server; return None where it is a pooler."""
+        try:
+            connection = dialect.connect(*args, **options, **self._directly)
+        except dialect.loaded_dbapi.Error as error:
+            # PgBouncer knows few settings of a session, and refuses the others.
+            refused = getattr(error, "sqlstate", None) == _PROTOCOL_VIOLATION
+            if refused and "startup parameter" in str(error):
+                return None
+            raise
+        try:
+            if connection.run_async(_is_the_server):
+                return connection
+        except BaseException:
+            dialect.do_terminate(connection)
+            raise
+        connection.close()
+        return None
+
+
+def _beginning_with(limits: str) -> type:
+    """Make a class of connections on which a transaction sets its own limits, in the same trip."""
+    import asyncpg  # noqa: PLC0415 - takes a tenth of a second, which SQLite need not spend
+
+    class Pooled(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
+        async def execute(self, query: str, *args: Any, timeout: float | None = None) -> Any:  # noqa: ASYNC109
+            begins = query.startswith("BEGIN")
+            return await super().execute(
+                query + limits if begins else query, *args, timeout=timeout
+            )
+
+    return Pooled
+
+
+async def _is_the_server(connection: Any) -> bool:
+    """Tell a server from a pooler, by whether the process we speak with is the one that works.
+
+    At the start of a session the server names its process, for cancelling; a pooler makes up a
+    number of its own there.
+    """
+    # Without parameters asyncpg sends this as one message, which a pooler hands to one server; of
+    # the answer it returns the tag alone.
+    told = connection.get_server_pid()
+    return bool(await connection.execute(f"SELECT WHERE pg_backend_pid() = {told}") == "SELECT 1")
 
 
 async def _commit(connection: AsyncConnection, within: float) -> None:

@@ -20,13 +20,14 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from bot.store.outages import is_locked
+from bot.store import postgresql
+from bot.store.outages import connected, is_locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import URL, Connection
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 
 class NewerSchemaError(Exception):
@@ -43,8 +44,8 @@ _PACKAGE = Path(__file__).parents[1]
 async def migrate(url: URL) -> None:
     """Bring the database to the newest schema.
 
-    Processes that migrate at the same time wait for each other. Raises NewerSchemaError, or what
-    the database does.
+    Processes that migrate at the same time wait for each other. Raises NewerSchemaError,
+    UnavailableError where there is no connection, or what the database does.
     """
     await on_connection(url, _upgrade)
 
@@ -65,14 +66,9 @@ async def on_connection(url: URL, work: Callable[[Connection], None]) -> None:
     """Run `work` in a transaction that only one process has at a time, and commit it."""
     on_sqlite = url.get_backend_name() == "sqlite"
     # No time limits here, and none of the other engines' listeners: a migration may be long.
-    engine = create_async_engine(
-        url,
-        poolclass=NullPool,
-        hide_parameters=True,
-        connect_args={"isolation_level": None, "timeout": _SQLITE_WAIT} if on_sqlite else {},
-    )
+    engine = _on_sqlite(url) if on_sqlite else postgresql.engine(url, {}, poolclass=NullPool)
     try:
-        async with engine.connect() as connection:
+        async with connected(engine) as connection:
             if on_sqlite:
                 # The mode stays with the file; two first connections that set it would collide.
                 await _set_wal(connection)
@@ -86,6 +82,15 @@ async def on_connection(url: URL, work: Callable[[Connection], None]) -> None:
             await connection.commit()
     finally:
         await engine.dispose()
+
+
+def _on_sqlite(url: URL) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        poolclass=NullPool,
+        hide_parameters=True,
+        connect_args={"isolation_level": None, "timeout": _SQLITE_WAIT},
+    )
 
 
 @cache

@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from bot.store.outages import UnavailableError, connected, is_locked, kind
+from bot.store.outages import UnreachableError, connected, is_locked, kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,7 +112,7 @@ def _connected(engine: Engine) -> Connection:
     try:
         return engine.connect()
     except Exception as error:
-        raise UnavailableError(kind(error)) from error
+        raise UnreachableError(kind(error)) from error
 
 
 def _refuse_after(latest: float) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+
+from bot.store.outages import BusyError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
 
 
 _FRESH_FOR = 1.0  # seconds
+_WRITE_FRESH_FOR = 5.0  # seconds: a write costs more than a look, and takes its turn
+_BUSY_FOR = 15.0
+"""Seconds that writes may fail by locks alone: others may hold one for a while, and let it go."""
 
 
 async def healthz(_request: web.Request) -> web.Response:
@@ -44,8 +50,30 @@ class Readiness:
         return web.json_response(body, status=200 if all(passed.values()) else 503)
 
 
-def remembered(check: Check) -> Check:
-    """Tell for a second, to all who ask, what a check has found.
+def accepts_writes(write: Callable[[], Awaitable[None]]) -> Check:
+    """Make a check of a write; `write` raises UnavailableError where it fails.
+
+    Where it only was not its turn in time (BusyError), what was found last stands, for a while.
+    """
+    written_at = -math.inf
+
+    async def accepted() -> bool:
+        nonlocal written_at
+        try:
+            await write()
+        except BusyError:
+            return time.monotonic() - written_at < _BUSY_FOR
+        except UnavailableError:
+            written_at = -math.inf
+            return False
+        written_at = time.monotonic()
+        return True
+
+    return accepted
+
+
+def remembered(check: Check, *, writes: bool = False) -> Check:
+    """Tell for a second, to all who ask, what a check has found; for five where it writes.
 
     Who asks in a rush must not load the database that webhooks need.
     """
@@ -57,7 +85,7 @@ def remembered(check: Check) -> Check:
         async with checking:
             if time.monotonic() >= fresh_until:
                 passed = await check()
-                fresh_until = time.monotonic() + _FRESH_FOR
+                fresh_until = time.monotonic() + (_WRITE_FRESH_FOR if writes else _FRESH_FOR)
         return passed
 
     return recall

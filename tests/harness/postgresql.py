@@ -134,7 +134,7 @@ def _started(programs: Path) -> Iterator[str]:
 @contextmanager
 def cluster(programs: Path) -> Iterator[Cluster]:
     """Make the data of a server of our own, and remove it, with the server, at the end."""
-    user = _unprivileged_user()
+    user = unprivileged_user()
     with tempfile.TemporaryDirectory(prefix="textproof-postgresql-") as name:
         folder = Path(name)
         if user:
@@ -150,7 +150,7 @@ def cluster(programs: Path) -> Iterator[Cluster]:
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        own = Cluster(programs, folder, user, _free_port())
+        own = Cluster(programs, folder, user, free_port())
         try:
             yield own
         finally:
@@ -197,7 +197,7 @@ class Cluster:
             self.process = None
 
 
-def _unprivileged_user() -> str | None:
+def unprivileged_user() -> str | None:
     """Name a user to run the server as, since PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return None
@@ -205,7 +205,7 @@ def _unprivileged_user() -> str | None:
     return "postgres" if "\npostgres:" in known else "nobody"
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -223,6 +223,11 @@ def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
             process.poll()
         else:
             return
+
+
+def execute(url: URL, statement: str) -> None:
+    """Run a statement on a server, as its administrator."""
+    _run(_execute(url, statement))
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from aiohttp import ClientSession
 from harness import postgresql
 from harness.patience import PATIENCE, patient_database
 from harness.processes import (
@@ -66,6 +67,16 @@ class Caller:
         async with asyncio.timeout(PATIENCE):
             while await self.call() != {200}:  # noqa: ASYNC110 - nobody tells of it
                 await asyncio.sleep(0.1)
+
+    async def until_ready(self, status: int) -> None:
+        """Ask `/readyz` until it answers so: what it found last is remembered for some seconds."""
+        readyz = self.telnyx.webhook_url.removesuffix(WEBHOOK_PATH) + "/readyz"
+        async with asyncio.timeout(20), ClientSession() as session:
+            while True:
+                async with session.get(readyz) as answer:
+                    if answer.status == status:
+                        return
+                await asyncio.sleep(0.2)
 
     async def check(self) -> None:
         """Check that what was acknowledged is stored, and nothing that was refused is."""
@@ -126,7 +137,9 @@ async def test_a_disk_that_is_full(database_url: URL, processes: Processes) -> N
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, most))
         assert await caller.call() == {503}
         assert await caller.call() == {503}
+        await caller.until_ready(503)
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))
+        await caller.until_ready(200)
         await caller.until_well()
 
 
@@ -168,6 +181,8 @@ async def test_a_postgresql_that_only_reads(database_url: URL, processes: Proces
             await caller.call()
             if read_only == "on":
                 assert await caller.call() == {503}
+                await caller.until_ready(503)
+        await caller.until_ready(200)
         await caller.until_well()
 
 

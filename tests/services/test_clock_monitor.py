@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from aiohttp import ClientSession
-from harness.processes import until
+from harness.patience import until
 from harness.reading import row_count
 from harness.settings import settings_for
 

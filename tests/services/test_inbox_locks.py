@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from harness.patience import PATIENCE, patient_database
+from harness.patience import PATIENCE, patient_database, until
 from harness.people import BOT_NUMBER, PHONE, RULES, report, text
 from harness.reading import conversation_of, outbox_rows, row_count
 from msgspec.structs import replace
@@ -80,8 +80,7 @@ async def held(url: URL, statement: str) -> AsyncIterator[asyncio.Event]:
 async def until_taken(inbox: Inbox) -> None:
     """Wait until a batch holds all that has come."""
     await asyncio.sleep(0)
-    while inbox._texts:
-        await asyncio.sleep(0)
+    await until(lambda: not inbox._texts)
 
 
 def the_limits_of(phone: str, table: str = "ledgers") -> str:

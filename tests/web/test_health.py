@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
+import sqlite3
+from contextlib import asynccontextmanager, closing
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,8 +16,9 @@ from sqlalchemy import text
 from bot import app
 from bot.simulator.clock import StoppedClock
 from bot.simulator.stage import BOT_NUMBER, PATIENT
-from bot.store.outages import UnavailableError
-from bot.web.health import Readiness, remembered
+from bot.store.outages import BusyError, UnavailableError
+from bot.store.write_check import write_and_roll_back
+from bot.web.health import Readiness, accepts_writes, remembered
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,12 +34,14 @@ if TYPE_CHECKING:
 
 Answer = tuple[int, Any]
 
+on_postgresql = pytest.mark.parametrize("make_database", ["postgresql"], indirect=True)
 on_sqlite = pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
 
 
 @pytest.fixture(autouse=True)
 def each_look_is_a_fresh_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bot.web.health._FRESH_FOR", 0.0)
+    monkeypatch.setattr("bot.web.health._WRITE_FRESH_FOR", 0.0)
 
 
 async def ask(bot: Running, path: str) -> Answer:
@@ -139,6 +143,143 @@ async def test_a_bot_whose_database_is_out_of_reach_is_not_ready_until_it_is_bac
         assert (status, passed["database"]) == (503, False)
         assert await ask(stage.bot, "/healthz") == (200, {"alive": True})
     assert await ready(stage.bot)
+
+
+def only_read(connection: Connection) -> None:
+    """Have the database take no more writes, in a way that binds an administrator too."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA query_only = ON")
+    else:
+        (name,) = connection.exec_driver_sql("SELECT current_database()").one()
+        connection.exec_driver_sql(
+            f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'
+        )
+
+
+async def test_a_bot_whose_database_only_reads_is_not_ready_and_takes_no_webhook(
+    stage: Stage,
+) -> None:
+    await until(lambda: ready(stage.bot))
+    await stage.bot.database.write(only_read)
+    if stage.bot.database.url.get_backend_name() == "postgresql":
+        await stage.bot.database._kind.reader.dispose()  # the setting is one of new connections
+
+    assert await ask(stage.bot, "/readyz") == (
+        503,
+        {"database": True, "writer": False, "sender": True},
+    )
+    assert await stage.telnyx.text("+13125550001", BOT_NUMBER, "VERIFY") == 503
+    assert await ask(stage.bot, "/healthz") == (200, {"alive": True})
+
+
+@on_sqlite
+async def test_a_bot_whose_database_may_not_grow_is_not_ready_until_it_may(stage: Stage) -> None:
+    def limit(connection: Connection, pages: int) -> None:
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+    await until(lambda: ready(stage.bot))
+    await stage.bot.database.write(limit, 1)  # SQLite makes of it as many as there are
+    status, passed = await ask(stage.bot, "/readyz")
+    assert (status, passed["writer"]) == (503, False)
+    await stage.bot.database.write(limit, 1_000_000)
+    assert await ready(stage.bot)
+
+
+@on_postgresql
+async def test_a_bot_that_may_not_write_is_not_ready(stage: Stage) -> None:
+    def forbid(connection: Connection) -> None:
+        connection.execute(
+            text(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN RAISE insufficient_privilege; END $$"
+            )
+        )
+        connection.execute(
+            text("CREATE TRIGGER refuse BEFORE INSERT ON received EXECUTE FUNCTION refuse()")
+        )
+
+    await until(lambda: ready(stage.bot))
+    await stage.bot.database.write(forbid)
+    status, passed = await ask(stage.bot, "/readyz")
+    assert (status, passed["writer"]) == (503, False)
+
+
+async def test_a_look_leaves_nothing_behind(stage: Stage) -> None:
+    def rows(connection: Connection) -> Any:
+        return connection.execute(text("SELECT count(*) FROM received")).scalar_one()
+
+    def cache(connection: Connection) -> Any:
+        return connection.exec_driver_sql("PRAGMA cache_size").scalar_one()
+
+    on_sqlite = stage.bot.database.url.get_backend_name() == "sqlite"
+    cache_before = await stage.bot.database.write(cache) if on_sqlite else None
+    assert await ready(stage.bot)
+    assert await stage.bot.database.read(rows) == 0
+    assert (await stage.bot.database.write(cache) if on_sqlite else None) == cache_before
+
+
+@on_sqlite
+async def test_a_lock_that_another_program_holds_for_a_moment_does_not_make_a_bot_unready(
+    stage: Stage,
+) -> None:
+    await until(lambda: ready(stage.bot))
+    with closing(sqlite3.connect(stage.bot.database.url.database or "")) as other:
+        other.isolation_level = None
+        other.execute("BEGIN IMMEDIATE")
+        asking = [asyncio.create_task(ready(stage.bot)) for _ in range(3)]
+        await asyncio.sleep(0.3)
+        texting = asyncio.create_task(stage.telnyx.text("+13125550001", BOT_NUMBER, "VERIFY"))
+        await asyncio.sleep(0.3)
+        other.execute("ROLLBACK")
+        assert await asyncio.gather(*asking) == [True] * 3
+        assert await texting == 200
+
+
+async def test_those_that_hold_a_lock_for_long_make_a_bot_unready_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    uptime = SimpleNamespace(seconds=100.0)
+    coming: list[Exception | None] = []
+    monkeypatch.setattr("bot.web.health.time", SimpleNamespace(monotonic=lambda: uptime.seconds))
+
+    async def write() -> None:
+        error = coming.pop()
+        if error:
+            raise error
+
+    check = accepts_writes(write)
+
+    async def found(error: Exception | None, at: float) -> bool:
+        coming.append(error)
+        uptime.seconds = at
+        return await check()
+
+    assert not await found(BusyError("not once written"), 100)
+    assert await found(None, 101)
+    assert await found(BusyError("for a moment"), 106)
+    assert await found(BusyError("still"), 115)
+    assert not await found(BusyError("for too long"), 116)
+    assert await found(None, 121)
+    assert not await found(UnavailableError("read only"), 126)
+    assert not await found(BusyError("no success stands to be believed"), 127)
+
+
+async def test_a_write_is_tried_at_most_once_in_five_seconds(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.web.health._WRITE_FRESH_FOR", 5.0)
+    writes = 0
+    write = write_and_roll_back
+
+    def counted(connection: Connection) -> None:
+        nonlocal writes
+        writes += 1
+        write(connection)
+
+    monkeypatch.setattr("bot.store.database.write_and_roll_back", counted)
+    await until(lambda: ready(stage.bot))
+    assert all(await asyncio.gather(*(ready(stage.bot) for _ in range(20))))
+    assert writes <= 2  # a slow machine may need more than five seconds for this
 
 
 @on_sqlite
