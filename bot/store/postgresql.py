@@ -169,6 +169,8 @@ async def _commit(connection: AsyncConnection, within: float) -> None:
         async with asyncio.timeout(within):
             await connection.commit()
     except (DBAPIError, OSError, TimeoutError) as error:
+        # The pool would hand it on as it is: within a transaction, perhaps.
+        await connection.invalidate()
         raise UncertainCommitError(kind(error)) from error
 
 

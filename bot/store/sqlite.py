@@ -72,7 +72,12 @@ class Sqlite:
             with self._begun(latest) as connection:
                 result = work(connection, *args)
                 _refuse_after(latest)
-                connection.commit()
+                try:
+                    connection.commit()
+                except BaseException:
+                    # The pool would hand it on as it is: within a transaction.
+                    connection.invalidate()
+                    raise
                 return result
 
         return await loop.run_in_executor(self._thread, transaction)

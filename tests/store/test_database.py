@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from harness.people import RULES, text
 from harness.reading import row_count
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, event, insert, select
 from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.util import await_only
 
@@ -20,6 +20,7 @@ from bot.simulator.clock import NOON
 from bot.store.database import Database
 from bot.store.models import LedgerRow, ReceivedRow
 from bot.store.outages import UnavailableError, UncertainCommitError
+from bot.store.sqlite import Sqlite
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,6 +85,22 @@ async def test_a_commit_whose_answer_is_lost_is_said_to_be_uncertain(
     monkeypatch.setattr("sqlalchemy.ext.asyncio.AsyncConnection.commit", lose)
     with pytest.raises(UncertainCommitError):
         await database.write(remember, "message:lost")
+
+
+async def test_a_commit_that_fails_leaves_no_transaction_to_whoever_writes_next(
+    database: Database,
+) -> None:
+    kind: Any = database._kind
+    engine = kind._writer if isinstance(kind, Sqlite) else kind.reader.sync_engine
+
+    @event.listens_for(engine, "commit", once=True)
+    def fail(_connection: Connection) -> None:
+        raise ConnectionResetError
+
+    with pytest.raises(UnavailableError):
+        await database.write(remember, "message:failed")
+    await database.write(remember, "message:next")
+    assert await row_count(database, ReceivedRow) == 1
 
 
 @pytest.mark.parametrize("make_database", ["postgresql"], indirect=True)
