@@ -108,11 +108,12 @@ class Verifier:
 
     def verify(
         self, body: bytes, signatures: Sequence[str], timestamps: Sequence[str], now: datetime
-    ) -> None:
+    ) -> datetime:
         """Check the values of both headers, all that came, against the raw body.
 
-        Raises SignatureError. The signature is Ed25519 over `timestamp|body` (Telnyx, "Webhook
-        signing").
+        Returns the latest moment (UTC) at which Telnyx can have signed it: the timestamp is in
+        whole seconds. Raises SignatureError. The signature is Ed25519 over `timestamp|body`
+        (Telnyx, "Webhook signing").
         """
         if len(signatures) != 1 or len(timestamps) != 1:
             raise SignatureError("signature headers missing or repeated")
@@ -124,10 +125,18 @@ class Verifier:
         signed = timestamp.encode() + b"|" + body
         if not any(_verifies(key, signed, signature) for key in self._keys):
             raise SignatureError("signature is by none of the keys")
+        return datetime.fromtimestamp(int(timestamp) + 1, UTC)
 
 
-def parse(body: bytes, bot_numbers: Collection[str], arrived_at: datetime) -> Event:
+def parse(
+    body: bytes,
+    bot_numbers: Collection[str],
+    arrived_at: datetime,
+    signed_at: datetime | None = None,
+) -> Event:
     """Read a genuine event that arrived at a time (UTC), for a bot with these numbers (E.164).
+
+    It may be of any time until Telnyx signed it, should our clock be behind.
 
     Raises BodyError where the body is not a JSON object with an object `data`.
     """
@@ -138,7 +147,8 @@ def parse(body: bytes, bot_numbers: Collection[str], arrived_at: datetime) -> Ev
     payload = _dict(data.get("payload"))
     match data.get("event_type"):
         case "message.received":
-            return _inbound_text(payload, bot_numbers, arrived_at)
+            latest = max(arrived_at, signed_at or arrived_at)
+            return _inbound_text(payload, bot_numbers, arrived_at, latest)
         case "message.sent" | "message.finalized":
             return _delivery_report(data.get("id"), payload)
         case _:
@@ -158,7 +168,10 @@ def _json(body: bytes) -> Any:
 
 
 def _inbound_text(
-    payload: Mapping[str, Any], bot_numbers: Collection[str], arrived_at: datetime
+    payload: Mapping[str, Any],
+    bot_numbers: Collection[str],
+    arrived_at: datetime,
+    latest: datetime,
 ) -> Event:
     message_id = storable_id(payload.get("id"))
     phone = _number(payload.get("from"))
@@ -181,7 +194,7 @@ def _inbound_text(
         _storable(text),
         shape,
         _answered(payload.get("autoresponse_type")),
-        received_at=_received_at(payload.get("received_at"), arrived_at),
+        received_at=_received_at(payload.get("received_at"), arrived_at, latest),
     )
     return InboundText(f"message:{message_id}", phone, bot_number, said)
 
@@ -217,17 +230,18 @@ def _verifies(key: VerifyKey, signed: bytes, signature: bytes) -> bool:
     return True
 
 
-def _received_at(written: object, arrived_at: datetime) -> datetime:
-    """Read when Telnyx received a text; a time that is missing or to come is that of arrival."""
+def _received_at(written: object, arrived_at: datetime, latest: datetime) -> datetime:
+    """Read when Telnyx received a text; a time that is missing or cannot be is that of arrival."""
     if not isinstance(written, str):
         return arrived_at
     try:
         received_at = datetime.fromisoformat(written)
         if received_at.tzinfo is None:
             return arrived_at
-        return min(received_at.astimezone(UTC), arrived_at)
+        received_at = received_at.astimezone(UTC)
     except (ValueError, OverflowError):
         return arrived_at
+    return received_at if received_at <= latest else arrived_at
 
 
 def _answered(keyword: object) -> Answered | None:

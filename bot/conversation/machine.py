@@ -227,6 +227,7 @@ TABLE: Mapping[tuple[State, Event], Move] = {
     ),
     **_moves(_OUT, Event.STOP, Action.REMEMBER_STOP),
     **_moves(_OUT, Event.STOPPED_AT_CARRIER, Action.REMEMBER_STOP),
+    **_moves(_OUT, Event.NOT_ME, Action.REFUSE_CODES),
     **_moves(_AWAITING, Event.CODE_EXPIRED, Action.END_CODES, to=State.IDLE),
     **_moves(_AWAITING, Event.ONE_CODE_EXPIRED, Action.END_DEAD_CODES),
     **_moves(_AWAITING, Event.CODE_UNDELIVERABLE, Action.END_THAT_CODE),
@@ -274,7 +275,7 @@ _LOCKED_HEARS = frozenset(
     | {Event.LOCK_ENDED, Event.START, Event.STARTED_AT_CARRIER}
 )
 _OPTED_OUT_HEARS = frozenset(
-    {Event.START, Event.STARTED_AT_CARRIER, Event.STOP, Event.STOPPED_AT_CARRIER}
+    {Event.START, Event.STARTED_AT_CARRIER, Event.STOP, Event.STOPPED_AT_CARRIER, Event.NOT_ME}
 )
 IGNORED: frozenset[tuple[State, Event]] = frozenset(
     {(state, event) for state in State for event in _ALWAYS_SILENT}

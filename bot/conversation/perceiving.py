@@ -21,7 +21,7 @@ from bot.conversation.happened import (
 )
 from bot.conversation.intents import Intent, guess_in, understand, visible_part
 from bot.conversation.machine import Event
-from bot.conversation.policy import REFUSAL
+from bot.conversation.policy import CLOCKS_DIFFER, REFUSAL
 from bot.conversation.state import State
 from bot.conversation.verification import Origin, Outcome
 
@@ -77,8 +77,7 @@ def perceive(turn: Turn, happened: Happened) -> Event:
             return _perceive_said(turn, happened)
         case Blocked(code):
             turn.wording = code
-            out = turn.state is State.OPTED_OUT
-            return Event.NOTHING if out else Event.STOPPED_AT_CARRIER
+            return Event.STOPPED_AT_CARRIER
         case Undeliverable(token_id):
             return _perceive_undeliverable(turn, token_id)
         case Elapsed():
@@ -114,19 +113,20 @@ def _is_outdated(turn: Turn, *, stops: bool, not_me: bool) -> bool:
     """Tell whether what the person texted later, and is decided already, outweighs a text.
 
     Of a STOP and a START the later one holds; of two at the same moment, the STOP. NOT ME keeps
-    codes away for its time, whatever was asked before it. A time in the future is that of a clock
-    that was wrong, and is not believed.
+    codes away for its time, whatever was asked before it. A time further in the future than clocks
+    may differ is that of a clock that was wrong, and is not believed.
     """
+    latest = turn.now + CLOCKS_DIFFER
     at, conversation = turn.received_at, turn.conversation
     if stops:
         start = conversation.opted_in_at
-        return start is not None and at < start <= turn.now
+        return start is not None and at < start <= latest
     if not_me:
         return at + REFUSAL <= turn.now
     refused_until = turn.ledger.refused_until
     refused_at = refused_until - REFUSAL if refused_until else None
     earlier = (conversation.opted_out_at, refused_at)
-    return any(last is not None and at <= last <= turn.now for last in earlier)
+    return any(last is not None and at <= last <= latest for last in earlier)
 
 
 def _perceive_text(  # noqa: PLR0911 - one answer for each intent

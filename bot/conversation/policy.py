@@ -13,6 +13,8 @@ from bot.conversation.state import UNSPENT, Alphabet, CodeFormat
 if TYPE_CHECKING:
     from bot.conversation.state import Ledger, Token
 
+CLOCKS_DIFFER = timedelta(seconds=5)
+"""How far the clocks of two processes may be apart; a time beyond that is not believed."""
 FIRST_LOCK = timedelta(minutes=15)
 LONGEST_LOCK = timedelta(hours=24)
 REFUSAL = timedelta(hours=1)

@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bot.conversation.machine import Action, Event
-from bot.conversation.policy import REFUSAL, code_times_with, lock_length
+from bot.conversation.policy import CLOCKS_DIFFER, REFUSAL, code_times_with, lock_length
 from bot.conversation.state import CodeText, Conversation, Ledger, State, Token
 from bot.conversation.verification import Answer, News, Occurrence, Origin, Outcome, Reason
 
@@ -292,8 +292,9 @@ class Turn:
         self.keep(opted_in_at=self._latest_of(self.conversation.opted_in_at))
 
     def _latest_of(self, known: datetime | None) -> datetime:
-        """Choose the later of a time that is known and this text's; none lies in the future."""
-        believed = known if known is not None and known <= self.now else None
+        """Choose the later of a time that is known, if it can be, and this text's."""
+        latest = self.now + CLOCKS_DIFFER
+        believed = known if known is not None and known <= latest else None
         return _latest(believed, self.received_at)
 
     def reply_to_app(

@@ -51,7 +51,10 @@ it (as PostgreSQL's `commit_siblings` and `commit_delay` do)."""
 _HELD_WAIT = 0.03
 """Seconds until what somebody else held is tried again."""
 _LAST_TRY = 0.3
-"""Seconds before its deadline at which such an event is refused, so that it hurries nobody."""
+"""Seconds before its deadline at which such an event is refused: a transaction takes some."""
+_PAUSES = 3
+"""How often what apps ask waits for such a text: else those who ask for a phone without end, be
+they strangers at the web form, could keep its texts out."""
 
 _log = structlog.get_logger(__name__)
 
@@ -72,8 +75,8 @@ class _Waiting:
     event: Event
     deadline: float
     done: asyncio.Future[Result | None]
-    again: bool = False
-    """Whether it was held elsewhere when it was last to be decided."""
+    tries: int = 0
+    """How often it was to be decided and something it needs was held elsewhere."""
 
     @property
     def subject(self) -> str:
@@ -88,7 +91,7 @@ class _Waiting:
 
     def late_at(self, now: float) -> bool:
         """Tell whether it is to be refused; one that meets a lock must not be late with others."""
-        return self.deadline <= now + (_LAST_TRY if self.again else 0)
+        return self.deadline <= now + (_LAST_TRY if self.tries else 0)
 
     def accept(self, result: Result | None) -> None:
         if not self.done.done():
@@ -125,6 +128,8 @@ class Inbox:
         self._requests: deque[_Waiting] = deque()
         self._busy: set[str] = set()
         """The subjects in a running batch, and those held elsewhere until they are tried again."""
+        self._pausing = 0
+        """How many texts held elsewhere must not meet what apps ask when they are tried again."""
         self._woken = asyncio.Event()
         self.alive = False
 
@@ -195,7 +200,7 @@ class Inbox:
         """
         texts = self._first(self._texts, _BATCH_LARGEST)
         most = _REQUESTS_BESIDE_TEXTS if texts else _BATCH_LARGEST
-        batch = texts + self._first(self._requests, most)
+        batch = texts + self._first(self._requests, 0 if self._pausing else most)
         self._busy.update(waiting.subject for waiting in batch)
         return batch
 
@@ -229,15 +234,19 @@ class Inbox:
 
     def _put_back(self, held: Sequence[_Waiting]) -> None:
         """Let what somebody else held come first when it is tried again, soon."""
+        pauses = 0
         for waiting in reversed(held):
-            waiting.again = True
+            waiting.tries += 1
+            pauses += waiting.tries <= _PAUSES and not isinstance(waiting.event, Request)
             queue = self._requests if isinstance(waiting.event, Request) else self._texts
             queue.appendleft(waiting)
         subjects = {waiting.subject for waiting in held}
         self._busy |= subjects
+        self._pausing += pauses
 
         def try_again() -> None:
             self._busy -= subjects
+            self._pausing -= pauses
             self._woken.set()
 
         asyncio.get_running_loop().call_later(_HELD_WAIT, try_again)
@@ -247,7 +256,9 @@ class Inbox:
         held: list[_Waiting] = []
         try:
             # Apps can wait longer: where only they ask, the deadline is that of any transaction.
-            deadline = None if isinstance(batch[0].event, Request) else batch[0].deadline
+            # What was held elsewhere has little time left, and hurries nobody.
+            first = next((waiting for waiting in batch if not waiting.tries), batch[0])
+            deadline = None if isinstance(batch[0].event, Request) else first.deadline
             results = await self._commit([waiting.event for waiting in batch], deadline)
         except DeadlockError as error:
             self._refuse(batch, error)  # the others were not in anybody's way
@@ -270,7 +281,8 @@ class Inbox:
                     held.append(waiting)
                 else:
                     waiting.accept(result)
-            self._after_commit()
+            if len(held) < len(batch):
+                self._after_commit()
         return held
 
     async def _serve_one_by_one(self, batch: Sequence[_Waiting]) -> list[_Waiting]:

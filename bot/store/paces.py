@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from bot.conversation.policy import CLOCKS_DIFFER
 from bot.store.inserts import insert_or_update
 from bot.store.models import PaceRow
 
@@ -33,8 +34,6 @@ HALVED_ONCE_IN = timedelta(seconds=3)
 RECOVERS_IN = timedelta(seconds=10)
 """After so long without another fault, half of a halving is taken back: the pace doubles."""
 HALVINGS_MOST = 6
-CLOCKS_DIFFER = timedelta(seconds=5)
-"""How far the clocks of two processes may be apart; a time beyond that is not believed."""
 UNLIMITED = 1_000_000
 _SLOWEST = timedelta(days=1)
 

@@ -52,13 +52,13 @@ class Webhook:
         """Answer 200 once the event is committed or does not concern us; else 4xx or 503."""
         try:
             body = await bodies.read(request, BODY_LARGEST, BODY_WITHIN)
-            self._verifier.verify(
+            signed_at = self._verifier.verify(
                 body,
                 request.headers.getall(SIGNATURE_HEADER, []),
                 request.headers.getall(TIMESTAMP_HEADER, []),
                 self._clock.wall(),
             )
-            event = parse(body, self._bot_numbers, self._clock.now())
+            event = parse(body, self._bot_numbers, self._clock.now(), signed_at)
             if isinstance(event, Ignored):
                 self._pass_over(event)
             else:

@@ -432,6 +432,16 @@ def test_the_documented_text_is_read() -> None:
     )
 
 
+def test_a_clock_that_is_behind_does_not_put_a_text_in_the_future() -> None:
+    body = json.dumps(received(received_at="2026-01-15T12:00:03Z")).encode()
+    event = parse(body, [BOT], ARRIVED, ARRIVED + timedelta(seconds=3))
+    assert isinstance(event, InboundText)
+    assert event.said.received_at == ARRIVED + timedelta(seconds=3)
+    later = parse(body, [BOT], ARRIVED, ARRIVED + timedelta(seconds=2))
+    assert isinstance(later, InboundText)
+    assert later.said.received_at == ARRIVED
+
+
 @pytest.mark.parametrize(
     ("written", "received_at"),
     [

@@ -998,8 +998,8 @@ def test_a_second_opt_out_changes_only_until_when_a_start_is_outdated(opted_out:
     before = opted_out.conversations[BOT]
 
     assert opted_out.plays(HOUR, Blocked("40300")) is None
-    assert opted_out.conversations[BOT] == before
-    assert opted_out.plays(Said("END", answered=Answered.STOP)) is None
+    assert opted_out.conversations[BOT] == replace(before, opted_out_at=opted_out.now)
+    assert opted_out.plays(HOUR, Said("END", answered=Answered.STOP)) is None
     assert opted_out.plays(HOUR, "cancel") is None
     assert opted_out.conversations[BOT] == replace(before, opted_out_at=opted_out.now)
 
@@ -1019,7 +1019,6 @@ def test_stop_ends_the_code(awaiting: Person) -> None:
         Said("RESEND"),
         Said("STATUS"),
         Said("HELP"),
-        Said("NOT ME"),
         Said("STOP"),
         Said("123456"),
         Said("12345"),
@@ -1204,6 +1203,18 @@ def test_not_me_holds_for_its_time_from_when_it_was_texted(awaiting: Person) -> 
     assert awaiting.plays(40 * MINUTE, texted("VERIFY", awaiting.now)) is Reply.CODE
     assert awaiting.plays(texted("NOT ME", said_at + SECOND - HOUR)) is None
     assert awaiting.state() is State.AWAITING_CODE
+
+
+def test_not_me_after_stop_keeps_codes_away_after_start_too(opted_out: Person) -> None:
+    assert opted_out.plays(MINUTE, "NOT ME") is None
+    assert opted_out.plays(MINUTE, "START", "VERIFY") is not Reply.CODE
+
+
+def test_clocks_that_differ_as_they_may_do_not_undo_a_stop(person: Person) -> None:
+    person.plays(texted("STOP", person.now))
+    person.now -= 4 * SECOND  # decided by another process
+    assert person.plays(texted("START", person.now + SECOND)) is None
+    assert person.state() is State.OPTED_OUT
 
 
 def test_an_outdated_guess_costs_no_try(awaiting: Person) -> None:

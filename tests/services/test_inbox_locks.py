@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -220,6 +221,32 @@ async def test_a_locked_persons_texts_keep_their_order(
         release.set()
         await asyncio.gather(*accepted)
     assert (await conversation_of(database)).state is State.AWAITING_CODE
+
+
+@on_postgresql
+async def test_who_asks_for_a_phone_without_end_does_not_keep_its_texts_out(
+    inbox: Inbox, database: Database
+) -> None:
+    answered, enough = 0, asyncio.Event()
+
+    async def ask(number: int) -> None:
+        nonlocal answered
+        while not enough.is_set():
+            once = Idempotency(f"{number:032}{answered:032}", "")
+            await inbox.ask(Request(replace(wanted(PHONE), id=secrets.token_hex(16)), once))
+            answered += 1
+
+    asking = [asyncio.create_task(ask(number)) for number in range(300)]
+    try:
+        for _ in range(5):
+            before = answered
+            await inbox.accept(text("STATUS"))
+            assert answered - before < 2000
+    finally:
+        enough.set()
+        await asyncio.gather(*asking)
+    await inbox.accept(text("STOP"))
+    assert (await conversation_of(database)).state is State.OPTED_OUT
 
 
 async def test_a_start_that_is_delivered_again_after_a_stop_opts_nobody_in(

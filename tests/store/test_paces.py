@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.conversation.policy import CLOCKS_DIFFER
 from bot.simulator.clock import NOON
 from bot.store import paces
 from bot.store.paces import (
     ACCOUNT,
     CATCH_UP,
-    CLOCKS_DIFFER,
     HALVED_ONCE_IN,
     HALVINGS_MOST,
     RECOVERS_IN,
