@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Mode = Literal["session", "transaction", "statement"]
 
-_START_WITHIN = 20.0
+_START_WITHIN = 60.0
 
 HOW_TO_GET_ONE = "no PgBouncer: apt-get install pgbouncer"
 

@@ -71,7 +71,7 @@ class Caller:
     async def until_ready(self, status: int) -> None:
         """Ask `/readyz` until it answers so: what it found last is remembered for some seconds."""
         readyz = self.telnyx.webhook_url.removesuffix(WEBHOOK_PATH) + "/readyz"
-        async with asyncio.timeout(20), ClientSession() as session:
+        async with asyncio.timeout(PATIENCE), ClientSession() as session:
             while True:
                 async with session.get(readyz) as answer:
                     if answer.status == status:
