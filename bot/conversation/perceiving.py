@@ -77,7 +77,10 @@ def perceive(turn: Turn, happened: Happened) -> Event:
             return _perceive_said(turn, happened)
         case Blocked(code):
             turn.wording = code
-            return Event.STOPPED_AT_CARRIER
+            # What is refused after a STOP follows from that STOP: it is no later opt-out, and must
+            # not outdate a START.
+            out = turn.state is State.OPTED_OUT
+            return Event.NOTHING if out else Event.STOPPED_AT_CARRIER
         case Undeliverable(token_id):
             return _perceive_undeliverable(turn, token_id)
         case Elapsed():
