@@ -125,9 +125,13 @@ def _for_asyncpg(url: URL) -> URL:
     query = dict(url.query)
     if "sslmode" in query:
         query["ssl"] = query.pop("sslmode")
-    for harmless in ("application_name", "channel_binding", "connect_timeout", "pgbouncer"):
+    for harmless in ("application_name", "channel_binding", "connect_timeout"):
         query.pop(harmless, None)
-    unknown = not query.keys() <= {"ssl", "host", "port"} or query.get("ssl") not in _SSL_MODES
+    unknown = (
+        not query.keys() <= {"ssl", "host", "port", "pgbouncer"}
+        or query.get("ssl") not in _SSL_MODES
+        or query.get("pgbouncer", "true") not in ("true", "false")
+    )
     if unknown or not 0 < (url.port or 1) <= _PORT_LARGEST:
         raise ValueError("unknown parameter")
     return url.set(drivername="postgresql+asyncpg", query=query)

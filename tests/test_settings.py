@@ -355,7 +355,10 @@ def test_a_hexadecimal_code_has_its_limits_too(length: str) -> None:
             "postgres://user@host/name?sslmode=require",
             "postgresql+asyncpg://user@host/name?ssl=require",
         ),
-        ("postgres://user@host/name?pgbouncer=true", "postgresql+asyncpg://user@host/name"),
+        (
+            "postgres://user@host/name?pgbouncer=true",
+            "postgresql+asyncpg://user@host/name?pgbouncer=true",
+        ),
         (
             "postgresql+asyncpg://user@host/name?ssl=verify-full",
             "postgresql+asyncpg://user@host/name?ssl=verify-full",

@@ -89,8 +89,10 @@ class Courier(ABC, Generic[Transport, Claimed, Ending, Note]):
         """Deliver one, and settle it."""
 
     @abstractmethod
-    def _write_down(self, connection: Connection, endings: Sequence[Ending]) -> Note:
-        """Record how deliveries ended."""
+    def _write_down(
+        self, connection: Connection, endings: Sequence[Ending]
+    ) -> tuple[Note, Sequence[Ending]]:
+        """Record how deliveries ended; return also those that cannot be recorded yet."""
 
     def _committed(self, note: Note) -> None:
         """Log, and change in this process, what follows from a transaction that is committed."""
@@ -183,8 +185,8 @@ class Courier(ABC, Generic[Transport, Claimed, Ending, Note]):
     async def _settle(self, ending: Ending) -> None:
         """Write down how one ended; where the database cannot, its lease will end."""
         self._unwritten.append(ending)
-        async with self._settling:
-            for wait in _SETTLE_RETRIES:
+        for wait in _SETTLE_RETRIES:
+            async with self._settling:
                 # Whoever wrote before may have written this too.
                 if ending not in self._unwritten:
                     return
@@ -194,13 +196,16 @@ class Courier(ABC, Generic[Transport, Claimed, Ending, Note]):
                 except UnavailableError as error:
                     _log.warning(f"{self.queue} out of reach", reason=str(error))
                     await asyncio.sleep(wait)
+                    continue
             if ending in self._unwritten:
-                self._unwritten.remove(ending)
+                await asyncio.sleep(wait)  # the others need not wait for what somebody else holds
+        if ending in self._unwritten:
+            self._unwritten.remove(ending)
 
     async def _write(self, endings: Sequence[Ending]) -> None:
         """Write down how some ended, all in one transaction unless one of them cannot be."""
         try:
-            note = await self._database.write(self._write_down, endings)
+            note, later = await self._database.write(self._write_down, endings)
         except UnavailableError:
             raise
         except Exception:  # noqa: BLE001 - one that cannot be settled must not keep the others
@@ -209,10 +214,12 @@ class Courier(ABC, Generic[Transport, Claimed, Ending, Note]):
                     await self._write([ending])
                 return
             _log.exception(f"settling {self.queue} failed")
+            later = ()
         else:
             self._committed(note)
         for ending in endings:
-            self._unwritten.remove(ending)
+            if ending not in later:
+                self._unwritten.remove(ending)
 
     async def _drain(self) -> None:
         if self._in_flight:

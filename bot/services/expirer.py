@@ -11,7 +11,7 @@ from bot.conversation.happened import Elapsed
 from bot.conversation.verification import News, Occurrence
 from bot.services.announcing import announce
 from bot.services.turns import ended_as, take_turns
-from bot.store import verifications
+from bot.store import ledgers, verifications
 from bot.store.conversations import Key
 from bot.store.outages import UnavailableError
 
@@ -57,13 +57,18 @@ class Expirer:
         """End all whose time is over by now; raises UnavailableError."""
         now = self._clock.now()
         while await self._database.read(verifications.overdue, now, 1):
-            await self._database.write(expire, now, self._rules)
+            ended = await self._database.write(expire, now, self._rules)
             self._after_commit()
+            if not ended:  # all are held elsewhere, until the next look
+                return
 
 
-def expire(connection: Connection, now: datetime, rules: Rules) -> None:
-    """End some of the verifications whose time is over."""
-    over = verifications.overdue(connection, now, _AT_ONCE)
+def expire(connection: Connection, now: datetime, rules: Rules) -> bool:
+    """End some of the verifications whose time is over; tell whether any was free to be ended."""
+    overdue = verifications.overdue(connection, now, _AT_ONCE)
+    phones = {known.phone for known in overdue if known.phone}
+    free = ledgers.take_free(connection, phones).phones
+    over = [known for known in overdue if known.phone is None or known.phone in free]
     keys = {Key(known.phone, known.bot_number) for known in over if known.phone}
     take_turns(connection, [(key, Elapsed()) for key in sorted(keys)], now, rules)
     # Nobody has begun the others, so there is no turn to take.
@@ -76,3 +81,4 @@ def expire(connection: Connection, now: datetime, rules: Rules) -> None:
     verifications.save(connection, [ended_as(held[name], told, now) for name, told in news.items()])
     if rules.announces:
         announce(connection, [(None, told) for told in news.values()], now)
+    return bool(over)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,7 +20,7 @@ from bot.services.turns import take_turns
 from bot.store import ledgers, outbox, received, verifications
 from bot.store.conversations import Key
 from bot.store.models import OutboxState
-from bot.store.outages import DeadlockError, UnavailableError, UncertainCommitError
+from bot.store.outages import DeadlockError, LockedError, UnavailableError, UncertainCommitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -75,19 +75,15 @@ class _Waiting:
     event: Event
     deadline: float
     done: asyncio.Future[Result | None]
+    subject: str = field(init=False)
+    """What the event is about; one subject is in one running batch at most."""
     tries: int = 0
     """How often it was to be decided and something it needs was held elsewhere."""
+    met_lock: bool = False
+    """Whether it had to wait for a row that cannot be passed over, and would make others wait."""
 
-    @property
-    def subject(self) -> str:
-        """Return what the event is about; one subject is in one running batch at most."""
-        match self.event:
-            case InboundText(phone=phone):
-                return phone
-            case DeliveryReport(carrier_id=carrier_id):
-                return carrier_id
-            case Request(once=once):
-                return once.key
+    def __post_init__(self) -> None:
+        self.subject = _subject(self.event)
 
     def late_at(self, now: float) -> bool:
         """Tell whether it is to be refused; one that meets a lock must not be late with others."""
@@ -100,6 +96,16 @@ class _Waiting:
     def refuse(self, error: Exception) -> None:
         if not self.done.done():
             self.done.set_exception(error)
+
+
+def _subject(event: Event) -> str:
+    match event:
+        case InboundText(phone=phone):
+            return phone
+        case DeliveryReport(carrier_id=carrier_id):
+            return carrier_id
+        case Request(once=once):
+            return once.key
 
 
 class Inbox:
@@ -131,6 +137,8 @@ class Inbox:
         self._pausing = 0
         """How many texts held elsewhere must not meet what apps ask when they are tried again."""
         self._woken = asyncio.Event()
+        self._aside: asyncio.Queue[list[_Waiting]] = asyncio.Queue()
+        """What met a lock that cannot be passed over, by subject."""
         self.alive = False
 
     async def accept(self, event: InboundText | DeliveryReport) -> None:
@@ -167,6 +175,7 @@ class Inbox:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._database.writers):
                     group.create_task(self._serve_batches())
+                group.create_task(self._serve_aside())
         finally:
             self.alive = False
             self._refuse(self._take_all(), UnavailableError("the writer has stopped"))
@@ -217,6 +226,8 @@ class Inbox:
         everything = [*self._texts, *self._requests]
         self._texts.clear()
         self._requests.clear()
+        while not self._aside.empty():
+            everything += self._aside.get_nowait()
         return everything
 
     async def _serve_in_time(self, batch: Sequence[_Waiting]) -> None:
@@ -229,19 +240,43 @@ class Inbox:
             held = await self._serve(in_time) if in_time else []
         finally:
             self._busy.difference_update(waiting.subject for waiting in batch)
-        if held:
-            self._put_back(held)
+        self._try_later(held)
+
+    def _try_later(self, held: Sequence[_Waiting]) -> None:
+        """Try again soon what somebody else held, all of one subject in the same way."""
+        if not held:
+            return
+        for waiting in held:
+            waiting.tries += 1
+        self._busy.update(waiting.subject for waiting in held)
+        aside = {waiting.subject: list[_Waiting]() for waiting in held if waiting.met_lock}
+        for waiting in held:
+            if waiting.subject in aside:
+                aside[waiting.subject].append(waiting)
+        for waits in aside.values():
+            self._aside.put_nowait(waits)
+        self._put_back([waiting for waiting in held if waiting.subject not in aside])
+
+    async def _serve_aside(self) -> None:
+        """Try what met a lock again, a subject at a time: in a batch all would wait for it."""
+        while True:
+            waits = await self._aside.get()
+            try:
+                await asyncio.sleep(_HELD_WAIT)
+                await self._serve_in_time(waits)
+            except asyncio.CancelledError:
+                self._refuse(waits, UnavailableError("the writer has stopped"))
+                raise
+            self._woken.set()
 
     def _put_back(self, held: Sequence[_Waiting]) -> None:
-        """Let what somebody else held come first when it is tried again, soon."""
+        """Let what can be passed over come first when it is tried again."""
         pauses = 0
         for waiting in reversed(held):
-            waiting.tries += 1
             pauses += waiting.tries <= _PAUSES and not isinstance(waiting.event, Request)
             queue = self._requests if isinstance(waiting.event, Request) else self._texts
             queue.appendleft(waiting)
         subjects = {waiting.subject for waiting in held}
-        self._busy |= subjects
         self._pausing += pauses
 
         def try_again() -> None:
@@ -253,56 +288,75 @@ class Inbox:
 
     async def _serve(self, batch: Sequence[_Waiting]) -> list[_Waiting]:
         """Answer a batch, all but what somebody else holds: return that."""
-        held: list[_Waiting] = []
+        # Apps can wait longer: where only they ask, the deadline is that of any transaction.
+        # What was held elsewhere has little time left, and hurries nobody.
+        first = next((waiting for waiting in batch if not waiting.tries), batch[0])
+        deadline = None if isinstance(batch[0].event, Request) else first.deadline
         try:
-            # Apps can wait longer: where only they ask, the deadline is that of any transaction.
-            # What was held elsewhere has little time left, and hurries nobody.
-            first = next((waiting for waiting in batch if not waiting.tries), batch[0])
-            deadline = None if isinstance(batch[0].event, Request) else first.deadline
             results = await self._commit([waiting.event for waiting in batch], deadline)
-        except DeadlockError as error:
-            self._refuse(batch, error)  # the others were not in anybody's way
-        except UnavailableError as error:
-            # Those that wait would meet the same outage, each after a wait of its own.
-            refused = [*batch, *self._take_all()]
-            _log.warning("webhooks refused", count=len(refused), reason=str(error))
-            self._refuse(refused, error)
         except asyncio.CancelledError:
             self._refuse(batch, UnavailableError("the writer has stopped"))
             raise
         except Exception as error:  # noqa: BLE001 - one bad event must not end the writer
-            if len(batch) > 1:
-                return await self._serve_one_by_one(batch)
-            _log.exception("event failed", event_type=type(batch[0].event).__name__)
-            batch[0].refuse(UnavailableError(type(error).__name__))
-        else:
-            for waiting, result in zip(batch, results, strict=True):
-                if isinstance(result, Held):
-                    held.append(waiting)
-                else:
-                    waiting.accept(result)
-            if len(held) < len(batch):
-                self._after_commit()
+            return await self._after_failure(batch, error)
+        held: list[_Waiting] = []
+        for waiting, result in zip(batch, results, strict=True):
+            if isinstance(result, Held):
+                held.append(waiting)
+            else:
+                waiting.accept(result)
+        if len(held) < len(batch):
+            self._after_commit()
         return held
+
+    async def _after_failure(self, batch: Sequence[_Waiting], error: Exception) -> list[_Waiting]:
+        """Refuse a batch that was not committed; return what is worth another try."""
+        match error:
+            case DeadlockError():
+                self._refuse(batch, error)  # the others were not in anybody's way
+            case LockedError() if len(batch) == 1:
+                batch[0].met_lock = True
+                return list(batch)
+            case UnavailableError() if not isinstance(error, LockedError):
+                # Those that wait would meet the same outage, each after a wait of its own.
+                refused = [*batch, *self._take_all()]
+                _log.warning("webhooks refused", count=len(refused), reason=str(error))
+                self._refuse(refused, error)
+            case _ if len(batch) > 1:
+                return await self._serve_one_by_one(batch)
+            case _:
+                _log.error("event failed", event_type=type(batch[0].event).__name__, exc_info=error)
+                batch[0].refuse(UnavailableError(type(error).__name__))
+        return []
 
     async def _serve_one_by_one(self, batch: Sequence[_Waiting]) -> list[_Waiting]:
         held: list[_Waiting] = []
         try:
             for waiting in batch:
-                held += await self._serve([waiting])
+                if waiting.late_at(asyncio.get_running_loop().time()):
+                    waiting.refuse(UnavailableError("too much waits"))
+                elif any(earlier.subject == waiting.subject for earlier in held):
+                    held.append(waiting)
+                else:
+                    held += await self._serve([waiting])
         except BaseException:
             self._refuse(batch, UnavailableError("the writer has stopped"))
             raise
         return held
 
     async def _commit(self, events: Sequence[Event], deadline: float | None) -> list[_Result]:
-        write = self._database.write
         try:
-            return await write(apply, events, self._clock.now(), self._rules, deadline=deadline)
+            return await self._write(events, deadline)
         except UncertainCommitError:
             # Applied a second time an event changes nothing, so the answer is known afterwards.
             again = asyncio.get_running_loop().time() + self._second_commit_within
-            return await write(apply, events, self._clock.now(), self._rules, deadline=again)
+            return await self._write(events, again)
+
+    async def _write(self, events: Sequence[Event], deadline: float | None) -> list[_Result]:
+        now = self._clock.now()
+        return await self._database.write(
+            apply, events, now, self._rules, deadline=deadline, wait_for_locks=False
+        )
 
     def _refuse(self, batch: Sequence[_Waiting], error: Exception) -> None:
         for waiting in batch:

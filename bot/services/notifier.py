@@ -107,9 +107,12 @@ class Notifier(Courier[Transport, Claimed, partial[None], None]):
                     partial(events.settle_later, claimed=claimed, due_at=due_at, fault=fault)
                 )
 
-    def _write_down(self, connection: Connection, endings: Sequence[partial[None]]) -> None:
+    def _write_down(
+        self, connection: Connection, endings: Sequence[partial[None]]
+    ) -> tuple[None, Sequence[partial[None]]]:
         for ending in endings:
             ending(connection)
+        return None, ()
 
     def _wait(self, attempts: int, at_least: float) -> timedelta:
         jitter = random.uniform(1 - self._jitter, 1 + self._jitter)  # noqa: S311 - no secret

@@ -142,8 +142,9 @@ class Sender(Courier[Transport, Claimed, Ending, ClaimNote | SettleNote]):
         hopeless = outbox.hopeless(connection, now)
         if not hopeless:
             return 0
-        ledgers.lock(connection, hopeless.values())
-        dropped = outbox.drop(connection, hopeless, now)
+        free = ledgers.take_free(connection, hopeless.values()).phones
+        of_free = [row_id for row_id, phone in hopeless.items() if phone in free]
+        dropped = outbox.drop(connection, of_free, now)
         follow(connection, dropped, now, self._rules)
         return len(dropped)
 
@@ -230,18 +231,21 @@ class Sender(Courier[Transport, Claimed, Ending, ClaimNote | SettleNote]):
             _log.error("sending paused", number=number, fault=fault, advice=advice(fault))
         self._held[bot_number] = until
 
-    def _write_down(self, connection: Connection, endings: Sequence[Ending]) -> SettleNote:
+    def _write_down(
+        self, connection: Connection, endings: Sequence[Ending]
+    ) -> tuple[SettleNote, Sequence[Ending]]:
         """Settle texts; where the carrier says that a person has opted out, so they have.
 
         The paces come first and then the ledgers, as in every transaction: a turn holds a ledger
-        when it cancels texts.
+        when it cancels texts. What is to somebody whose ledger is held elsewhere is settled later.
         """
         now = max(ending.at for ending in endings)
         slowed = self._slow_down(connection, endings, now)
-        ledgers.hold(connection, {ending.claimed.phone for ending in endings})
+        free = ledgers.take_free(connection, {ending.claimed.phone for ending in endings}).phones
+        settled = [ending for ending in endings if ending.claimed.phone in free]
         accepted: dict[int, str | None] = {}
         moved: list[Progress] = []
-        for ending in endings:
+        for ending in settled:
             claimed = ending.claimed
             match ending.outcome:
                 case Accepted(carrier_id):
@@ -258,7 +262,8 @@ class Sender(Courier[Transport, Claimed, Ending, ClaimNote | SettleNote]):
                     moved += outbox.settle_never(connection, claimed, fault, OutboxState.DROPPED)
         moved += outbox.settle_accepted(connection, accepted, now)
         follow(connection, moved, now, self._rules)
-        return SettleNote(slowed)
+        later = [ending for ending in endings if ending.claimed.phone not in free]
+        return SettleNote(slowed), later
 
     def _slow_down(
         self, connection: Connection, endings: Sequence[Ending], now: datetime

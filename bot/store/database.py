@@ -39,7 +39,11 @@ class Kind(Protocol):
     """How many transactions that write are worth having at once."""
 
     async def transact(
-        self, deadline: float, work: Callable[[Connection, *Ts], T], *args: *Ts
+        self,
+        deadline: float,
+        work: Callable[[Connection, *Ts], T],
+        *args: *Ts,
+        wait_for_locks: bool = True,
     ) -> T:
         """Run `work` and commit it before `deadline` (the event loop's clock), or not at all."""
 
@@ -72,6 +76,7 @@ class Database:
         work: Callable[[Connection, *Ts], T],
         *args: *Ts,
         deadline: float | None = None,
+        wait_for_locks: bool = True,
     ) -> T:
         """Run `work` in one transaction and commit it in time, or not at all.
 
@@ -79,17 +84,26 @@ class Database:
         waiting for a lock included. A deadlock is retried once. Raises UnavailableError
         where the database cannot, and UncertainCommitError where only the outcome of the commit
         is unknown; what `work` raises about its data passes through.
+
+        Unless it is to `wait_for_locks`, it raises LockedError where it would have to wait for a
+        row longer than other transactions take. SQLite has one lock, and always waits for it.
         """
         latest = asyncio.get_running_loop().time() + self._within
         deadline = latest if deadline is None else min(deadline, latest)
         try:
-            return await self._write(deadline, work, *args)
+            return await self._write(deadline, work, *args, wait_for_locks=wait_for_locks)
         except DeadlockError:
-            return await self._write(deadline, work, *args)
+            return await self._write(deadline, work, *args, wait_for_locks=wait_for_locks)
 
-    async def _write(self, deadline: float, work: Callable[[Connection, *Ts], T], *args: *Ts) -> T:
+    async def _write(
+        self,
+        deadline: float,
+        work: Callable[[Connection, *Ts], T],
+        *args: *Ts,
+        wait_for_locks: bool = True,
+    ) -> T:
         with outages.translated():
-            return await self._kind.transact(deadline, work, *args)
+            return await self._kind.transact(deadline, work, *args, wait_for_locks=wait_for_locks)
 
     async def check_write(self) -> None:
         """Write a row and roll it back, in the time of any transaction.

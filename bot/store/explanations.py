@@ -38,6 +38,10 @@ _CUT = (
     "the database ended the connection; see its log, and check host, port and sslmode in"
     " DATABASE_URL (a pooler in statement mode, which cannot be used, does so too)"
 )
+_POOLER = (
+    "a pooler stands before the database and was not recognised; end DATABASE_URL with"
+    " ?pgbouncer=true"
+)
 _SQLSTATES = {
     "28P01": _PASSWORD,
     "28000": _NOT_FROM_HERE,
@@ -58,6 +62,8 @@ _SQLSTATES = {
     "08003": _CUT,
     "08006": _CUT,
     "57014": _NO_ANSWER,
+    "42P05": _POOLER,
+    "26000": _POOLER,
     "55P03": "others hold a lock in the database for too long; see which, and try again",
 }
 # What servers and poolers say where the SQLSTATE alone leaves it open.

@@ -119,11 +119,6 @@ def lock(connection: Connection, phones: Iterable[str], kind: Table = BY_TEXT) -
     return dict.fromkeys(ordered, UNSPENT) | {row.phone: _ledger(row) for row in rows}
 
 
-def hold(connection: Connection, phones: Collection[str]) -> None:
-    """Take the ledgers of `phones` (E.164) that there are, waiting for those held elsewhere."""
-    connection.execute(_HELD[BY_TEXT], {"phones": sorted(phones)})
-
-
 def _make(connection: Connection, ordered: Sequence[str], kind: Table) -> None:
     """Make the rows that are to be taken; on SQLite the transaction itself is the lock."""
     if connection.dialect.name != "sqlite":

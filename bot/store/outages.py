@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 _DEADLOCKS = ("40P01", "40001")
 # PostgreSQL: connection lost, resources short, server going down or read-only, waits cut short.
-# A lock or the statement's own limit of time: the next to ask may get its turn.
-_BUSY = ("55P03", "57014")
-_OUTAGES = ("08", "53", "57", "58", "25006", "55P03")
+_LOCK_TIMEOUT = "55P03"
+# The limit of time of a statement: the next to ask may get its turn.
+_BUSY = "57014"
+_OUTAGES = ("08", "53", "57", "58", "25006")
 
 
 class UnavailableError(Exception):
@@ -26,6 +27,10 @@ class UnavailableError(Exception):
 
 class BusyError(UnavailableError):
     """The transaction did not get its turn in time: others have a lock, or the database is slow."""
+
+
+class LockedError(BusyError):
+    """Another transaction held a lock that this one needs for longer than this one would wait."""
 
 
 class UnreachableError(UnavailableError):
@@ -53,7 +58,9 @@ def translated() -> Iterator[None]:
         sqlstate = _sqlstate(error)
         if sqlstate in _DEADLOCKS:
             raise DeadlockError(kind(error)) from error
-        if sqlstate in _BUSY or is_locked(error):
+        if sqlstate == _LOCK_TIMEOUT:
+            raise LockedError(kind(error)) from error
+        if sqlstate == _BUSY or is_locked(error):
             raise BusyError(kind(error)) from error
         if error.connection_invalidated or _is_outage(error, sqlstate):
             raise UnavailableError(kind(error)) from error

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-_POOL_SIZE = 10
+_LOCK_TIMEOUT = 0.1
+"""Seconds that a transaction which must not wait for locks waits for one. What others hold a lock
+for is done sooner, unless they stand still."""
+_POOL_SIZE = 7
 _COMMIT_LONGER = 0.5
 """Seconds beyond those of a transaction until a commit that is not answered counts as lost."""
 _NAME = {"application_name": "textproof"}
@@ -45,30 +48,31 @@ class Postgresql:
 
     def __init__(self, url: URL, within: float) -> None:
         self._commit_within = within + _COMMIT_LONGER
-        self.reader = engine(
-            url,
-            {
-                "statement_timeout": str(int(within * 1000)),
-                "idle_in_transaction_session_timeout": "10000",
-            },
-            pool_size=_POOL_SIZE,
-            max_overflow=0,
-            pool_timeout=within,
-            pool_pre_ping=True,
-            connect_args={"timeout": within},
-        )
+        limits = {
+            "statement_timeout": str(int(within * 1000)),
+            "idle_in_transaction_session_timeout": "10000",
+        }
+        hurried = {"lock_timeout": str(int(_LOCK_TIMEOUT * 1000))}
+        self.reader = _pool(url, limits, _POOL_SIZE, within)
+        # One for each that writes, and one to try what met a lock again.
+        self._hurried = _pool(url, limits | hurried, self.writers + 1, within)
 
     async def transact(
-        self, deadline: float, work: Callable[[Connection, *Ts], T], *args: *Ts
+        self,
+        deadline: float,
+        work: Callable[[Connection, *Ts], T],
+        *args: *Ts,
+        wait_for_locks: bool = True,
     ) -> T:
         """Run `work` and commit it before `deadline` (the event loop's clock), or not at all.
 
         Raises UncertainCommitError where only the outcome of the commit is unknown.
         """
+        pool = self.reader if wait_for_locks else self._hurried
         _refuse_after(deadline)  # a connection cancelled while it opens is lost, not closed
         async with contextlib.AsyncExitStack() as stack:
             async with asyncio.timeout_at(deadline):
-                connection = await stack.enter_async_context(connected(self.reader))
+                connection = await stack.enter_async_context(connected(pool))
                 await connection.begin()
                 result = await connection.run_sync(work, *args)
             _refuse_after(deadline)
@@ -81,22 +85,38 @@ class Postgresql:
     async def close(self) -> None:
         """Close all connections."""
         await self.reader.dispose()
+        await self._hurried.dispose()
+
+
+def _pool(url: URL, limits: Mapping[str, str], size: int, within: float) -> AsyncEngine:
+    return engine(
+        url,
+        limits,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=within,
+        pool_pre_ping=True,
+        connect_args={"timeout": within},
+    )
 
 
 def engine(url: URL, limits: Mapping[str, str], **options: Any) -> AsyncEngine:
     """Make an engine for a server or a pooler; `limits` are settings that hold in transactions.
 
-    Which of the two it is, each connection finds out when it is opened.
+    Which of the two it is, each connection finds out when it is opened, unless the address says
+    `pgbouncer=true`.
     """
+    pooler = url.query.get("pgbouncer") == "true"
+    url = url.difference_update_query(["pgbouncer"])
     made = create_async_engine(url, hide_parameters=True, **options)
-    event.listen(made.sync_engine, "do_connect", _Connecting(limits))
+    event.listen(made.sync_engine, "do_connect", _Connecting(limits, pooler=pooler))
     return made
 
 
 class _Connecting:
-    """Opens connections; once a pooler was met, it is taken for granted."""
+    """Opens connections; once a pooler was met, or named, it is taken for granted."""
 
-    def __init__(self, limits: Mapping[str, str]) -> None:
+    def __init__(self, limits: Mapping[str, str], *, pooler: bool) -> None:
         on_begin = "".join(f" SET LOCAL {name} = {value};" for name, value in limits.items())
         self._directly = {"server_settings": {**_NAME, **limits}}
         self._through_pooler = {
@@ -104,7 +124,7 @@ class _Connecting:
             "server_settings": _NAME,
             "connection_class": _beginning_with(on_begin),
         }
-        self._pooler = False
+        self._pooler = pooler
 
     def __call__(
         self, dialect: Dialect, _record: object, args: Any, options: dict[str, Any]

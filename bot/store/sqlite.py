@@ -58,7 +58,11 @@ class Sqlite:
         _prepare(self.reader.sync_engine, "BEGIN")
 
     async def transact(
-        self, deadline: float, work: Callable[[Connection, *Ts], T], *args: *Ts
+        self,
+        deadline: float,
+        work: Callable[[Connection, *Ts], T],
+        *args: *Ts,
+        wait_for_locks: bool = True,  # noqa: ARG002 - the one lock is waited for by all
     ) -> T:
         """Run `work` and commit it before `deadline` (the event loop's clock), or not at all.
 

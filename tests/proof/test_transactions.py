@@ -60,12 +60,14 @@ def logged_within(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     write, read = Database._write, Database.read
 
-    async def write_twice(self: Database, deadline: float, work: Any, *args: Any) -> Any:
+    async def write_twice(
+        self: Database, deadline: float, work: Any, *args: Any, wait_for_locks: bool
+    ) -> Any:
         with pytest.raises(Exception) as ended:  # noqa: PT011 - a warm-up ends itself
-            await write(self, deadline, in_vain(work), *args)
+            await write(self, deadline, in_vain(work), *args, wait_for_locks=wait_for_locks)
         if not isinstance(ended.value, _InVainError):
             raise ended.value
-        return await write(self, deadline, watched(work), *args)
+        return await write(self, deadline, watched(work), *args, wait_for_locks=wait_for_locks)
 
     async def read_watched(self: Database, work: Any, *args: Any) -> Any:
         return await read(self, watched(work), *args)

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from harness.inboxes import open_inbox
 from harness.loop_time import advance
-from harness.patience import PATIENCE, patient_database, until
+from harness.patience import patient_database, until
 from harness.people import RULES, conversation, report, text
 from harness.reading import (
     code_of,
@@ -27,14 +28,14 @@ from bot.conversation.verification import Outcome
 from bot.services import inbox as inbox_module
 from bot.services.inbox import ANSWER_WITHIN, Inbox, apply
 from bot.services.requests import Idempotency, Request
-from bot.simulator.clock import NOON, StoppedClock
+from bot.simulator.clock import NOON
 from bot.store import outbox
 from bot.store.database import WRITE_WITHIN, Database
 from bot.store.models import LedgerRow, OutboxState, ReceivedRow, ReportRow, TokenRow
 from bot.store.outages import UnavailableError, UncertainCommitError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Coroutine, Sequence
 
     from sqlalchemy import URL
 
@@ -44,29 +45,6 @@ if TYPE_CHECKING:
 PHONES = [f"+1312555{number:04}" for number in range(200, 260)]
 TELNYX_WAITS = 2.0
 HOUR = 3600.0
-
-
-@asynccontextmanager
-async def open_inbox(
-    database: Database,
-    after_commit: Callable[[], None] = lambda: None,
-    answer_within: float = PATIENCE,
-) -> AsyncIterator[Inbox]:
-    inbox = Inbox(
-        database,
-        RULES,
-        StoppedClock(),
-        after_commit,
-        answer_within=answer_within,
-        second_commit_within=PATIENCE,
-    )
-    task = asyncio.create_task(inbox.run())
-    await asyncio.sleep(0)
-    try:
-        yield inbox
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 @pytest.fixture

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from harness.patience import PATIENCE, patient_database, until
+from harness.inboxes import held, open_inbox, the_limits_of
+from harness.patience import PATIENCE, until
 from harness.people import BOT_NUMBER, PHONE, RULES, report, text
 from harness.reading import conversation_of, outbox_rows, row_count
 from msgspec.structs import replace
 
-from bot.carrier.webhooks import Delivery, InboundText
-from bot.conversation.happened import Typed
+from bot.carrier.webhooks import Delivery, DeliveryReport, InboundText
+from bot.conversation.happened import Canceled, Typed
 from bot.conversation.state import State
 from bot.conversation.verification import Origin, Outcome, Verification
-from bot.services.inbox import Inbox
 from bot.services.requests import Idempotency, Request
-from bot.simulator.clock import NOON, StoppedClock
+from bot.simulator.clock import NOON
 from bot.store import outbox
 from bot.store.models import OutboxState, ReceivedRow, TokenRow
 from bot.store.outages import UnavailableError
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL
 
+    from bot.services.inbox import Inbox
     from bot.store.database import Database
 
 on_postgresql = pytest.mark.parametrize("make_database", ["postgresql"], indirect=True)
@@ -38,54 +38,16 @@ OTHER = "+13125550000"
 SECOND = timedelta(seconds=1)
 
 
-@asynccontextmanager
-async def open_inbox(database: Database, answer_within: float = PATIENCE) -> AsyncIterator[Inbox]:
-    inbox = Inbox(database, RULES, StoppedClock(), lambda: None, answer_within=answer_within)
-    writer = asyncio.create_task(inbox.run())
-    await asyncio.sleep(0)
-    try:
-        yield inbox
-    finally:
-        writer.cancel()
-        await asyncio.wait([writer])
-
-
 @pytest.fixture
 async def inbox(database: Database) -> AsyncIterator[Inbox]:
     async with open_inbox(database) as opened:
         yield opened
 
 
-@asynccontextmanager
-async def held(url: URL, statement: str) -> AsyncIterator[asyncio.Event]:
-    """Hold what a statement locks until the event is set, or the block ends."""
-    database, release = patient_database(url), asyncio.Event()
-    try:
-        async with database._kind.reader.connect() as connection:
-            await connection.exec_driver_sql(statement)
-
-            async def hold() -> None:
-                await release.wait()
-                await connection.rollback()
-
-            holding = asyncio.create_task(hold())
-            try:
-                yield release
-            finally:
-                release.set()
-                await holding
-    finally:
-        await database.close()
-
-
 async def until_taken(inbox: Inbox) -> None:
     """Wait until a batch holds all that has come."""
     await asyncio.sleep(0)
     await until(lambda: not inbox._texts)
-
-
-def the_limits_of(phone: str, table: str = "ledgers") -> str:
-    return f"SELECT * FROM {table} WHERE phone = '{phone}' FOR UPDATE"
 
 
 def wanted(phone: str, origin: Origin = Origin.APP) -> Verification:
@@ -188,6 +150,119 @@ async def test_a_report_on_a_locked_text_waits_alone(
         await stuck
     states = [row.state for row in await outbox_rows(database)]
     assert states == [OutboxState.DELIVERED, OutboxState.QUEUED]
+
+
+UNBEGUN = "0123456789abcdef" * 2
+
+
+async def _stop_with_a_text_in_the_queue(inbox: Inbox) -> InboundText:
+    await inbox.accept(text("VERIFY", phone=OTHER))
+    return text("STOP", phone=OTHER)
+
+
+async def _cancel_of_an_unbegun_verification(inbox: Inbox) -> Request:
+    ends = NOON + RULES.policy.reference_lifetime
+    new = Verification(UNBEGUN, Origin.REFERENCE, BOT_NUMBER, NOON, ends, reference="7Q2K42")
+    await inbox.ask(asked(new, "a"))
+    return asked(Canceled(UNBEGUN), "b")
+
+
+async def _text_of_a_reference(inbox: Inbox) -> InboundText:
+    await _cancel_of_an_unbegun_verification(inbox)
+    return text("VERIFY 7Q2K42", phone=OTHER)
+
+
+async def _request_under_a_key(inbox: Inbox) -> Request:
+    await inbox.accept(text("hello", phone=OTHER))
+    return asked(wanted(OTHER), "c")
+
+
+async def _report_on_an_unknown_text(inbox: Inbox) -> DeliveryReport:
+    await inbox.accept(text("hello", phone=OTHER))
+    return replace(report("unknown", Delivery.SENT), key="event:held")
+
+
+LOCKED = {
+    "a text that STOP cancels": (
+        _stop_with_a_text_in_the_queue,
+        "SELECT * FROM outbox WHERE state = 'queued' FOR UPDATE",
+    ),
+    "a verification that is cancelled": (
+        _cancel_of_an_unbegun_verification,
+        "SELECT * FROM verifications FOR UPDATE",
+    ),
+    "a verification whose reference is texted": (
+        _text_of_a_reference,
+        "SELECT * FROM verifications FOR UPDATE",
+    ),
+    "an Idempotency-Key": (
+        _request_under_a_key,
+        f"INSERT INTO requests VALUES ('{'c' * 64}', '', 'done', '', 0, now())",
+    ),
+    "the key of a webhook": (
+        _report_on_an_unknown_text,
+        "INSERT INTO received (key, received_at) VALUES ('event:held', now())",
+    ),
+    "an early report": (
+        _report_on_an_unknown_text,
+        "INSERT INTO reports (carrier_id, state, received_at) VALUES ('unknown', 'sent', now())",
+    ),
+}
+
+
+@on_postgresql
+@pytest.mark.parametrize(("arrange", "lock"), LOCKED.values(), ids=LOCKED)
+async def test_what_cannot_be_passed_over_keeps_nobody_else_waiting(
+    inbox: Inbox, database: Database, database_url: URL, arrange: Any, lock: str
+) -> None:
+    event = await arrange(inbox)
+    decided = await row_count(database, TokenRow)
+    send = inbox.ask if isinstance(event, Request) else inbox.accept
+    async with held(database_url, lock) as release:
+        stuck = asyncio.create_task(send(event))
+        others = [f"+1312555{number:04}" for number in range(100, 162)]
+        await asyncio.gather(*(inbox.accept(text("VERIFY", phone=phone)) for phone in others))
+        assert await row_count(database, TokenRow) == decided + len(others)
+        assert not stuck.done()
+        await inbox.accept(text("VERIFY", phone=PHONE))
+        assert not stuck.done()
+        release.set()
+        await stuck
+
+
+@on_postgresql
+async def test_what_cannot_be_passed_over_is_decided_in_the_order_in_which_it_came(
+    inbox: Inbox, database: Database, database_url: URL
+) -> None:
+    await inbox.accept(text("VERIFY"))
+    async with held(database_url, "SELECT * FROM outbox FOR UPDATE") as release:
+        accepted = []
+        for said in ("STOP", "START", "VERIFY", "STOP", "START", "VERIFY"):
+            accepted.append(asyncio.create_task(inbox.accept(text(said))))
+            await inbox.accept(text("hello", phone=OTHER))
+        assert not any(one.done() for one in accepted)
+        release.set()
+        await asyncio.gather(*accepted)
+    assert (await conversation_of(database)).state is State.AWAITING_CODE
+
+
+@on_postgresql
+async def test_what_met_a_lock_is_answered_when_the_inbox_stops(
+    database: Database, database_url: URL
+) -> None:
+    async with open_inbox(database) as inbox:
+        for phone in (OTHER, PHONE):
+            await inbox.accept(text("VERIFY", phone=phone))
+    async with held(database_url, "SELECT * FROM outbox FOR UPDATE"):
+        async with open_inbox(database) as inbox:
+            stuck = [
+                asyncio.create_task(inbox.accept(text("STOP", phone=phone)))
+                for phone in (OTHER, PHONE, OTHER)
+            ]
+            await until(lambda: inbox._aside.qsize() > 0)
+        done, waiting = await asyncio.wait(stuck, timeout=PATIENCE)
+    assert not waiting
+    assert all(isinstance(task.exception(), UnavailableError) for task in done)
 
 
 @on_postgresql

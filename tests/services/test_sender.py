@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from unittest.mock import Mock
 
 import pytest
+from harness.inboxes import held, the_limits_of
 from harness.loop_time import advance
 from harness.patience import PATIENCE, patient_database, until
 from harness.people import BOT_NUMBER, PHONE, RULES, SECRET, report, text
@@ -546,6 +547,28 @@ async def test_how_texts_ended_is_written_down_together_and_each_by_itself(
     assert rows[3].state is OutboxState.QUEUED
     assert max(written) > 1
     log.exception.assert_called_once()
+
+
+@pytest.mark.parametrize("make_database", ["postgresql"], indirect=True)
+async def test_a_phone_that_is_locked_keeps_no_other_text_from_being_settled(
+    database: Database, database_url: URL, clock: StoppedClock
+) -> None:
+    async with open_post(database, clock) as post:
+        await post.text("VERIFY", OTHERS[0])
+        await post.until_state(OutboxState.ACCEPTED)
+        gate = post.transport.gate = asyncio.Event()
+        for phone in OTHERS[1:4]:
+            await post.text("VERIFY", phone)
+        await post.until_sending(4)
+        async with held(database_url, the_limits_of(OTHERS[1])) as release:
+            gate.set()
+            await until(lambda: states_are(post, "accepted", "queued", "accepted", "accepted"))
+            release.set()
+            await post.until_state(*[OutboxState.ACCEPTED] * 4)
+
+
+async def states_are(post: Post, *states: str) -> bool:
+    return [row.state for row in await post.rows()] == list(states)
 
 
 async def test_a_fault_of_one_number_leaves_the_others_alone(

@@ -128,9 +128,9 @@ async def test_texts_and_requests_of_the_same_people_do_not_wait_for_each_other_
     deadlocks: list[DeadlockError] = []
 
     class Watched(Database):
-        async def _write(self, *args: Any) -> Any:  # type: ignore[override] # it hands them on
+        async def _write(self, *args: Any, **options: Any) -> Any:  # type: ignore[override] # it hands them on
             try:
-                return await super()._write(*args)
+                return await super()._write(*args, **options)
             except DeadlockError as error:
                 deadlocks.append(error)
                 raise

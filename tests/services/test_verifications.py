@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from harness.inboxes import held, the_limits_of
 from harness.reading import row_count
 from sqlalchemy import select
 
@@ -257,6 +258,22 @@ async def test_what_is_over_expires_by_itself(stage: Stage, apps: Verifications)
     assert (await status(apps, waiting))[0] is Status.EXPIRED
     assert (await happened(stage, asked))[-1] == "verification.expired"
     assert await happened(stage, waiting) == ["verification.pending", "verification.expired"]
+
+
+@pytest.mark.parametrize("make_database", ["postgresql"], indirect=True)
+async def test_what_is_over_does_not_wait_for_a_phone_that_is_locked(
+    stage: Stage, apps: Verifications
+) -> None:
+    locked, free = [await begin(apps, phone) for phone in (PHONE, OTHER)]
+    await stage.quiet()
+    assert stage.bot.expirer is not None
+    async with held(stage.bot.database.url, the_limits_of(PHONE)):
+        stage.clock.travel(timedelta(minutes=10))
+        await stage.bot.expirer.expire_all()
+        assert (await happened(stage, free))[-1] == "verification.expired"
+        assert (await happened(stage, locked))[-1] == "verification.delivered"
+    await stage.bot.expirer.expire_all()
+    assert (await happened(stage, locked))[-1] == "verification.expired"
 
 
 async def test_not_me_and_stop_fail_what_waits(stage: Stage, apps: Verifications) -> None:

@@ -1,0 +1,70 @@
+"""An inbox at work, and locks that somebody else holds meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from bot.services.inbox import Inbox
+from bot.simulator.clock import StoppedClock
+from harness.patience import PATIENCE, patient_database
+from harness.people import RULES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from sqlalchemy import URL
+
+    from bot.store.database import Database
+
+
+@asynccontextmanager
+async def open_inbox(
+    database: Database,
+    after_commit: Callable[[], None] = lambda: None,
+    answer_within: float = PATIENCE,
+) -> AsyncIterator[Inbox]:
+    """Run an inbox on a clock that stands still."""
+    inbox = Inbox(
+        database,
+        RULES,
+        StoppedClock(),
+        after_commit,
+        answer_within=answer_within,
+        second_commit_within=PATIENCE,
+    )
+    task = asyncio.create_task(inbox.run())
+    await asyncio.sleep(0)
+    try:
+        yield inbox
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@asynccontextmanager
+async def held(url: URL, statement: str) -> AsyncIterator[asyncio.Event]:
+    """Hold what a statement locks until the event is set, or the block ends."""
+    database, release = patient_database(url), asyncio.Event()
+    try:
+        async with database._kind.reader.connect() as connection:
+            await connection.exec_driver_sql(statement)
+
+            async def hold() -> None:
+                await release.wait()
+                await connection.rollback()
+
+            holding = asyncio.create_task(hold())
+            try:
+                yield release
+            finally:
+                release.set()
+                await holding
+    finally:
+        await database.close()
+
+
+def the_limits_of(phone: str, table: str = "ledgers") -> str:
+    """Make the statement that locks a phone's limits."""
+    return f"SELECT * FROM {table} WHERE phone = '{phone}' FOR UPDATE"
