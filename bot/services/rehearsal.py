@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from bot.store.database import Database
 
 _AT_ONCE = 3
-"""Connections that are rehearsed: one each for the inbox, the sender and what comes between."""
+"""Connections of each kind that are rehearsed: those of the inbox, which do not wait for locks, and
+those of the sender and of what comes between."""
 _NAME = "rehearsal"
 
 
@@ -35,11 +36,12 @@ class _Undone(Exception):  # noqa: N818 - nothing is wrong
 async def rehearse(database: Database, bot_number: str, now: datetime, rules: Rules) -> None:
     """Run what a code's way runs, and leave nothing behind; without a database, nothing happens."""
 
-    async def run() -> None:
+    async def run(*, wait_for_locks: bool) -> None:
         with contextlib.suppress(_Undone, UnavailableError):
-            await database.write(_rehearsed, bot_number, now, rules)
+            await database.write(_rehearsed, bot_number, now, rules, wait_for_locks=wait_for_locks)
 
-    await asyncio.gather(*(run() for _ in range(_AT_ONCE)))
+    kinds = (True, False) * _AT_ONCE
+    await asyncio.gather(*(run(wait_for_locks=waits) for waits in kinds))
 
 
 def _rehearsed(connection: Connection, bot_number: str, now: datetime, rules: Rules) -> None:

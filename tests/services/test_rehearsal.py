@@ -3,11 +3,13 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 from harness.patience import patient_database
 from harness.people import BOT_NUMBER, PHONE, RULES, text
 from sqlalchemy import Engine, event, select
+from sqlalchemy.pool import Pool
 
 from bot.services.inbox import apply
 from bot.services.rehearsal import rehearse
@@ -70,6 +72,20 @@ async def test_the_first_text_to_come_and_to_leave_runs_nothing_that_was_not_reh
 
     assert [text.phone for text in claimed] == [PHONE]
     assert run - rehearsed == set()
+
+
+@pytest.mark.parametrize("wait_for_locks", [True, False])
+async def test_the_first_to_come_find_a_connection_that_is_open(
+    database: Database, *, wait_for_locks: bool
+) -> None:
+    await rehearse(database, BOT_NUMBER, NOON, RULES)
+    opened = Mock()
+    event.listen(Pool, "connect", opened)
+    try:
+        await database.write(apply, [text("VERIFY")], NOON, RULES, wait_for_locks=wait_for_locks)
+    finally:
+        event.remove(Pool, "connect", opened)
+    opened.assert_not_called()
 
 
 async def test_a_database_that_cannot_be_reached_is_no_reason_not_to_start() -> None:
