@@ -21,7 +21,7 @@ from bot.conversation.state import CodeFormat
 from bot.events import client
 from bot.events.signature import key_of
 from bot.services.clock import drift_of
-from bot.services.clock_monitor import ClockMonitor
+from bot.services.clock_monitor import ADVICE, MAX_DRIFT, ClockMonitor
 from bot.services.courier import JITTER
 from bot.services.expirer import Expirer
 from bot.services.inbox import ANSWER_WITHIN, SECOND_COMMIT_WITHIN, Inbox
@@ -311,7 +311,10 @@ def _checks(database: Database, inbox: Inbox, sender: Sender | None) -> dict[str
 
 
 def _details(clock: Clock) -> dict[str, Detail]:
-    return {"clock_drift_seconds": lambda: round(drift_of(clock).total_seconds(), 3)}
+    return {
+        "clock_drift_seconds": lambda: round(drift_of(clock).total_seconds(), 3),
+        "clock_warning": lambda: ADVICE if abs(drift_of(clock)) > MAX_DRIFT else None,
+    }
 
 
 def _api(settings: Settings, verifications: Verifications, database: Database, clock: Clock) -> Api:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     Check = Callable[[], Awaitable[bool]]
-    Detail = Callable[[], float]
+    Detail = Callable[[], float | str | None]
 
 
 _FRESH_FOR = 1.0  # seconds
