@@ -97,13 +97,15 @@ async def running(  # noqa: PLR0913 - each part of the world it meets is named a
     with_work: bool,
     jitter: float = JITTER,
     deadlines: Deadlines = IN_TIME_FOR_TELNYX,
+    warm: bool = True,
 ) -> AsyncIterator[Running]:
     """Run the parts asked for until the block ends; then let what is on its way arrive.
 
     `ended` is set, with `died` of what is returned, when a loop has failed: only a restart can
     mend that.
     `with_web` is the web server with the inbox, `with_work` the sender, the janitor and, where
-    there is an EVENTS_URL, the notifier; `jitter` varies their waits, 0 making them exact. Raises
+    there is an EVENTS_URL, the notifier; `jitter` varies their waits, 0 making them exact.
+    Unless it is to be `warm`, it starts sooner and its first answers are slower. Raises
     SchemaError where `bot migrate` is to be run first, UnavailableError where the database
     cannot be reached.
     """
@@ -113,7 +115,8 @@ async def running(  # noqa: PLR0913 - each part of the world it meets is named a
         database = Database(settings.database_url, deadlines.write)
         stack.push_async_callback(database.close)
         await _prepare_schema(database)
-        await rehearse(database, settings.from_number[0], clock.now(), rules)
+        if warm:
+            await rehearse(database, settings.from_number[0], clock.now(), rules)
         loops.start("clock monitor", ClockMonitor(database, clock).run())
         sender = notifier = expirer = verifications = None
         if with_work:

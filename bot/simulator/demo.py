@@ -97,5 +97,5 @@ async def _first_of(*works: Coroutine[Any, Any, object]) -> None:
 async def _new_stage(clock: TravelClock, **settings: Any) -> AsyncIterator[Stage]:
     with tempfile.TemporaryDirectory(prefix="textproof-") as folder:
         url = f"sqlite+aiosqlite:///{Path(folder) / 'demo.db'}"
-        async with staged(url, clock, **settings) as stage:
+        async with staged(url, clock, warm=True, **settings) as stage:
             yield stage

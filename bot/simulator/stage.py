@@ -135,12 +135,13 @@ async def staged(
     *,
     with_app: bool = False,
     deadlines: Deadlines = PATIENT,
+    warm: bool = False,
     **changes: Any,
 ) -> AsyncIterator[Stage]:
     """Set the stage on a database; `changes` are settings other than the usual.
 
     `with_app` has a pretend app listen to events, and makes a key to be one that asks; `deadlines`
-    are those of the bot.
+    are those of the bot. A `warm` one starts later, and answers its first text as fast as any.
     """
     async with AsyncExitStack() as stack:
         telnyx = await stack.enter_async_context(SimulatedTelnyx(clock).running())
@@ -170,6 +171,7 @@ async def staged(
             with_work=True,
             jitter=0,  # a story must turn out the same each time
             deadlines=deadlines,
+            warm=warm,
         ) as bot:
             telnyx.webhook_url = f"{bot.url}{WEBHOOK_PATH}"
             form_url = f"{bot.url}/" if settings.web_form else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import structlog
@@ -39,10 +40,16 @@ def build(
         ]
     )
     if api:
-        application.add_routes([*api.routes(), *Description(OPERATIONS).routes()])
+        application.add_routes([*api.routes(), *_description().routes()])
     if form:
         application.add_routes(form.routes())
     return application
+
+
+@cache
+def _description() -> Description:
+    """Describe the API, once in a process: the page takes a tenth of a second to make."""
+    return Description(OPERATIONS)
 
 
 @web.middleware
