@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import click
-from harness.crowd import gather, phone_of
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -28,14 +27,15 @@ from benchmarks import databases
 from benchmarks.servers import BOT_NUMBER
 from bot.carrier.webhooks import InboundText
 from bot.conversation.codes import Keyring
-from bot.conversation.happened import Said
+from bot.conversation.inputs import TextReceived
 from bot.conversation.policy import Policy
 from bot.services.clock import SystemClock
-from bot.services.inbox import Inbox, apply
-from bot.services.janitor import Janitor
-from bot.services.turns import Rules
-from bot.store import schema
-from bot.store.database import Database
+from bot.services.intake.inbox import Inbox, apply
+from bot.services.intake.unit_of_work import Rules
+from bot.services.upkeep.janitor import Janitor
+from bot.store.engine import migrate
+from bot.store.engine.database import Database
+from tests.kit.bulk_data import insert_people, phone_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -165,11 +165,11 @@ async def _crowd(url: URL, size: int) -> AsyncIterator[Crowd]:
 
 async def fill(url: URL, size: int, began: datetime) -> None:
     """Have so many people be known, the first since `began`, all within two days."""
-    await schema.migrate(url)
+    await migrate.migrate(url)
     apart = PAST / size
     for first in range(0, size, CHUNK):
         people = range(first, min(first + CHUNK, size))
-        await schema.on_connection(url, partial(_gather, people=people, began=began, apart=apart))
+        await migrate.on_connection(url, partial(_gather, people=people, began=began, apart=apart))
     if url.get_backend_name() == "postgresql":
         await _tidy(url)
 
@@ -186,7 +186,7 @@ async def _tidy(url: URL) -> None:
 def _gather(connection: Connection, people: range, began: datetime, apart: timedelta) -> None:
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("PRAGMA cache_size = -2000000")
-    gather(connection, people, began, apart)
+    insert_people(connection, people, began, apart)
 
 
 def _size(connection: Connection) -> int:
@@ -197,7 +197,7 @@ def _size(connection: Connection) -> int:
 
 
 def _verify(number: int) -> InboundText:
-    return InboundText(f"message:{uuid4()}", phone_of(number), BOT_NUMBER, Said("VERIFY"))
+    return InboundText(f"message:{uuid4()}", phone_of(number), BOT_NUMBER, TextReceived("VERIFY"))
 
 
 def _table(kind: str, crowds: list[Crowd]) -> str:

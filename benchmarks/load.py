@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from benchmarks.servers import BOT_NUMBER, OTHERS_CPU, pinned
 from bot.carrier.webhooks import SIGNATURE_HEADER, TIMESTAMP_HEADER
-from bot.simulator import payloads
-from bot.web.routes import WEBHOOK_PATH
+from bot.simulator.telnyx import payloads
+from bot.web.app import WEBHOOK_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import ClientConnectionError, ClientSession
 
-from bot.store import schema
+from bot.store.engine import migrate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nacl.signing import SigningKey
     from sqlalchemy import URL
 
-START_WITHIN = 20.0  # seconds
+START_TIMEOUT = 20.0  # seconds
 BOT_NUMBER = "+13125550100"
 SERVE = ("-m", "bot", "serve")
 WEB_ONLY = (*SERVE, "--web-only")
@@ -84,7 +84,7 @@ async def serving(
     began = time.monotonic()
     port = host.rpartition(":")[2]
     async with started(command, {**environment, "PORT": port}, cpu=cpu) as pid:
-        async with asyncio.timeout(START_WITHIN):
+        async with asyncio.timeout(START_TIMEOUT):
             await _until_ready(host)
         ready_after = time.monotonic() - began
         yield Server(f"http://{host}/webhooks/telnyx", host, pid, ready_after)
@@ -115,7 +115,7 @@ async def migrated(database: URL | None) -> URL:
     """Give a database its tables."""
     if database is None:
         raise TypeError("the bot needs a database")
-    await schema.migrate(database)
+    await migrate.migrate(database)
     return database
 
 

@@ -14,7 +14,7 @@ from aiohttp import ClientSession, web
 
 from benchmarks.running import run
 from benchmarks.servers import OTHERS_CPU, serving
-from bot.simulator import payloads
+from bot.simulator.telnyx import payloads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

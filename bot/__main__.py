@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from bot.settings import DatabaseSettings, Settings
-    from bot.store.database import Database
+    from bot.store.engine.database import Database
 
 T = TypeVar("T")
 S = TypeVar("S", bound="DatabaseSettings")
@@ -33,7 +33,7 @@ _RARELY = (10_000, 10, 100)
 """When garbage is collected. What is imported stays, 300 000 objects: looking through them all
 takes a tenth of a second, in which nobody is answered, and by Python's own measure it is done
 several times while the bot starts and again every few thousand webhooks."""
-_WITHIN = 60.0
+_TIMEOUT = 60.0
 """Seconds that an operator waits: counting millions of people takes some."""
 
 
@@ -63,11 +63,11 @@ def work() -> None:
 def migrate() -> None:
     """Bring the database to the newest schema."""
     from bot.settings import DatabaseSettings
-    from bot.store import schema
+    from bot.store.engine import migrate
 
     settings = _read(DatabaseSettings)
     with _database_faults_told(settings):
-        _run(schema.migrate(settings.database_url))
+        _run(migrate.migrate(settings.database_url))
     click.echo(f"The database has the newest schema: {settings.database_url!r}")
 
 
@@ -129,9 +129,9 @@ def replay(*, names: tuple[str, ...], every: bool) -> None:
         _fail("say which events: bot events replay ID, or --all; bot events lists them")
 
     async def put_back(database: Database, now: datetime) -> int:
-        from bot.store import events
+        from bot.store.queues import app_events
 
-        return await database.write(events.replay, None if every else names, now)
+        return await database.write(app_events.replay, None if every else names, now)
 
     count = _on_database(_read(DatabaseSettings), put_back)
     if count < len(set(names)):
@@ -145,9 +145,9 @@ def resume() -> None:
     from bot.settings import DatabaseSettings
 
     async def enable(database: Database, _now: datetime) -> int:
-        from bot.store import events
+        from bot.store.queues import app_events
 
-        return await database.write(events.enable, None)
+        return await database.write(app_events.enable, None)
 
     if _on_database(_read(DatabaseSettings), enable):
         click.echo("Resumed. What waits is delivered while bot serve or bot work runs.")
@@ -179,12 +179,12 @@ def keys() -> None:
 def create(name: str, scopes: tuple[str, ...], per_minute: int) -> None:
     """Make a key for the app called NAME, and show it this once."""
     from bot.settings import DatabaseSettings
-    from bot.store.keys import TITLE_LONGEST, Scope
-    from bot.store.keys import create as make
+    from bot.store.api_keys import MAX_TITLE_LENGTH, Scope
+    from bot.store.api_keys import create as make
 
     settings, title = _read(DatabaseSettings), name.strip()
-    if not title or len(title) > TITLE_LONGEST or not title.isprintable():
-        _fail(f"NAME: write 1 to {TITLE_LONGEST} printable characters, like 'web shop'")
+    if not title or len(title) > MAX_TITLE_LENGTH or not title.isprintable():
+        _fail(f"NAME: write 1 to {MAX_TITLE_LENGTH} printable characters, like 'web shop'")
     wanted = frozenset(map(Scope, scopes or Scope))
 
     async def create(database: Database, now: datetime) -> str:
@@ -199,7 +199,7 @@ def list_keys() -> None:
     """List all keys, without their secrets."""
     from bot.services import status as told
     from bot.settings import DatabaseSettings
-    from bot.store.keys import listed
+    from bot.store.api_keys import listed
 
     known = _on_database(_read(DatabaseSettings), lambda database, _: database.read(listed))
     click.echo(told.of_keys(known) or "There are no keys yet; make one: bot keys create NAME")
@@ -210,7 +210,7 @@ def list_keys() -> None:
 def revoke(id_: str) -> None:
     """Revoke the key with this ID: it is refused from the next request on."""
     from bot.settings import DatabaseSettings
-    from bot.store.keys import revoke as end
+    from bot.store.api_keys import revoke as end
 
     settings = _read(DatabaseSettings)
     if not _on_database(settings, lambda database, now: database.write(end, id_, now)):
@@ -233,12 +233,12 @@ async def _opened(
 ) -> T:
     from bot.app import SchemaError
     from bot.services.clock import SystemClock
-    from bot.store import schema
-    from bot.store.database import Database
+    from bot.store.engine import migrate
+    from bot.store.engine.database import Database
 
-    database = Database(settings.database_url, _WITHIN)
+    database = Database(settings.database_url, _TIMEOUT)
     try:
-        if not await database.read(schema.is_current):
+        if not await database.read(migrate.is_current):
             raise SchemaError
         return await act(database, SystemClock().now())
     finally:
@@ -258,7 +258,7 @@ def demo(*, port: int | None, once: bool, file: Path | None) -> None:
     """Try it on this machine: phones in the browser, and no account."""
     from bot import logs
     from bot.simulator import demo as offered
-    from bot.simulator.page.server import PortError
+    from bot.simulator.phones.page.server import PortError
 
     logs.configure("warning", "console")
     if file:
@@ -304,9 +304,9 @@ def _database_faults_told(settings: DatabaseSettings) -> Iterator[None]:
     from sqlalchemy.exc import DBAPIError
 
     from bot.app import SchemaError
-    from bot.store.explanations import explain
-    from bot.store.outages import UnavailableError
-    from bot.store.schema import NewerSchemaError
+    from bot.store.engine.error_messages import explain
+    from bot.store.engine.errors import UnavailableError
+    from bot.store.engine.migrate import NewerSchemaError
 
     file = settings.sqlite_file
     if file and not file.parent.is_dir():
@@ -330,7 +330,7 @@ async def _until_told_to_stop(settings: Settings, *, with_web: bool, with_work: 
 
     from bot import app
     from bot.services.clock import SystemClock
-    from bot.web.routes import WEBHOOK_PATH
+    from bot.web.app import WEBHOOK_PATH
 
     log = structlog.get_logger("bot")
     ended = asyncio.Event()

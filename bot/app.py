@@ -13,35 +13,36 @@ from urllib.parse import urlsplit
 import structlog
 from aiohttp import web
 
+from bot.app_events import client
+from bot.app_events.signing import signing_key
 from bot.carrier.webhooks import Verifier
 from bot.conversation.codes import Keyring
 from bot.conversation.numbers import region_of
 from bot.conversation.policy import Policy
 from bot.conversation.state import CodeFormat
-from bot.events import client
-from bot.events.signature import key_of
 from bot.services.clock import drift_of
-from bot.services.clock_monitor import ADVICE, MAX_DRIFT, ClockMonitor
-from bot.services.courier import JITTER
-from bot.services.expirer import Expirer
-from bot.services.inbox import ANSWER_WITHIN, SECOND_COMMIT_WITHIN, Inbox
-from bot.services.janitor import Janitor
-from bot.services.notifier import Notifier
-from bot.services.pacing import Rates
-from bot.services.rehearsal import rehearse
-from bot.services.sender import Sender
-from bot.services.turns import Rules
+from bot.services.delivery.notifier import Notifier
+from bot.services.delivery.queue_worker import JITTER
+from bot.services.delivery.sender import Sender
+from bot.services.delivery.throttle import SendRates
+from bot.services.intake.inbox import ANSWER_TIMEOUT, SECOND_COMMIT_TIMEOUT, Inbox
+from bot.services.intake.unit_of_work import Rules
+from bot.services.upkeep.clock_monitor import ADVICE, MAX_DRIFT, ClockMonitor
+from bot.services.upkeep.expirer import Expirer
+from bot.services.upkeep.janitor import Janitor
+from bot.services.upkeep.warm_up import warm_up
 from bot.services.verifications import Verifications
-from bot.store import schema
-from bot.store.database import WRITE_WITHIN, Database
-from bot.store.outages import UnavailableError
-from bot.web import routes
-from bot.web.api import Api, Reach
-from bot.web.authentication import Authentication
-from bot.web.form import Form, Terms
+from bot.store.engine import migrate
+from bot.store.engine.database import WRITE_TIMEOUT, Database
+from bot.store.engine.errors import UnavailableError
+from bot.web import app
+from bot.web.api.authentication import Authentication
+from bot.web.api.handlers import Api, NumberPolicy
+from bot.web.form.sessions import Sessions
+from bot.web.form.views import Form, FormSettings
 from bot.web.health import Readiness, accepts_writes, remembered
-from bot.web.sessions import Sessions
-from bot.web.webhook import Webhook
+from bot.web.http.lookup_gate import LOOKUP_TIMEOUT, LookupGate
+from bot.web.telnyx import TelnyxWebhook
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from bot.settings import Settings
     from bot.web.health import Check, Detail
 
-_SHUTDOWN_WITHIN = 6.0
+_SHUTDOWN_TIMEOUT = 6.0
 
 _log = structlog.get_logger(__name__)
 
@@ -65,12 +66,13 @@ class SchemaError(Exception):
 class Deadlines:
     """Seconds that work on the database may take."""
 
-    write: float = WRITE_WITHIN
-    answer: float = ANSWER_WITHIN
-    second_commit: float = SECOND_COMMIT_WITHIN
+    write: float = WRITE_TIMEOUT
+    answer: float = ANSWER_TIMEOUT
+    second_commit: float = SECOND_COMMIT_TIMEOUT
+    lookup: float = LOOKUP_TIMEOUT
 
 
-IN_TIME_FOR_TELNYX = Deadlines()
+TELNYX_DEADLINES = Deadlines()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ async def running(  # noqa: PLR0913 - each part of the world it meets is named a
     with_web: bool,
     with_work: bool,
     jitter: float = JITTER,
-    deadlines: Deadlines = IN_TIME_FOR_TELNYX,
+    deadlines: Deadlines = TELNYX_DEADLINES,
     warm: bool = True,
 ) -> AsyncIterator[Running]:
     """Run the parts asked for until the block ends; then let what is on its way arrive.
@@ -116,7 +118,7 @@ async def running(  # noqa: PLR0913 - each part of the world it meets is named a
         stack.push_async_callback(database.close)
         await _prepare_schema(database)
         if warm:
-            await rehearse(database, settings.from_number[0], clock.now(), rules)
+            await warm_up(database, settings.from_number[0], clock.now(), rules)
         loops.start("clock monitor", ClockMonitor(database, clock).run())
         sender = notifier = expirer = verifications = None
         if with_work:
@@ -126,7 +128,7 @@ async def running(  # noqa: PLR0913 - each part of the world it meets is named a
                 lambda: _carrier(settings),
                 rules,
                 clock,
-                rates=Rates(settings.send_rate_account, settings.send_rate_per_number),
+                rates=SendRates(settings.send_rate_account, settings.send_rate_per_number),
                 jitter=jitter,
             )
             notifier = _notifier(settings, database, clock, jitter)
@@ -145,15 +147,18 @@ async def running(  # noqa: PLR0913 - each part of the world it meets is named a
             )
             loops.start("inbox", inbox.run())
             verifications = Verifications(inbox, database, rules, clock, settings.from_number[0])
-            webhook = Webhook(
+            webhook = TelnyxWebhook(
                 Verifier(settings.telnyx_public_key), inbox, settings.from_number, clock
             )
             readiness = Readiness(
                 _checks(database, inbox, sender) | _notifier_check(notifier), _details(clock)
             )
-            api = _api(settings, verifications, database, clock)
-            form = _form(settings, verifications, clock)
-            url = await _listen(stack, routes.build(webhook, readiness, api, form), settings)
+            lookups = deadlines.lookup
+            api = _api(settings, verifications, database, clock, LookupGate(lookups))
+            form = _form(settings, verifications, clock, LookupGate(lookups))
+            url = await _listen(
+                stack, app.build_application(webhook, readiness, api, form), settings
+            )
         yield Running(database, rules, url, sender, notifier, expirer, verifications, loops.died)
 
 
@@ -175,11 +180,13 @@ def _rules(settings: Settings) -> Rules:
     return Rules(policy, keyring, announces=bool(settings.events_url))
 
 
-def _form(settings: Settings, verifications: Verifications, clock: Clock) -> Form | None:
+def _form(
+    settings: Settings, verifications: Verifications, clock: Clock, lookups: LookupGate
+) -> Form | None:
     if not settings.web_form:
         return None
     own = filter(None, map(region_of, settings.from_number))
-    terms = Terms(
+    terms = FormSettings(
         app_name=settings.app_name,
         code_format=CodeFormat(settings.token_length, settings.token_alphabet),
         code_lifetime=timedelta(seconds=settings.token_ttl),
@@ -190,14 +197,14 @@ def _form(settings: Settings, verifications: Verifications, clock: Clock) -> For
         trusted_proxies=settings.trusted_proxies,
     )
     keys = [secret.get_secret_value() for secret in settings.secret_key]
-    return Form(verifications, terms, Sessions(keys, settings.public_url), clock)
+    return Form(verifications, terms, Sessions(keys, settings.public_url), clock, lookups)
 
 
 async def _prepare_schema(database: Database) -> None:
     """Migrate SQLite, whose only user we are; on PostgreSQL that is a step of the deploy."""
     if database.url.get_backend_name() == "sqlite":
-        await schema.migrate(database.url)
-    elif not await database.read(schema.is_current):
+        await migrate.migrate(database.url)
+    elif not await database.read(migrate.is_current):
         raise SchemaError
 
 
@@ -223,10 +230,10 @@ def _notifier(
     if not settings.events_url:
         return None
     url, to_private = settings.events_url, settings.events_to_private
-    keys = [key_of(secret.get_secret_value()) for secret in settings.events_secret]
+    keys = [signing_key(secret.get_secret_value()) for secret in settings.events_secret]
     return Notifier(
         database,
-        lambda: client.opened(url, keys, to_private=to_private),
+        lambda: client.open_client(url, keys, to_private=to_private),
         url,
         clock,
         jitter=jitter,
@@ -297,7 +304,7 @@ class _Loops:
 def _checks(database: Database, inbox: Inbox, sender: Sender | None) -> dict[str, Check]:
     async def schema_current() -> bool:
         try:
-            return await database.read(schema.is_current)
+            return await database.read(migrate.is_current)
         except UnavailableError:
             return False
 
@@ -320,16 +327,24 @@ def _details(clock: Clock) -> dict[str, Detail]:
     }
 
 
-def _api(settings: Settings, verifications: Verifications, database: Database, clock: Clock) -> Api:
-    reach = Reach(settings.country_code, settings.from_number, frozenset(settings.test_numbers))
-    return Api(verifications, Authentication(database, clock), reach, clock)
+def _api(
+    settings: Settings,
+    verifications: Verifications,
+    database: Database,
+    clock: Clock,
+    lookups: LookupGate,
+) -> Api:
+    reach = NumberPolicy(
+        settings.country_code, settings.from_number, frozenset(settings.test_numbers)
+    )
+    return Api(verifications, Authentication(database, clock, lookups), reach, clock)
 
 
 async def _listen(stack: AsyncExitStack, application: web.Application, settings: Settings) -> str:
     runner = web.AppRunner(
         application,
         access_log=None,
-        shutdown_timeout=_SHUTDOWN_WITHIN,
+        shutdown_timeout=_SHUTDOWN_TIMEOUT,
         # The signature is over the bytes as they came.
         auto_decompress=False,
     )

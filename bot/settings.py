@@ -29,17 +29,17 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from bot.conversation.numbers import is_e164
-from bot.conversation.replies import APP_NAME_LONGEST, GSM7_BASIC, SUPPORT_CONTACT_LONGEST
+from bot.conversation.replies import GSM7_BASIC, MAX_APP_NAME_LENGTH, MAX_SUPPORT_CONTACT_LENGTH
 from bot.conversation.state import Alphabet
 
 if TYPE_CHECKING:
     from typing import Self
 
 _PUBLIC_KEY_LENGTH = 32
-_SECRET_SHORTEST = 32
-_EVENTS_SECRET_SHORTEST, _EVENTS_SECRET_LONGEST = 24, 64
-_DIGITS_LONGEST = 10
-_PORT_LARGEST = 65535
+_MIN_SECRET_LENGTH = 32
+_MIN_EVENTS_SECRET_LENGTH, _MAX_EVENTS_SECRET_LENGTH = 24, 64
+_MAX_DIGITS = 10
+_MAX_PORT = 65535
 _SSL_MODES = (None, "disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _PRINTABLE = re.compile("[!-~]+")
 _WEB_ADDRESS = re.compile(r"https?://[^/\s]+(/\S*)?")
@@ -70,7 +70,7 @@ def _public_key(value: object) -> object:
 
 def _secret(value: SecretStr) -> SecretStr:
     secret = value.get_secret_value()
-    if len(secret) < _SECRET_SHORTEST or not secret.isprintable():
+    if len(secret) < _MIN_SECRET_LENGTH or not secret.isprintable():
         raise ValueError("too short")
     return value
 
@@ -132,7 +132,7 @@ def _for_asyncpg(url: URL) -> URL:
         or query.get("ssl") not in _SSL_MODES
         or query.get("pgbouncer", "true") not in ("true", "false")
     )
-    if unknown or not 0 < (url.port or 1) <= _PORT_LARGEST:
+    if unknown or not 0 < (url.port or 1) <= _MAX_PORT:
         raise ValueError("unknown parameter")
     return url.set(drivername="postgresql+asyncpg", query=query)
 
@@ -181,7 +181,7 @@ def _events_secret(value: SecretStr) -> SecretStr:
         secret = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         raise ValueError("not base64") from None
-    if not _EVENTS_SECRET_SHORTEST <= len(secret) <= _EVENTS_SECRET_LONGEST:
+    if not _MIN_EVENTS_SECRET_LENGTH <= len(secret) <= _MAX_EVENTS_SECRET_LENGTH:
         raise ValueError("length")
     return value
 
@@ -302,14 +302,14 @@ class Settings(DatabaseSettings):
     codes_per_day: int = Field(default=10, ge=1, le=100, description="1 to 100 codes")
     app_name: Annotated[str, AfterValidator(_one_segment), Field(min_length=1)] = Field(
         default="Textproof",
-        max_length=APP_NAME_LONGEST,
-        description=f"at most {APP_NAME_LONGEST} characters that every phone can show"
+        max_length=MAX_APP_NAME_LENGTH,
+        description=f"at most {MAX_APP_NAME_LENGTH} characters that every phone can show"
         " (letters, digits, simple punctuation), so that a text costs one segment",
     )
     support_contact: Annotated[str, AfterValidator(_one_segment)] = Field(
         default="",
-        max_length=SUPPORT_CONTACT_LONGEST,
-        description=f"at most {SUPPORT_CONTACT_LONGEST} characters that every phone can show:"
+        max_length=MAX_SUPPORT_CONTACT_LENGTH,
+        description=f"at most {MAX_SUPPORT_CONTACT_LENGTH} characters that every phone can show:"
         " an address, a number or a site, named in HELP",
     )
     send_rate_account: float = Field(
@@ -359,7 +359,7 @@ class Settings(DatabaseSettings):
     @field_validator("token_length")
     @classmethod
     def _fits_the_alphabet(cls, value: int, info: ValidationInfo[Any]) -> int:
-        if info.data.get("token_alphabet") is Alphabet.DIGITS and value > _DIGITS_LONGEST:
+        if info.data.get("token_alphabet") is Alphabet.DIGITS and value > _MAX_DIGITS:
             raise ValueError("too long for digits")
         return value
 

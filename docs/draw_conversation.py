@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-STORY = ROOT / "bot" / "simulator" / "first.story"
+STORY = ROOT / "bot" / "simulator" / "stories" / "first.story"
 PICTURE = ROOT / "docs" / "conversation.svg"
 
 CODE = "482913"

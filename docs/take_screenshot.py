@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from harness import browser as browsers  # noqa: E402
-
 from bot import logs  # noqa: E402
 from bot.simulator.clock import TravelClock  # noqa: E402
-from bot.simulator.page.server import served  # noqa: E402
-from bot.simulator.stage import staged  # noqa: E402
-from bot.simulator.standing import keep_told  # noqa: E402
+from bot.simulator.phone_status import keep_updated  # noqa: E402
+from bot.simulator.phones.page.server import served  # noqa: E402
+from bot.simulator.sandbox import open_sandbox  # noqa: E402
+from tests.kit import browser as browsers  # noqa: E402
 
 if TYPE_CHECKING:
     from playwright.async_api import Page
@@ -37,10 +36,10 @@ async def take() -> None:
             sys.exit(browsers.HOW_TO_GET_ONE)
         with tempfile.TemporaryDirectory() as folder:
             url = f"sqlite+aiosqlite:///{Path(folder) / 'demo.db'}"
-            setting = staged(url, TravelClock(), web_form=True)
-            async with setting as stage, served(stage, 0) as address:
-                await stage.ready()
-                telling = asyncio.create_task(keep_told(stage))
+            setting = open_sandbox(url, TravelClock(), web_form=True)
+            async with setting as sandbox, served(sandbox, 0) as address:
+                await sandbox.ready()
+                telling = asyncio.create_task(keep_updated(sandbox))
                 page = await browser.new_page(viewport=SIZE, device_scale_factor=1)
                 await page.goto(address)
                 await _play(page)

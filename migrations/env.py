@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from alembic import context
 from sqlalchemy import Enum
 
-from bot.store import schema
-from bot.store.models import Base, Times, UtcDateTime
+from bot.store.engine import migrate
+from bot.store.tables import Base, Times, UtcDateTime
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -44,7 +44,7 @@ async def run_for_a_developer() -> None:
     """Serve the `alembic` command, which comes without a connection."""
     from bot.settings import DatabaseSettings  # noqa: PLC0415 - the bot itself never comes here
 
-    await schema.on_connection(DatabaseSettings().database_url, run)
+    await migrate.on_connection(DatabaseSettings().database_url, run)
 
 
 given: Connection | None = context.config.attributes.get("connection")

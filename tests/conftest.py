@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import hypothesis
 import pytest
-from harness import postgresql
-from harness.patience import patient_database
-from harness.processes import Processes
 from sqlalchemy.engine import URL, make_url
 
 from bot.simulator.clock import StoppedClock
-from bot.simulator.stage import staged
-from bot.store import schema
+from bot.simulator.sandbox import open_sandbox
+from bot.store.engine import migrate
+from tests.kit import postgresql
+from tests.kit.processes import Processes
+from tests.kit.timeouts import slow_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from bot.simulator.clock import TravelClock
-    from bot.simulator.stage import Stage
-    from bot.store.database import Database
+    from bot.simulator.sandbox import Sandbox
+    from bot.store.engine.database import Database
 
 
 # How long an example takes says something of the machine, and nothing of the bot.
@@ -36,8 +36,8 @@ class MakeDatabase(Protocol):
     def __call__(self, *, migrated: bool = True) -> URL: ...
 
 
-class SetStage(Protocol):
-    async def __call__(self, *, clock: TravelClock | None = None, **changes: Any) -> Stage: ...
+class MakeSandbox(Protocol):
+    async def __call__(self, *, clock: TravelClock | None = None, **changes: Any) -> Sandbox: ...
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -58,7 +58,7 @@ def postgresql_server() -> Iterator[postgresql.Server]:
 @pytest.fixture(scope="session")
 def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("sqlite") / "migrated.db"
-    asyncio.run(schema.migrate(_sqlite_url(file)))
+    asyncio.run(migrate.migrate(_sqlite_url(file)))
     return file
 
 
@@ -89,19 +89,19 @@ def database_url(make_database: MakeDatabase) -> URL:
 
 @pytest.fixture
 async def database(database_url: URL) -> AsyncIterator[Database]:
-    database = patient_database(database_url)
+    database = slow_database(database_url)
     yield database
     await database.close()
 
 
 @pytest.fixture
-async def set_stage(database_url: URL) -> AsyncIterator[SetStage]:
+async def make_sandbox(database_url: URL) -> AsyncIterator[MakeSandbox]:
     """Run the bot and the simulated Telnyx on a database, by a clock that stands still."""
     async with AsyncExitStack() as stack:
 
-        async def setting(*, clock: TravelClock | None = None, **changes: Any) -> Stage:
+        async def setting(*, clock: TravelClock | None = None, **changes: Any) -> Sandbox:
             by = clock or StoppedClock()
-            return await stack.enter_async_context(staged(database_url, by, **changes))
+            return await stack.enter_async_context(open_sandbox(database_url, by, **changes))
 
         yield setting
 
@@ -121,8 +121,8 @@ async def processes(folder: Path) -> AsyncIterator[Processes]:
 
 
 @pytest.fixture
-async def stage(set_stage: SetStage) -> Stage:
-    return await set_stage()
+async def sandbox(make_sandbox: MakeSandbox) -> Sandbox:
+    return await make_sandbox()
 
 
 def _sqlite_url(file: Path) -> URL:

@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
-from harness.patience import PATIENCE, patient_database, until
-from harness.processes import SECRET, Processes, as_written, environment
-from harness.witness import Witness
 from sqlalchemy import text as sql
 from sqlalchemy.engine import URL, make_url
 
@@ -24,28 +21,32 @@ from bot.conversation.state import State
 from bot.conversation.verification import Origin, Status
 from bot.services.clock import SystemClock
 from bot.services.status import overview
-from bot.services.verifications import Wish
+from bot.services.verifications import VerificationRequest
 from bot.settings import Settings
-from bot.simulator import payloads
 from bot.simulator.clock import TravelClock
-from bot.simulator.faults import ApiFault
-from bot.simulator.journal import Author
-from bot.simulator.stage import BOT_NUMBER, PHONE
-from bot.simulator.telnyx import API_KEY, SimulatedTelnyx
-from bot.store import conversations, events, keys, outbox
-from bot.store.models import OutboxState
-from bot.web.routes import WEBHOOK_PATH
+from bot.simulator.sandbox import BOT_NUMBER, PHONE
+from bot.simulator.telnyx import payloads
+from bot.simulator.telnyx.faults import ApiFault
+from bot.simulator.telnyx.journal import Author
+from bot.simulator.telnyx.server import API_KEY, SimulatedTelnyx
+from bot.store import api_keys, conversations
+from bot.store.queues import app_events, outbox
+from bot.store.tables import OutboxState
+from bot.web.app import WEBHOOK_PATH
+from tests.kit.persistent_texter import PersistentTexter
+from tests.kit.processes import SECRET, Processes, as_written, environment
+from tests.kit.timeouts import TEST_TIMEOUT, slow_database, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping
 
     from aiohttp import web
     from click.testing import Result
-    from conftest import MakeDatabase, SetStage
-    from harness.processes import BotProcess, Ended
     from sqlalchemy import Connection
 
-    from bot.store.database import Database
+    from bot.store.engine.database import Database
+    from tests.conftest import MakeDatabase, MakeSandbox
+    from tests.kit.processes import BotProcess, Ended
 
 PASSWORD = "hunter2"
 CODE = re.compile(r"Textproof code: ([0-9]+)\.")
@@ -91,7 +92,7 @@ async def connect(bot: BotProcess, telnyx: SimulatedTelnyx) -> None:
 
 async def came(telnyx: SimulatedTelnyx, count: int) -> str:
     """Wait until this many texts have come to the phone in all, and return the last."""
-    await until(lambda: len(telnyx.texts) >= count)
+    await wait_until(lambda: len(telnyx.texts) >= count)
     assert len(telnyx.texts) == count
     last = telnyx.texts[-1]
     assert (last.phone, last.bot_number, last.author) == (PHONE, BOT_NUMBER, Author.BOT)
@@ -117,7 +118,7 @@ def other_than(code: str) -> str:
 
 @asynccontextmanager
 async def opened(url: URL) -> AsyncIterator[Database]:
-    database = patient_database(url)
+    database = slow_database(url)
     try:
         yield database
     finally:
@@ -166,11 +167,11 @@ async def test_a_signed_verify_leads_to_one_request_with_the_code_and_the_code_v
 ) -> None:
     bot = await processes.start_cold("serve", env=environment(database_url, telnyx))
     await connect(bot, telnyx)
-    witness, payload = Witness(telnyx), payloads.inbound(PHONE, BOT_NUMBER, "VERIFY")
-    await witness.post(payload)
-    await witness.post(payload)  # Telnyx repeats itself
+    texter, payload = PersistentTexter(telnyx), payloads.inbound(PHONE, BOT_NUMBER, "VERIFY")
+    await texter.post(payload)
+    await texter.post(payload)  # Telnyx repeats itself
     code = code_in(await came(telnyx, 1))
-    await witness.say(PHONE, code)
+    await texter.say(PHONE, code)
     assert await came(telnyx, 2) == SUCCESS
     assert [request.body for request in telnyx.requests] == [
         {"from": BOT_NUMBER, "to": PHONE, "text": telnyx.texts[0].text},
@@ -213,7 +214,7 @@ async def test_web_and_work_as_two_processes_verify_together_and_survive_a_power
     code = code_in(await came(telnyx, 1))
     assert await text(telnyx, code) == SUCCESS
     assert len(telnyx.requests) == 2
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TEST_TIMEOUT):
         # The report may have come before the sender has noted that the text is accepted.
         while await texts_by_state(database_url) != {OutboxState.DELIVERED: 2}:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
@@ -247,7 +248,7 @@ async def test_the_process_ends_when_what_is_on_its_way_has_arrived_or_has_had_i
             bot = await processes.start("serve", env=environment(url, telnyx))
             await connect(bot, telnyx)
             assert await telnyx.text(PHONE, BOT_NUMBER, "VERIFY") == 200
-            await asyncio.wait_for(telnyx.asked.wait(), PATIENCE)
+            await asyncio.wait_for(telnyx.asked.wait(), TEST_TIMEOUT)
             bot.send(signal.SIGTERM)
             await bot.logged("stopping")
             if answered:
@@ -488,12 +489,12 @@ async def test_postgresql_on_such_a_host_is_fine(database_url: URL, processes: P
 
 
 async def test_status_counts_people_and_texts_and_tells_since_when_a_phone_is_verified(
-    set_stage: SetStage, database_url: URL, processes: Processes
+    make_sandbox: MakeSandbox, database_url: URL, processes: Processes
 ) -> None:
-    stage = await set_stage(clock=TravelClock())
-    (sent,) = await stage.text(PHONE, "VERIFY")
-    await stage.text(PHONE, code_in(sent.text))
-    await stage.text("+13125550002", "VERIFY")
+    sandbox = await make_sandbox(clock=TravelClock())
+    (sent,) = await sandbox.text(PHONE, "VERIFY")
+    await sandbox.text(PHONE, code_in(sent.text))
+    await sandbox.text("+13125550002", "VERIFY")
     env = {"DATABASE_URL": as_written(database_url)}
     of_all, of_phone = await asyncio.gather(
         processes.run("status", env=env), processes.run("status", PHONE, env=env)
@@ -518,17 +519,19 @@ async def test_status_counts_people_and_texts_and_tells_since_when_a_phone_is_ve
     )
 
 
-async def test_status_tells_of_what_apps_asked(set_stage: SetStage, database_url: URL) -> None:
+async def test_status_tells_of_what_apps_asked(
+    make_sandbox: MakeSandbox, database_url: URL
+) -> None:
     clock = TravelClock()
-    stage = await set_stage(clock=clock)
-    apps = stage.bot.verifications
+    sandbox = await make_sandbox(clock=clock)
+    apps = sandbox.bot.verifications
     assert apps is not None
-    await apps.begin(Wish(Origin.REFERENCE))
-    await apps.begin(Wish(Origin.APP, PHONE))
-    await stage.text(PHONE, "NOT ME")
+    await apps.begin(VerificationRequest(Origin.REFERENCE))
+    await apps.begin(VerificationRequest(Origin.APP, PHONE))
+    await sandbox.text(PHONE, "NOT ME")
     clock.travel(timedelta(minutes=20))
-    await apps.begin(Wish(Origin.APP, "+13125550002"))
-    told = await stage.bot.database.read(overview, clock.now())
+    await apps.begin(VerificationRequest(Origin.APP, "+13125550002"))
+    told = await sandbox.bot.database.read(overview, clock.now())
     counts = re.findall(r"^  (\w+) +([1-9]\d*)$", told.partition("asked for:\n")[2], re.MULTILINE)
     assert counts == [("pending", "1"), ("failed", "1"), ("expired", "1")]
     assert "events to your app" not in told
@@ -540,30 +543,30 @@ async def test_status_tells_of_what_apps_asked(set_stage: SetStage, database_url
 
 @on_sqlite
 async def test_status_says_that_an_app_was_not_told(
-    set_stage: SetStage, database: Database
+    make_sandbox: MakeSandbox, database: Database
 ) -> None:
-    await set_stage()
-    await database.write(events.disable, "https://app.example.com", SystemClock().now())
+    await make_sandbox()
+    await database.write(app_events.disable, "https://app.example.com", SystemClock().now())
     told = await database.read(overview, SystemClock().now())
     assert "\nevents to your app: 0 given up, or paused; see: bot events\n" in f"{told}\n"
 
 
 @on_sqlite
 async def test_status_tells_of_a_code_that_waits_or_has_expired_a_lock_and_an_opt_out(
-    set_stage: SetStage, database_url: URL
+    make_sandbox: MakeSandbox, database_url: URL
 ) -> None:
     clock = TravelClock()
-    stage = await set_stage(clock=clock, token_attempts=1)
+    sandbox = await make_sandbox(clock=clock, token_attempts=1)
     waiting, expired, locked, once_locked, out = (f"+1312555000{last}" for last in range(1, 6))
     clock.travel(-timedelta(minutes=20))
-    await stage.text(expired, "VERIFY")
-    (sent,) = await stage.text(once_locked, "VERIFY")
-    await stage.text(once_locked, other_than(code_in(sent.text)))
+    await sandbox.text(expired, "VERIFY")
+    (sent,) = await sandbox.text(once_locked, "VERIFY")
+    await sandbox.text(once_locked, other_than(code_in(sent.text)))
     clock.travel(timedelta(minutes=20))
-    await stage.text(waiting, "VERIFY")
-    (sent,) = await stage.text(locked, "VERIFY")
-    await stage.text(locked, other_than(code_in(sent.text)))
-    await stage.text(out, "STOP")
+    await sandbox.text(waiting, "VERIFY")
+    (sent,) = await sandbox.text(locked, "VERIFY")
+    await sandbox.text(locked, other_than(code_in(sent.text)))
+    await sandbox.text(out, "STOP")
     never = r"\n  verified   never\n  last text  "
     for phone, expected in {
         waiting: rf"awaiting_code{never}code, delivered, ",
@@ -627,7 +630,7 @@ async def test_a_key_is_shown_once_listed_without_its_secret_and_revoked_once(
         0,
         "Keep this key in your app's secrets: it is never shown again.\n",
     )
-    (name, secret) = keys.split(made.stdout.strip()) or ("", "")
+    (name, secret) = api_keys.split(made.stdout.strip()) or ("", "")
     assert (await run("create", "other")).exit_code == 0
 
     listed = (await run("list")).stdout.splitlines()
@@ -667,8 +670,15 @@ def test_what_is_wrong_about_a_key_is_told_in_a_sentence(
     assert told.exit_code != 0
     assert told.stdout == ""
     assert expected in told.stderr
-    assert (keys.PER_MINUTE, keys.PER_MINUTE_LARGEST, keys.TITLE_LONGEST) == (600, 1_000_000, 64)
-    assert {scope.value for scope in keys.Scope} == {"verifications:read", "verifications:write"}
+    assert (api_keys.PER_MINUTE, api_keys.MAX_PER_MINUTE, api_keys.MAX_TITLE_LENGTH) == (
+        600,
+        1_000_000,
+        64,
+    )
+    assert {scope.value for scope in api_keys.Scope} == {
+        "verifications:read",
+        "verifications:write",
+    }
 
 
 def test_a_key_needs_a_database_that_is_there(tmp_path: Path) -> None:
@@ -705,10 +715,10 @@ async def test_demo_lets_a_person_text_the_bot_from_the_terminal(processes: Proc
         """Type a line, and return what is printed up to where it matches what is expected."""
         before = len(bot.out)
         bot.tell(line)
-        await until(lambda: re.search(expected, bot.out[before:]) is not None)
+        await wait_until(lambda: re.search(expected, bot.out[before:]) is not None)
         return bot.out[before:]
 
-    await until(lambda: "/help says more" in bot.out)
+    await wait_until(lambda: "/help says more" in bot.out)
     code = code_in(await type_and_read("verify please", CODE.pattern))
     await type_and_read(code, re.escape(SUCCESS))
     await type_and_read(code, "the bot stays silent")

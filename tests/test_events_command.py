@@ -4,20 +4,20 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from harness.people import PHONE
-from harness.processes import Ended, Processes, environment
 
 from bot.simulator.clock import NOON
-from bot.store import events
-from bot.store.events import Draft
-from bot.store.models import EventState
+from bot.store.queues import app_events
+from bot.store.queues.app_events import NewAppEvent
+from bot.store.tables import AppEventState
+from tests.kit.processes import Ended, Processes, environment
+from tests.kit.samples import PHONE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sqlalchemy import URL
 
-    from bot.store.database import Database
+    from bot.store.engine.database import Database
 
 VERIFICATION = "0123456789abcdef0123456789abcdef"
 URL_WITH_A_SECRET = "https://app.example/textproof?token=hunter2"
@@ -26,14 +26,14 @@ URL_WITH_A_SECRET = "https://app.example/textproof?token=hunter2"
 async def give_up(database: Database) -> list[str]:
     """Have two events given up and one wait; return the ids of the two."""
     drafts = [
-        Draft(PHONE, "number.opted_out", "{}"),
-        Draft(VERIFICATION, "verification.verified", "{}"),
+        NewAppEvent(PHONE, "number.opted_out", "{}"),
+        NewAppEvent(VERIFICATION, "verification.verified", "{}"),
     ]
-    await database.write(events.add, drafts, NOON)
-    given_up = await database.write(events.claim, URL_WITH_A_SECRET, 2, NOON)
+    await database.write(app_events.add, drafts, NOON)
+    given_up = await database.write(app_events.claim, URL_WITH_A_SECRET, 2, NOON)
     for claimed, fault in zip(given_up, ("HTTP 500", "address refused"), strict=True):
-        await database.write(events.settle_dead, claimed, fault)
-    await database.write(events.add, [Draft("waits", "verification.sent", "{}")], NOON)
+        await database.write(app_events.settle_dead, claimed, fault)
+    await database.write(app_events.add, [NewAppEvent("waits", "verification.sent", "{}")], NOON)
     return [claimed.name for claimed in given_up]
 
 
@@ -89,7 +89,7 @@ async def test_an_event_that_was_given_up_can_be_put_back(
     ended = await run(processes, database_url, "replay", second)
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith("Put back: 1.")
-    (left,) = await database.read(events.dead, 10)
+    (left,) = await database.read(app_events.dead, 10)
     assert left.name == first
     assert_refused(
         await run(processes, database_url, "replay", first, second, "msg_unknown"),
@@ -104,7 +104,7 @@ async def test_all_that_was_given_up_can_be_put_back(
     ended = await run(processes, database_url, "replay", "--all")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith("Put back: 2.")
-    assert await database.read(events.counts) == {EventState.QUEUED: 3}
+    assert await database.read(app_events.counts) == {AppEventState.QUEUED: 3}
     assert (await run(processes, database_url, "replay", "--all")).out.startswith("Put back: 0.")
 
 
@@ -120,12 +120,12 @@ async def test_which_are_put_back_is_to_be_said(
 async def test_an_app_that_was_gone_is_told_again_once_it_is_resumed(
     database: Database, database_url: URL, processes: Processes
 ) -> None:
-    await database.write(events.disable, URL_WITH_A_SECRET, NOON)
+    await database.write(app_events.disable, URL_WITH_A_SECRET, NOON)
     assert "paused, since the app answered 410" in (await run(processes, database_url)).out
     ended = await run(processes, database_url, "resume")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith("Resumed.")
-    assert not await database.read(events.is_disabled, URL_WITH_A_SECRET)
+    assert not await database.read(app_events.is_disabled, URL_WITH_A_SECRET)
     assert (await run(processes, database_url, "resume")).out == "Nothing was paused.\n"
 
 

@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from harness.apps import make_key
 
 from bot.simulator.clock import TravelClock
-from bot.simulator.stage import BOT_NUMBER, PHONE
-from bot.simulator.transcript import code_in
+from bot.simulator.sandbox import BOT_NUMBER, PHONE
+from bot.simulator.stories.transcript import code_in
+from tests.kit.apps import make_key
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
 
-    from conftest import SetStage
-
-    from bot.simulator.stage import Stage
+    from bot.simulator.sandbox import Sandbox
+    from tests.conftest import MakeSandbox
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 TEST_NUMBER, TEST_CODE = "+15005550006", "123456"
@@ -33,9 +32,9 @@ pytestmark = pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
 class Reader:
     """Somebody who has a key and tries the examples."""
 
-    def __init__(self, stage: Stage, key: str) -> None:
-        self.stage = stage
-        url = stage.bot.url or ""
+    def __init__(self, sandbox: Sandbox, key: str) -> None:
+        self.sandbox = sandbox
+        url = sandbox.bot.url or ""
         self._env = {"PATH": os.defpath, "TEXTPROOF_URL": url, "TEXTPROOF_KEY": key}
 
     async def start(self, *command: str) -> Process:
@@ -52,9 +51,9 @@ class Reader:
 
 
 @pytest.fixture
-async def reader(set_stage: SetStage) -> Reader:
-    stage = await set_stage(clock=TravelClock(), test_numbers={TEST_NUMBER: TEST_CODE})
-    return Reader(stage, await make_key(stage.bot.database, stage.clock))
+async def reader(make_sandbox: MakeSandbox) -> Reader:
+    sandbox = await make_sandbox(clock=TravelClock(), test_numbers={TEST_NUMBER: TEST_CODE})
+    return Reader(sandbox, await make_key(sandbox.bot.database, sandbox.clock))
 
 
 async def test_a_number_is_proven_with_curl(reader: Reader) -> None:
@@ -87,8 +86,8 @@ async def test_somebody_is_proven_by_texting_a_reference(reader: Reader) -> None
         words = (await process.stdout.readline()).decode()
         assert words.endswith(" to +1 312-555-0100\n")
         to_text = words.removeprefix("Text ").partition(" to ")[0]
-        (sent,) = await reader.stage.text(PHONE, to_text)
-        await reader.stage.text(PHONE, code_in(sent.text) or "")
+        (sent,) = await reader.sandbox.text(PHONE, to_text)
+        await reader.sandbox.text(PHONE, code_in(sent.text) or "")
         out, err = await process.communicate()
     assert (process.returncode, err) == (0, b"")
     assert out.decode().endswith(f"verified {PHONE}\n")

@@ -12,21 +12,20 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 import structlog
 from aiohttp import ClientSession
-from harness.patience import until
 
 from bot import logs
 from bot.carrier.client import Carrier
-from bot.services.janitor import Janitor
-from bot.simulator.faults import ApiFault
-from bot.simulator.stage import BOT_NUMBER, PHONE
-from bot.simulator.telnyx import API_KEY, SimulatedTelnyx
+from bot.services.upkeep.janitor import Janitor
+from bot.simulator.sandbox import BOT_NUMBER, PHONE
+from bot.simulator.telnyx.faults import ApiFault
+from bot.simulator.telnyx.server import API_KEY, SimulatedTelnyx
+from tests.kit.timeouts import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import SetStage
-
-    from bot.simulator.stage import Stage
+    from bot.simulator.sandbox import Sandbox
+    from tests.conftest import MakeSandbox
 
 LEVELS = ["debug", "info", "warning", "error"]
 STYLES = ["console", "json"]
@@ -87,53 +86,53 @@ def code_in(text: str) -> str:
     return found[0]
 
 
-async def converse(stage: Stage) -> str:
+async def converse(sandbox: Sandbox) -> str:
     """Play a whole conversation with much that may go wrong on its way; return its code."""
-    (came,) = await stage.text(PHONE, "VERIFY")
+    (came,) = await sandbox.text(PHONE, "VERIFY")
     code = code_in(came.text)
-    await stage.text(PHONE, CHATTER)
-    await stage.text(PHONE, code[:-1] + ("1" if code[-1] != "1" else "2"))
-    await stage.text(ODD_SENDER, CHATTER)
-    await stage.text(PHONE, None)
-    await stage.telnyx.post(json.dumps({"data": CHATTER}).encode())
-    await text_as_a_stranger(stage)
-    await meet_faults(stage)
-    await stage.text(PHONE, "RESEND")
-    (last,) = await stage.text(PHONE, code)
+    await sandbox.text(PHONE, CHATTER)
+    await sandbox.text(PHONE, code[:-1] + ("1" if code[-1] != "1" else "2"))
+    await sandbox.text(ODD_SENDER, CHATTER)
+    await sandbox.text(PHONE, None)
+    await sandbox.telnyx.post(json.dumps({"data": CHATTER}).encode())
+    await text_as_a_stranger(sandbox)
+    await meet_faults(sandbox)
+    await sandbox.text(PHONE, "RESEND")
+    (last,) = await sandbox.text(PHONE, code)
     assert "is verified" in last.text
-    await stage.text(PHONE, "STOP")
+    await sandbox.text(PHONE, "STOP")
     return code
 
 
-async def text_as_a_stranger(stage: Stage) -> None:
+async def text_as_a_stranger(sandbox: Sandbox) -> None:
     body = json.dumps({"data": {"text": CHATTER, "from": PHONE}}).encode()
-    headers = SimulatedTelnyx(stage.clock).signed(body)
+    headers = SimulatedTelnyx(sandbox.clock).signed(body)
     async with (
         ClientSession() as session,
-        session.post(stage.telnyx.webhook_url, data=body, headers=headers) as answer,
+        session.post(sandbox.telnyx.webhook_url, data=body, headers=headers) as answer,
     ):
         assert answer.status == 401
 
 
-async def meet_faults(stage: Stage) -> None:
+async def meet_faults(sandbox: Sandbox) -> None:
     """Have texts answered by the API with one fault of each kind."""
-    sender = stage.bot.sender
+    sender = sandbox.bot.sender
     assert sender is not None
     html = {"Content-Type": "text/html"}
-    stage.telnyx.faults += [
+    sandbox.telnyx.faults += [
         ApiFault.error(500, "10007"),
         ApiFault(200, f"<html>{CHATTER}</html>", html),
         ApiFault(400, json.dumps({"errors": [{"code": "40333", "detail": CHATTER}]})),
     ]
-    await stage.text(PHONE, "STATUS")
-    await stage.travel(PHONE, timedelta(seconds=2))
-    stage.clock.travel(timedelta(seconds=5))
+    await sandbox.text(PHONE, "STATUS")
+    await sandbox.travel(PHONE, timedelta(seconds=2))
+    sandbox.clock.travel(timedelta(seconds=5))
     sender.wake()
-    await until(lambda: not stage.telnyx.faults and sender.idle)
-    await stage.travel(PHONE, timedelta(seconds=61))
-    stage.telnyx.faults.append(ApiFault.error(400, "40300"))
-    await stage.text(OTHER_PHONE, "VERIFY")
-    assert not stage.telnyx.faults
+    await wait_until(lambda: not sandbox.telnyx.faults and sender.idle)
+    await sandbox.travel(PHONE, timedelta(seconds=61))
+    sandbox.telnyx.faults.append(ApiFault.error(400, "40300"))
+    await sandbox.text(OTHER_PHONE, "VERIFY")
+    assert not sandbox.telnyx.faults
 
 
 @pytest.mark.parametrize(
@@ -145,11 +144,11 @@ async def meet_faults(stage: Stage) -> None:
     indirect=["make_database"],
 )
 async def test_a_whole_conversation_leaves_no_secret_number_or_text_in_any_line(
-    set_stage: SetStage, level: str, style: str
+    make_sandbox: MakeSandbox, level: str, style: str
 ) -> None:
     with logged(level, style) as written:
-        stage = await set_stage(secret_key=SECRET, token_length=10)
-        code = await converse(stage)
+        sandbox = await make_sandbox(secret_key=SECRET, token_length=10)
+        code = await converse(sandbox)
 
     lines = written.getvalue()
     assert leaks(written, code) == []
@@ -159,19 +158,21 @@ async def test_a_whole_conversation_leaves_no_secret_number_or_text_in_any_line(
     assert ("webhook ignored" in lines) is (level == "debug")
 
 
-async def test_libraries_that_are_turned_up_leave_none_either(set_stage: SetStage) -> None:
+async def test_libraries_that_are_turned_up_leave_none_either(make_sandbox: MakeSandbox) -> None:
     with logged("debug", "json") as written, turned_up(*LIBRARIES):
-        stage = await set_stage(secret_key=SECRET, token_length=10)
-        code = await converse(stage)
+        sandbox = await make_sandbox(secret_key=SECRET, token_length=10)
+        code = await converse(sandbox)
     assert leaks(written, code) == []
 
 
 @pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
-async def test_a_line_about_a_person_still_tells_two_people_apart(set_stage: SetStage) -> None:
+async def test_a_line_about_a_person_still_tells_two_people_apart(
+    make_sandbox: MakeSandbox,
+) -> None:
     with logged("info", "console") as written:
-        stage = await set_stage(secret_key=SECRET)
-        await stage.text(PHONE, "VERIFY")
-        await stage.text(OTHER_PHONE, "VERIFY")
+        sandbox = await make_sandbox(secret_key=SECRET)
+        await sandbox.text(PHONE, "VERIFY")
+        await sandbox.text(OTHER_PHONE, "VERIFY")
 
     assert [("…0001" in line, "…0177" in line) for line in written.getvalue().splitlines()] == [
         (True, False),
@@ -181,7 +182,7 @@ async def test_a_line_about_a_person_still_tells_two_people_apart(set_stage: Set
 
 @pytest.mark.parametrize("style", STYLES)
 async def test_failures_are_logged_with_their_kind_and_place_but_not_what_they_say(
-    set_stage: SetStage, monkeypatch: pytest.MonkeyPatch, style: str
+    make_sandbox: MakeSandbox, monkeypatch: pytest.MonkeyPatch, style: str
 ) -> None:
     class OddError(Exception):
         """Says what nobody may read."""
@@ -198,17 +199,17 @@ async def test_failures_are_logged_with_their_kind_and_place_but_not_what_they_s
 
     with logged("debug", style) as written:
         monkeypatch.setattr(Janitor, "run", fail_later)
-        stage = await set_stage(secret_key=SECRET, token_length=10)
-        (came,) = await stage.text(PHONE, "VERIFY")
+        sandbox = await make_sandbox(secret_key=SECRET, token_length=10)
+        (came,) = await sandbox.text(PHONE, "VERIFY")
         with monkeypatch.context() as broken:
             broken.setattr(Carrier, "send", fail_later)
-            await stage.text(PHONE, "STATUS")
+            await sandbox.text(PHONE, "STATUS")
         with monkeypatch.context() as broken:
-            broken.setattr("bot.services.inbox.apply", fail)
-            assert await stage.telnyx.text(PHONE, BOT_NUMBER, CHATTER) == 503
+            broken.setattr("bot.services.intake.inbox.apply", fail)
+            assert await sandbox.telnyx.text(PHONE, BOT_NUMBER, CHATTER) == 503
         with monkeypatch.context() as broken:
-            broken.setattr("bot.web.webhook.parse", fail)
-            assert await stage.telnyx.text(PHONE, BOT_NUMBER, CHATTER) == 503
+            broken.setattr("bot.web.telnyx.parse", fail)
+            assert await sandbox.telnyx.text(PHONE, BOT_NUMBER, CHATTER) == 503
 
     assert leaks(written, code_in(came.text)) == []
     lines = written.getvalue()

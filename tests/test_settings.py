@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from bot.conversation.replies import APP_NAME_LONGEST, SUPPORT_CONTACT_LONGEST
+from bot.conversation.replies import MAX_APP_NAME_LENGTH, MAX_SUPPORT_CONTACT_LENGTH
 from bot.conversation.state import Alphabet
 from bot.settings import DatabaseSettings, Settings, SettingsError
 
@@ -134,9 +134,9 @@ def secrets_of(known: Settings) -> list[str]:
         ("CODES_PER_HOUR", "1", 1),
         ("CODES_PER_DAY", "100", 100),
         ("APP_NAME", "Caf\u00e9 & Co.", "Caf\u00e9 & Co."),
-        ("APP_NAME", "x" * APP_NAME_LONGEST, "x" * APP_NAME_LONGEST),
+        ("APP_NAME", "x" * MAX_APP_NAME_LENGTH, "x" * MAX_APP_NAME_LENGTH),
         ("SUPPORT_CONTACT", "help@example.com", "help@example.com"),
-        ("SUPPORT_CONTACT", "x" * SUPPORT_CONTACT_LONGEST, "x" * SUPPORT_CONTACT_LONGEST),
+        ("SUPPORT_CONTACT", "x" * MAX_SUPPORT_CONTACT_LENGTH, "x" * MAX_SUPPORT_CONTACT_LENGTH),
         ("SEND_RATE_ACCOUNT", "0", 0),
         ("SEND_RATE_PER_NUMBER", "20", 20),
         ("SEND_RATE_ACCOUNT", "0.1", 0.1),
@@ -208,7 +208,7 @@ REFUSED = [
     ("RESEND_COOLDOWN", "-1"),
     ("CODES_PER_HOUR", "0"),
     ("CODES_PER_DAY", "0"),
-    ("APP_NAME", "x" * (APP_NAME_LONGEST + 1)),
+    ("APP_NAME", "x" * (MAX_APP_NAME_LENGTH + 1)),
     ("APP_NAME", "two\nlines"),
     ("APP_NAME", "\u201cquoted\u201d"),
     ("APP_NAME", "\U0001f600"),
@@ -222,7 +222,7 @@ REFUSED = [
     ("DATABASE_URL", "postgres://h/db?sslmode=bogus"),
     ("DATABASE_URL", "sqlite+aiosqlite:///file:x?mode=memory&uri=true"),
     ("SECRET_KEY", "x" * 31 + "\udcff"),
-    ("SUPPORT_CONTACT", "x" * (SUPPORT_CONTACT_LONGEST + 1)),
+    ("SUPPORT_CONTACT", "x" * (MAX_SUPPORT_CONTACT_LENGTH + 1)),
     ("SUPPORT_CONTACT", "two\nlines"),
     ("SUPPORT_CONTACT", "~me"),
     ("SEND_RATE_ACCOUNT", "-1"),

@@ -11,7 +11,7 @@ from telnyx import AsyncTelnyx, DefaultAioHttpClient
 
 from benchmarks.load import phone
 from benchmarks.servers import BOT_NUMBER
-from bot.services.sender import Sender
+from bot.services.delivery.sender import Sender
 
 
 async def send(count: int) -> None:

@@ -15,13 +15,13 @@ from httpx import AsyncClient, Cookies, MockTransport, Request, Response
 from msgspec import Struct, json
 from telnyx import APIError, APIStatusError, AsyncTelnyx, DefaultAioHttpClient
 
-from bot.carrier.errors import Accepted, Later, Outcome, classify
+from bot.carrier.errors import SendAccepted, SendLater, SendResult, classify
 from bot.carrier.webhooks import storable_id
 
 if TYPE_CHECKING:
     from telnyx.resources.messages.messages import AsyncMessagesResourceWithRawResponse
 
-REQUEST_WITHIN = 10.0
+REQUEST_TIMEOUT = 10.0
 """Seconds one API request may take: well under the lease of a claimed text."""
 
 _NOBODY = "+10000000000"
@@ -62,7 +62,7 @@ class Carrier:
             base_url=base_url,
             # The outbox retries, with the same idempotency key; two who retry can text twice.
             max_retries=0,
-            timeout=REQUEST_WITHIN,
+            timeout=REQUEST_TIMEOUT,
             # A proxy of the environment leads out; what is on this machine needs none.
             http_client=_HttpClient(trust_env=not _is_loopback(base_url), follow_redirects=False),
         )
@@ -84,7 +84,7 @@ class Carrier:
 
     async def send(
         self, *, key: str, bot_number: str, phone: str, text: str, retried: bool
-    ) -> Outcome:
+    ) -> SendResult:
         """Ask Telnyx to send one text between two numbers (E.164), and say what came of it.
 
         `key` is the idempotency key, the same at every try of a text; `retried` tells that an
@@ -92,18 +92,18 @@ class Carrier:
         """
         try:
             # The SDK's own timeout is for each read, and an answer may come in drops.
-            async with asyncio.timeout(REQUEST_WITHIN):
+            async with asyncio.timeout(REQUEST_TIMEOUT):
                 answer = await self._messages.send(
                     from_=bot_number, to=phone, text=text, idempotency_key=key
                 )
         except APIStatusError as error:
             return classify(error.status_code, error.body, error.response.headers, retried=retried)
         except (APIError, RecursionError, TimeoutError, ValueError) as error:
-            return Later(type(error).__name__, in_doubt=not _never_connected(error))
+            return SendLater(type(error).__name__, in_doubt=not _never_connected(error))
         carrier_id = _message_id(answer.http_response.content)
         if not carrier_id:
-            return Later("no message id", in_doubt=True)
-        return Accepted(storable_id(carrier_id))
+            return SendLater("no message id", in_doubt=True)
+        return SendAccepted(storable_id(carrier_id))
 
     async def close(self) -> None:
         """Close the connections to Telnyx."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-BLOCKED = "40300"
+OPTED_OUT_FAULT = "40300"
 """The person has opted out at Telnyx."""
 
 
@@ -25,7 +25,7 @@ class Limit(StrEnum):
 
 
 _NEVER = frozenset(
-    {"40001", "40003", "40012", BLOCKED, "40301", "40302", "40309", "40310"}
+    {"40001", "40003", "40012", OPTED_OUT_FAULT, "40301", "40302", "40309", "40310"}
     | {"40312", "40314", "40316", "40317", "40322"}
 )
 _HOLD = frozenset(
@@ -39,8 +39,8 @@ _HOLD_STATUSES = frozenset({403, 404})
 _LATER_STATUSES = frozenset({408, 409, _TOO_MANY_REQUESTS})
 _UNPROCESSABLE = 422
 _SERVER_ERROR, _SERVICE_UNAVAILABLE = 500, 503
-_FAULT_LONGEST = 32
-_LONGEST_RETRY_AFTER = 300.0
+_MAX_FAULT_LENGTH = 32
+_MAX_RETRY_AFTER = 300.0
 
 _ADVICE = {
     "10009": "check TELNYX_API_KEY",
@@ -50,7 +50,7 @@ _ADVICE = {
     "40013": "check FROM_NUMBER",
     "40305": "check FROM_NUMBER and its messaging profile",
     "40310": "nothing: this phone cannot get texts",
-    BLOCKED: "nothing: this person has opted out",
+    OPTED_OUT_FAULT: "nothing: this person has opted out",
     Limit.NUMBER: "lower SEND_RATE_PER_NUMBER, or have Telnyx raise the number's limit",
     "40333": "raise the messaging profile's spend limit",
     "HTTP 401": "check TELNYX_API_KEY",
@@ -64,14 +64,14 @@ _ADVICE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class SendAccepted:
     """Telnyx has the text under this id; None where an earlier attempt was the accepted one."""
 
     carrier_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
+class SendLater:
     """Try again; not before `retry_after` seconds where Telnyx asked for that.
 
     `in_doubt` where Telnyx may have taken the text without saying so.
@@ -84,20 +84,20 @@ class Later:
 
 
 @dataclass(frozen=True, slots=True)
-class Never:
+class SendNever:
     """This text will not reach this person."""
 
     fault: str
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class SendHold:
     """A fault of the account: no text will leave until the operator has mended it."""
 
     fault: str
 
 
-Outcome = Accepted | Later | Never | Hold
+SendResult = SendAccepted | SendLater | SendNever | SendHold
 
 
 def advice(fault: str) -> str:
@@ -111,30 +111,30 @@ def advice(fault: str) -> str:
 
 def classify(  # noqa: PLR0911 - a table of answers, read from the top
     status: int, body: object, headers: Mapping[str, str], *, retried: bool
-) -> Outcome:
+) -> SendResult:
     """Read an answer that is not a success; `retried` where the text may have left before."""
     code = _error_code(body)
     fault = code or f"HTTP {status}"
     # A proxy that cannot reach Telnyx says 503; other faults without a code of Telnyx's may have
     # come about on the way back.
     in_doubt = code is None and status >= _SERVER_ERROR and status != _SERVICE_UNAVAILABLE
-    later = Later(fault, _retry_after(headers), in_doubt, _limit(status, code))
+    later = SendLater(fault, _retry_after(headers), in_doubt, _limit(status, code))
     if code in _NEVER:
-        return Never(fault)
+        return SendNever(fault)
     if code in _HOLD:
-        return Hold(fault)
+        return SendHold(fault)
     if code in _LATER or status in _LATER_STATUSES or status >= _SERVER_ERROR:
         return later
     moved = _REDIRECT <= status < _BAD_REQUEST
     if moved or status == _UNAUTHORIZED or (code is None and status in _HOLD_STATUSES):
-        return Hold(fault)
+        return SendHold(fault)
     if status in _HOLD_STATUSES:
         return later
     if status == _UNPROCESSABLE and retried:
         # A key that was used before: only a success is remembered, so an earlier attempt was one
         # (Telnyx, "Idempotency").
-        return Accepted(None)
-    return Never(fault)
+        return SendAccepted(None)
+    return SendNever(fault)
 
 
 def _limit(status: int, code: str | None) -> Limit | None:
@@ -147,7 +147,7 @@ def _error_code(body: object) -> str | None:
     errors = body.get("errors") if isinstance(body, dict) else None
     first = errors[0] if isinstance(errors, list) and errors else None
     code = first.get("code") if isinstance(first, dict) else None
-    return str(code)[:_FAULT_LONGEST] if isinstance(code, (str, int)) else None
+    return str(code)[:_MAX_FAULT_LENGTH] if isinstance(code, (str, int)) else None
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
@@ -156,4 +156,4 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         seconds = float(headers.get("retry-after", ""))
     except ValueError:
         return None
-    return min(seconds, _LONGEST_RETRY_AFTER) if seconds > 0 else None
+    return min(seconds, _MAX_RETRY_AFTER) if seconds > 0 else None

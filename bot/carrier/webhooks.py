@@ -20,7 +20,7 @@ from msgspec import Struct
 from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
-from bot.conversation.happened import Answered, Said, Shape
+from bot.conversation.inputs import AutoReply, Shape, TextReceived
 from bot.conversation.numbers import is_e164
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ NOT_OURS = "recipient"
 _SIGNATURE_LENGTH = 64
 _TIMESTAMP = re.compile(r"\d{1,12}", re.ASCII)
 _ID = re.compile(r"[!-~]{1,128}", re.ASCII)
-_TEXT_LONGEST = 1600
+_MAX_TEXT_LENGTH = 1600
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -49,7 +49,7 @@ class BodyError(Exception):
     """The request is signed, but its body is not an event."""
 
 
-class Delivery(StrEnum):
+class DeliveryStatus(StrEnum):
     """What became of a text that Telnyx had accepted."""
 
     SENT = "sent"
@@ -64,7 +64,7 @@ class InboundText(Struct, frozen=True):
     key: str
     phone: str
     bot_number: str
-    said: Said
+    said: TextReceived
 
 
 class DeliveryReport(Struct, frozen=True):
@@ -72,7 +72,7 @@ class DeliveryReport(Struct, frozen=True):
 
     key: str
     carrier_id: str
-    delivery: Delivery
+    delivery: DeliveryStatus
     fault: str | None = None
 
 
@@ -82,22 +82,22 @@ class Ignored(Struct, frozen=True):
     why: str
 
 
-Event = InboundText | DeliveryReport | Ignored
+WebhookEvent = InboundText | DeliveryReport | Ignored
 
 # Telnyx adds statuses without notice; those not named here say nothing final.
 _DELIVERIES = {
-    "sent": Delivery.SENT,
-    "delivered": Delivery.DELIVERED,
-    "delivery_unconfirmed": Delivery.UNCONFIRMED,
-    "dlr_timeout": Delivery.UNCONFIRMED,
-    "sending_failed": Delivery.FAILED,
-    "delivery_failed": Delivery.FAILED,
-    "expired": Delivery.FAILED,
-    "gw_timeout": Delivery.FAILED,
+    "sent": DeliveryStatus.SENT,
+    "delivered": DeliveryStatus.DELIVERED,
+    "delivery_unconfirmed": DeliveryStatus.UNCONFIRMED,
+    "dlr_timeout": DeliveryStatus.UNCONFIRMED,
+    "sending_failed": DeliveryStatus.FAILED,
+    "delivery_failed": DeliveryStatus.FAILED,
+    "expired": DeliveryStatus.FAILED,
+    "gw_timeout": DeliveryStatus.FAILED,
 }
 
 
-_ANSWERS = {"STOP": Answered.STOP, "START": Answered.START}
+_ANSWERS = {"STOP": AutoReply.STOP, "START": AutoReply.START}
 
 
 class Verifier:
@@ -133,7 +133,7 @@ def parse(
     bot_numbers: Collection[str],
     arrived_at: datetime,
     signed_at: datetime | None = None,
-) -> Event:
+) -> WebhookEvent:
     """Read a genuine event that arrived at a time (UTC), for a bot with these numbers (E.164).
 
     It may be of any time until Telnyx signed it, should our clock be behind.
@@ -172,7 +172,7 @@ def _inbound_text(
     bot_numbers: Collection[str],
     arrived_at: datetime,
     latest: datetime,
-) -> Event:
+) -> WebhookEvent:
     message_id = storable_id(payload.get("id"))
     phone = _number(payload.get("from"))
     recipients = [_number(recipient) for recipient in _list(payload.get("to"))]
@@ -190,7 +190,7 @@ def _inbound_text(
         return Ignored("text")
     in_group = len(recipients) + len(others) > 1
     shape = Shape.GROUP if in_group else Shape.MEDIA if media else Shape.PLAIN
-    said = Said(
+    said = TextReceived(
         _storable(text),
         shape,
         _answered(payload.get("autoresponse_type")),
@@ -199,7 +199,7 @@ def _inbound_text(
     return InboundText(f"message:{message_id}", phone, bot_number, said)
 
 
-def _delivery_report(event_id: object, payload: Mapping[str, Any]) -> Event:
+def _delivery_report(event_id: object, payload: Mapping[str, Any]) -> WebhookEvent:
     name, carrier_id = storable_id(event_id), storable_id(payload.get("id"))
     statuses = [_dict(recipient).get("status") for recipient in _list(payload.get("to"))]
     delivery = next(
@@ -244,10 +244,10 @@ def _received_at(written: object, arrived_at: datetime, latest: datetime) -> dat
     return received_at if received_at <= latest else arrived_at
 
 
-def _answered(keyword: object) -> Answered | None:
+def _answered(keyword: object) -> AutoReply | None:
     if not isinstance(keyword, str) or not keyword:
         return None
-    return _ANSWERS.get(keyword, Answered.OTHER)
+    return _ANSWERS.get(keyword, AutoReply.OTHER)
 
 
 def _number(party: object) -> str | None:
@@ -265,7 +265,7 @@ def _code(value: object) -> str | None:
 
 
 def _storable(text: object) -> str:
-    return _UNSTORABLE.sub("", text)[:_TEXT_LONGEST] if isinstance(text, str) else ""
+    return _UNSTORABLE.sub("", text)[:_MAX_TEXT_LENGTH] if isinstance(text, str) else ""
 
 
 def _dict(value: object) -> Mapping[str, Any]:

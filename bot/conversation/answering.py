@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from bot.conversation.policy import ANSWERS_IN_A_ROW, COURTESY_SILENCE, HINTS_IN_A_ROW
+from bot.conversation.policy import COURTESY_SILENCE, MAX_ANSWERS_IN_A_ROW, MAX_HINTS_IN_A_ROW
 from bot.conversation.replies import CODE_PLACEHOLDER, SEGMENT, Reply, compose
-from bot.conversation.state import Alphabet, CodeText
+from bot.conversation.state import Alphabet, CodeDelivery
 from bot.conversation.turn import Message
 from bot.conversation.verification import Origin
 
@@ -33,9 +33,9 @@ _INVITING = frozenset(
 )
 """Texts that say: text VERIFY, or RESEND."""
 _STATUS_OF = {
-    CodeText.QUEUED: Reply.STATUS_QUEUED,
-    CodeText.SENT: Reply.STATUS_SENT,
-    CodeText.FAILED: Reply.STATUS_FAILED,
+    CodeDelivery.QUEUED: Reply.STATUS_QUEUED,
+    CodeDelivery.SENT: Reply.STATUS_SENT,
+    CodeDelivery.FAILED: Reply.STATUS_FAILED,
 }
 
 
@@ -76,16 +76,16 @@ def _true_now(turn: Turn, reply: Reply) -> Reply | None:
     """Choose the text that is true: none invites to what would be refused, or was already."""
     asked = reply in (Reply.STATUS, Reply.WAIT, Reply.WELCOME)
     token = turn.current_token
-    failed = token is not None and token.text is CodeText.FAILED
+    failed = token is not None and token.text is CodeDelivery.FAILED
     if reply is Reply.STATUS:
         reply = _status(turn)
     if reply is Reply.WAIT_CODE and (failed or token is None):
         return Reply.WAIT
     if reply not in _INVITING or _until(turn, turn.verify_works_at()) <= timedelta():
         return reply
-    if turn.ledger.locked_at(turn.now):
+    if turn.limits.locked_at(turn.now):
         return Reply.STATUS_LOCKED
-    told_until = turn.ledger.told_until
+    told_until = turn.limits.told_until
     if not asked and told_until is not None and turn.now < told_until:
         return None
     turn.remember_wait_told()
@@ -97,16 +97,16 @@ def _within_courtesy(turn: Turn, reply: Reply) -> bool:
     said = turn.conversation
     if reply in _HINTS:
         hints = 0 if _long_ago(turn, said.hinted_at) else said.hints
-        if hints >= HINTS_IN_A_ROW:
+        if hints >= MAX_HINTS_IN_A_ROW:
             return False
         turn.keep(hints=hints + 1, hinted_at=turn.now)
         return True
     if reply in _ANSWERS:
         answers = 0 if _long_ago(turn, said.answered_at) else said.answers
-        if answers >= ANSWERS_IN_A_ROW:
+        if answers >= MAX_ANSWERS_IN_A_ROW:
             return False
         turn.keep(answers=answers + 1, answered_at=turn.now)
-    if said.hints < HINTS_IN_A_ROW:
+    if said.hints < MAX_HINTS_IN_A_ROW:
         turn.keep(hints=0)
     return True
 
@@ -119,7 +119,7 @@ def _status(turn: Turn) -> Reply:
     token = turn.current_token
     if token is not None:
         return _STATUS_OF[token.text]
-    locked = turn.ledger.locked_at(turn.now)
+    locked = turn.limits.locked_at(turn.now)
     verified = turn.conversation.verified_at is not None and not locked
     return Reply.STATUS_VERIFIED if verified else Reply.STATUS
 

@@ -13,19 +13,19 @@ from msgspec import Struct
 from bot.conversation.answering import say
 from bot.conversation.machine import TABLE, Event
 from bot.conversation.perceiving import perceive, perceive_rest, perceive_time
-from bot.conversation.policy import within_bounds
-from bot.conversation.state import UNSPENT
+from bot.conversation.policy import clamped
+from bot.conversation.state import NOTHING_USED
 from bot.conversation.turn import ACTIONS, Cancel, Turn
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from bot.conversation.codes import Keyring
-    from bot.conversation.happened import Happened
+    from bot.conversation.inputs import Input
     from bot.conversation.policy import Policy
-    from bot.conversation.state import Conversation, Ledger
+    from bot.conversation.state import Conversation, PhoneLimits
     from bot.conversation.turn import Message
-    from bot.conversation.verification import Answer, News
+    from bot.conversation.verification import AppAnswer, AppEvent
 
 
 class Decision(Struct, frozen=True):
@@ -36,39 +36,39 @@ class Decision(Struct, frozen=True):
     """
 
     conversation: Conversation
-    ledger: Ledger
-    web_ledger: Ledger = UNSPENT
+    limits: PhoneLimits
+    web_limits: PhoneLimits = NOTHING_USED
     cancel: Cancel = Cancel.NOTHING
     message: Message | None = None
-    news: tuple[News, ...] = ()
-    answer: Answer | None = None
+    news: tuple[AppEvent, ...] = ()
+    answer: AppAnswer | None = None
 
 
 def decide(  # noqa: PLR0913 - all that a pure decision rests on is handed to it, by name
     conversation: Conversation,
-    ledger: Ledger,
-    happened: Happened,
+    limits: PhoneLimits,
+    happened: Input,
     *,
     now: datetime,
     policy: Policy,
     keyring: Keyring,
     fresh_id: str,
-    web_ledger: Ledger = UNSPENT,
+    web_limits: PhoneLimits = NOTHING_USED,
 ) -> Decision:
     """Decide what one event leads to.
 
     `now` is UTC; `fresh_id` is a name that no token has had, used where one is issued.
     `ledger` is what the phone has spent by text, `web_ledger` what others have spent for it.
     """
-    ledgers = within_bounds(ledger, now), within_bounds(web_ledger, now)
-    turn = Turn(conversation, *ledgers, now, policy, keyring, fresh_id)
+    limits_of = clamped(limits, now), clamped(web_limits, now)
+    turn = Turn(conversation, *limits_of, now, policy, keyring, fresh_id)
     _make(turn, perceive_time(turn))
     _make(turn, perceive(turn, happened))
     _make(turn, perceive_rest(turn))
     return Decision(
         turn.conversation,
-        turn.ledger,
-        turn.web_ledger,
+        turn.limits,
+        turn.web_limits,
         turn.cancel,
         turn.message,
         tuple(turn.news),

@@ -67,8 +67,8 @@ _NO_STOP_WISH = re.compile(
     r"\b(?:(?:bus|cant|did you|do not|dont|never|why|wont) (?:\w+ )?(?:opt|stop|unsubscribe)"
     r"|you (?:dont|do not|never|didnt))"
 )
-_CRY_LONGEST = 6
-_WISH_LONGEST = 12
+_MAX_CRY_LENGTH = 6
+_MAX_WISH_LENGTH = 12
 """Words of a wish to be left alone: a longer text that holds such words may be about anything."""
 
 _VERIFY = "(?:verify|verfy|varify|verifiy|veryfy)"
@@ -96,7 +96,7 @@ _LIKE_REFERENCE = re.compile(
     rf"\b{_VERIFY}\W+(?:(?:code|id|ref|reference|with)\W+){{0,2}}((?=[a-z]*\d)(?=\d*[a-z])[a-z\d]{{4,8}})\b"
 )
 """What one that was mistyped looks like: a code for it would verify the person for nobody."""
-_PHRASE_LONGEST = 12
+_MAX_PHRASE_LENGTH = 12
 
 _POLITE = frozenset(
     {"hello", "hey", "hi", "ok", "okay", "please", "pls", "plz", "sorry", "thank", "thanks", "you"}
@@ -111,7 +111,7 @@ _WORD = re.compile(r"[^\W_]+")
 _INVISIBLE = frozenset({"Cf", "Me"})
 _APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u00b4`", "'"))
 _DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-"))
-_LONGEST = 480
+_MAX_LENGTH = 480
 """Characters of a text that are looked at: three segments, far beyond any answer to ours."""
 
 _DIGITS = re.compile(r"\d+(?:\s?[-.]?\s?\d+)*")
@@ -182,14 +182,14 @@ def guess_in(text: str, code_format: CodeFormat) -> str | None:
 def visible_part(text: str) -> str:
     """Fold case, width, dashes, apostrophes and every script's digits; drop what is not seen."""
     if text.isascii():  # as most is: there is only case to fold, and one sort of apostrophe
-        return text[:_LONGEST].translate(_APOSTROPHES).lower().strip()
+        return text[:_MAX_LENGTH].translate(_APOSTROPHES).lower().strip()
     seen = (
         char
-        for char in unicodedata.normalize("NFKC", text[:_LONGEST].translate(_APOSTROPHES))
+        for char in unicodedata.normalize("NFKC", text[:_MAX_LENGTH].translate(_APOSTROPHES))
         if unicodedata.category(char) not in _INVISIBLE and not "\ufe00" <= char <= "\ufe0f"
     )
     folded = "".join(map(_ascii_digit, seen)).casefold().translate(_DASHES)
-    return folded[:_LONGEST].strip()
+    return folded[:_MAX_LENGTH].strip()
 
 
 def _ascii_digit(char: str) -> str:
@@ -209,14 +209,14 @@ def _is_stop(words: list[str]) -> bool:
     bare = " ".join(word for word in words if word not in _FILLING and not word.isdecimal())
     if not STOP_WORDS.isdisjoint({phrase, bare}) or _STOP_OPENING.match(phrase):
         return True
-    if len(words) > _WISH_LONGEST or _NO_STOP_WISH.search(phrase):
+    if len(words) > _MAX_WISH_LENGTH or _NO_STOP_WISH.search(phrase):
         return False
-    cries = len(words) <= _CRY_LONGEST and _STOP_CRY.search(phrase) is not None
+    cries = len(words) <= _MAX_CRY_LENGTH and _STOP_CRY.search(phrase) is not None
     return cries or _STOP_WISH.search(phrase) is not None
 
 
 def _phrase(phrase: str, count: int, *intents: Intent) -> Understood | None:
-    if count > _PHRASE_LONGEST:
+    if count > _MAX_PHRASE_LENGTH:
         return None
     spoken = (phrase, _polite_ends(phrase))
     found = (intent for intent in intents if any(map(_PHRASES[intent].search, spoken)))
@@ -247,7 +247,7 @@ def _small_talk(visible: str, words: list[str]) -> Understood:
 def _reference(
     visible: str, count: int, written: re.Pattern[str] = _REFERENCE
 ) -> Understood | None:
-    found = written.search(visible) if count <= _PHRASE_LONGEST else None
+    found = written.search(visible) if count <= _MAX_PHRASE_LENGTH else None
     return Understood(Intent.VERIFY, reference=found[1].upper()) if found else None
 
 

@@ -7,33 +7,33 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from bot.conversation.happened import (
-    Answered,
-    Asked,
-    AskedAgain,
-    Blocked,
-    Canceled,
-    Elapsed,
-    Said,
+from bot.conversation.inputs import (
+    AutoReply,
+    Cancelled,
+    CodeRequested,
+    CodeSubmitted,
+    DeliveryFailed,
+    OptedOutAtCarrier,
+    ResendRequested,
     Shape,
-    Typed,
-    Undeliverable,
+    TextReceived,
+    TimePassed,
 )
 from bot.conversation.intents import Intent, guess_in, understand, visible_part
 from bot.conversation.machine import Event
-from bot.conversation.policy import CLOCKS_DIFFER, REFUSAL
+from bot.conversation.policy import MAX_CLOCK_SKEW, NOT_ME_PERIOD
 from bot.conversation.state import State
-from bot.conversation.verification import Origin, Outcome
+from bot.conversation.verification import Origin, RequestOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bot.conversation.happened import AppAsked, Happened
+    from bot.conversation.inputs import AppInput, Input
     from bot.conversation.intents import Understood
     from bot.conversation.state import Token
     from bot.conversation.turn import Turn
 
-_WORDING_LONGEST = 64
+_MAX_WORDING_LENGTH = 64
 _MAY_BE_CODE = re.compile(r"\d|[a-f]{4}|^[a-f]+$")
 
 _EVENT_OF: Mapping[Intent, Event] = {
@@ -51,7 +51,7 @@ def perceive_time(turn: Turn) -> Event:
     """Tell what time alone has made due."""
     if turn.state is State.OPTED_OUT:
         return Event.NOTHING
-    if turn.ledger.locked_at(turn.now):
+    if turn.limits.locked_at(turn.now):
         return Event.NOTHING if turn.state is State.LOCKED else Event.LOCKED_ELSEWHERE
     if turn.state is State.LOCKED:
         return Event.LOCK_ENDED
@@ -70,28 +70,28 @@ def perceive_rest(turn: Turn) -> Event:
     return Event.LAST_CODE_ENDED if awaiting and not turn.live_tokens else Event.NOTHING
 
 
-def perceive(turn: Turn, happened: Happened) -> Event:
+def perceive(turn: Turn, happened: Input) -> Event:
     """Tell what has happened."""
     match happened:
-        case Said():
+        case TextReceived():
             return _perceive_said(turn, happened)
-        case Blocked(code):
+        case OptedOutAtCarrier(code):
             turn.wording = code
             # What is refused after a STOP follows from that STOP: it is no later opt-out, and must
             # not outdate a START.
             out = turn.state is State.OPTED_OUT
             return Event.NOTHING if out else Event.STOPPED_AT_CARRIER
-        case Undeliverable(token_id):
+        case DeliveryFailed(token_id):
             return _perceive_undeliverable(turn, token_id)
-        case Elapsed():
+        case TimePassed():
             return Event.NOTHING
         case _:
             return _perceive_app(turn, happened)
 
 
-def _perceive_said(turn: Turn, said: Said) -> Event:
+def _perceive_said(turn: Turn, said: TextReceived) -> Event:
     understood = understand(said.text, turn.code_format)
-    stops = said.answered is Answered.STOP or (
+    stops = said.answered is AutoReply.STOP or (
         said.answered is None and understood.intent is Intent.STOP
     )
     if said.received_at is not None:
@@ -100,13 +100,13 @@ def _perceive_said(turn: Turn, said: Said) -> Event:
         if _is_outdated(turn, stops=stops, not_me=not_me):
             return Event.OUTDATED
     if stops:
-        turn.wording = _without_codes(said.text)[:_WORDING_LONGEST]
+        turn.wording = _without_codes(said.text)[:_MAX_WORDING_LENGTH]
     match said.answered:
-        case Answered.STOP:
+        case AutoReply.STOP:
             return Event.STOPPED_AT_CARRIER
-        case Answered.START:
+        case AutoReply.START:
             return Event.STARTED_AT_CARRIER
-        case Answered.OTHER:
+        case AutoReply.OTHER:
             return Event.ANSWERED
         case None:
             return _perceive_text(turn, said, understood)
@@ -119,21 +119,21 @@ def _is_outdated(turn: Turn, *, stops: bool, not_me: bool) -> bool:
     codes away for its time, whatever was asked before it. A time further in the future than clocks
     may differ is that of a clock that was wrong, and is not believed.
     """
-    latest = turn.now + CLOCKS_DIFFER
+    latest = turn.now + MAX_CLOCK_SKEW
     at, conversation = turn.received_at, turn.conversation
     if stops:
         start = conversation.opted_in_at
         return start is not None and at < start <= latest
     if not_me:
-        return at + REFUSAL <= turn.now
-    refused_until = turn.ledger.refused_until
-    refused_at = refused_until - REFUSAL if refused_until else None
+        return at + NOT_ME_PERIOD <= turn.now
+    refused_until = turn.limits.refused_until
+    refused_at = refused_until - NOT_ME_PERIOD if refused_until else None
     earlier = (conversation.opted_out_at, refused_at)
     return any(last is not None and at <= last <= latest for last in earlier)
 
 
 def _perceive_text(  # noqa: PLR0911 - one answer for each intent
-    turn: Turn, said: Said, understood: Understood
+    turn: Turn, said: TextReceived, understood: Understood
 ) -> Event:
     if said.shape is Shape.GROUP and understood.intent is not Intent.STOP:
         return Event.NOT_FOR_US
@@ -152,7 +152,7 @@ def _perceive_text(  # noqa: PLR0911 - one answer for each intent
             return _EVENT_OF.get(intent, Event.CHATTER)
 
 
-def _perceive_reference(turn: Turn, said: Said) -> Event:
+def _perceive_reference(turn: Turn, said: TextReceived) -> Event:
     referenced = said.referenced
     if turn.state in (State.LOCKED, State.OPTED_OUT):
         return Event.CODE_ASKED
@@ -180,9 +180,9 @@ def _perceive_asking(turn: Turn, token: Token | None) -> Event:
         return Event.CODE_ASKED
     if token is not None and turn.now < token.resend_after:
         return Event.ASKED_TOO_SOON
-    free_at = turn.policy.next_code_at(turn.ledger)
+    free_at = turn.policy.next_code_at(turn.limits)
     if free_at is not None and turn.now < free_at:
-        told = turn.ledger.told_until is not None and turn.now < turn.ledger.told_until
+        told = turn.limits.told_until is not None and turn.now < turn.limits.told_until
         return Event.ASKED_TOO_OFTEN_AGAIN if told else Event.ASKED_TOO_OFTEN
     return Event.CODE_ASKED if token is None else Event.CODE_ASKED_AGAIN
 
@@ -224,78 +224,78 @@ def _count_guess(turn: Turn) -> None:
     """Count a guess by text, before it is compared, against every code it is compared with."""
     for token in turn.live_tokens:
         turn.put(replace(token, guesses=token.guesses + 1))
-    turn.ledger = replace(turn.ledger, wrong_guesses=turn.ledger.wrong_guesses + 1)
+    turn.limits = replace(turn.limits, wrong_guesses=turn.limits.wrong_guesses + 1)
 
 
-def _perceive_app(turn: Turn, asked: AppAsked) -> Event:
+def _perceive_app(turn: Turn, asked: AppInput) -> Event:
     turn.focus, turn.by_app = asked.verification, True
-    if isinstance(asked, Asked):
+    if isinstance(asked, CodeRequested):
         turn.origin = asked.origin
         return Event.APP_ASKS if _app_may_have_code(turn) else Event.NOTHING
     token = turn.live_token_of(asked.verification)
     if token is None:
-        turn.reply_to_app(Outcome.NOT_PENDING)
+        turn.reply_to_app(RequestOutcome.NOT_PENDING)
         return Event.NOTHING
     match asked:
-        case AskedAgain():
+        case ResendRequested():
             return _perceive_app_asking_again(turn, token)
-        case Typed():
+        case CodeSubmitted():
             return _perceive_typed(turn, token, asked.code)
-        case Canceled():
-            turn.reply_to_app(Outcome.DONE)
+        case Cancelled():
+            turn.reply_to_app(RequestOutcome.DONE)
             return Event.APP_CANCELS
 
 
 def _perceive_app_asking_again(turn: Turn, token: Token) -> Event:
     if turn.now < token.resend_after:
-        turn.reply_to_app(Outcome.TOO_SOON, token.resend_after)
+        turn.reply_to_app(RequestOutcome.TOO_SOON, token.resend_after)
         return Event.NOTHING
     return Event.APP_ASKS_AGAIN if _app_may_have_code(turn) else Event.NOTHING
 
 
 def _app_may_have_code(turn: Turn) -> bool:
     """Answer the app whether a code is texted: never against the person's wish."""
-    ledger, now = turn.ledger, turn.now
-    free_at = turn.policy.next_code_at(turn.web_ledger)
+    limits, now = turn.limits, turn.now
+    free_at = turn.policy.next_code_at(turn.web_limits)
     if turn.state is State.OPTED_OUT:
-        turn.reply_to_app(Outcome.OPTED_OUT)
-    elif ledger.locked_at(now):
-        turn.reply_to_app(Outcome.LOCKED, ledger.locked_until)
-    elif ledger.refused_at(now):
-        turn.reply_to_app(Outcome.NOT_ME, ledger.refused_until)
+        turn.reply_to_app(RequestOutcome.OPTED_OUT)
+    elif limits.locked_at(now):
+        turn.reply_to_app(RequestOutcome.LOCKED, limits.locked_until)
+    elif limits.refused_at(now):
+        turn.reply_to_app(RequestOutcome.NOT_ME, limits.refused_until)
     elif free_at is not None and now < free_at:
-        turn.reply_to_app(Outcome.TOO_MANY_CODES, free_at)
+        turn.reply_to_app(RequestOutcome.TOO_MANY_CODES, free_at)
     else:
-        turn.reply_to_app(Outcome.DONE)
+        turn.reply_to_app(RequestOutcome.DONE)
         return True
     return False
 
 
 def _perceive_typed(turn: Turn, token: Token, typed: str) -> Event:
     """Count a guess typed elsewhere, then compare it: never at the cost of the tries by text."""
-    if turn.web_ledger.locked_at(turn.now):
-        turn.reply_to_app(Outcome.TOO_MANY_GUESSES, turn.web_ledger.locked_until)
+    if turn.web_limits.locked_at(turn.now):
+        turn.reply_to_app(RequestOutcome.TOO_MANY_GUESSES, turn.web_limits.locked_until)
         return Event.NOTHING
     guess = guess_in(typed, token.format)
     if guess is None:
         # It cannot be right, so it costs no try.
-        turn.reply_to_app(Outcome.WRONG, tries_left=_typing_left(turn, token), counted=False)
+        turn.reply_to_app(RequestOutcome.WRONG, tries_left=_typing_left(turn, token), counted=False)
         return Event.NOTHING
     token = replace(token, guesses=token.guesses + 1)
     turn.put(token)
-    wrong = turn.web_ledger.wrong_guesses + 1
-    turn.web_ledger = replace(turn.web_ledger, wrong_guesses=wrong)
+    wrong = turn.web_limits.wrong_guesses + 1
+    turn.web_limits = replace(turn.web_limits, wrong_guesses=wrong)
     if turn.matches(guess, token):
-        turn.reply_to_app(Outcome.RIGHT)
+        turn.reply_to_app(RequestOutcome.RIGHT)
         several = len(turn.live_tokens) > 1
         return Event.TYPED_RIGHT_OF_SEVERAL if several else Event.TYPED_RIGHT
-    turn.reply_to_app(Outcome.WRONG, tries_left=_typing_left(turn, token))
+    turn.reply_to_app(RequestOutcome.WRONG, tries_left=_typing_left(turn, token))
     spent = token.guesses >= turn.policy.attempts
     return Event.LAST_TYPED_WRONG if spent else Event.TYPED_WRONG
 
 
 def _typing_left(turn: Turn, token: Token) -> int:
-    return turn.policy.tries_left(turn.web_ledger, token)
+    return turn.policy.tries_left(turn.web_limits, token)
 
 
 def _perceive_undeliverable(turn: Turn, token_id: str) -> Event:

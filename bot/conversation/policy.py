@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bot.conversation.state import UNSPENT, Alphabet, CodeFormat
+from bot.conversation.state import NOTHING_USED, Alphabet, CodeFormat
 
 if TYPE_CHECKING:
-    from bot.conversation.state import Ledger, Token
+    from bot.conversation.state import PhoneLimits, Token
 
-CLOCKS_DIFFER = timedelta(seconds=5)
+MAX_CLOCK_SKEW = timedelta(seconds=5)
 """How far the clocks of two processes may be apart; a time beyond that is not believed."""
 FIRST_LOCK = timedelta(minutes=15)
-LONGEST_LOCK = timedelta(hours=24)
-REFUSAL = timedelta(hours=1)
+MAX_LOCK = timedelta(hours=24)
+NOT_ME_PERIOD = timedelta(hours=1)
 """How long NOT ME keeps new codes from a phone."""
 COURTESY_SILENCE = timedelta(hours=1)
-HINTS_IN_A_ROW = 3
-ANSWERS_IN_A_ROW = 10
+MAX_HINTS_IN_A_ROW = 3
+MAX_ANSWERS_IN_A_ROW = 10
 """HELP and STATUS are answered more patiently than what was not understood, but not for ever."""
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -47,15 +47,15 @@ class Policy(Struct, frozen=True):
     form_host: str = ""
     form_codes_per_day: int = 500
 
-    def tries_left(self, ledger: Ledger, token: Token | None) -> int:
+    def tries_left(self, limits: PhoneLimits, token: Token | None) -> int:
         """Count the wrong guesses a phone may still make before it is locked."""
-        spent = max(ledger.wrong_guesses, token.guesses if token else 0)
+        spent = max(limits.wrong_guesses, token.guesses if token else 0)
         return max(0, self.attempts - spent)
 
-    def next_code_at(self, ledger: Ledger) -> datetime | None:
+    def next_code_at(self, limits: PhoneLimits) -> datetime | None:
         """Tell from when a further code may be texted; None means at once."""
-        times = ledger.code_times
-        waits = [ledger.refused_until]
+        times = limits.code_times
+        waits = [limits.refused_until]
         if len(times) >= self.codes_per_hour:
             waits.append(times[-self.codes_per_hour] + _HOUR)
         if len(times) >= self.codes_per_day:
@@ -71,19 +71,19 @@ def code_times_with(times: tuple[datetime, ...], now: datetime) -> tuple[datetim
 def lock_length(locks: int) -> timedelta:
     """Tell how long the lock after `locks` earlier ones lasts: doubling (RFC 4226 §7.3)."""
     doublings = min(locks, 10)  # far beyond LONGEST_LOCK, and safely short of overflow
-    return min(FIRST_LOCK * (1 << doublings), LONGEST_LOCK)
+    return min(FIRST_LOCK * (1 << doublings), MAX_LOCK)
 
 
-def within_bounds(ledger: Ledger, now: datetime) -> Ledger:
+def clamped(limits: PhoneLimits, now: datetime) -> PhoneLimits:
     """Correct what a clock that once ran ahead has left: no wait beyond the longest there is."""
-    if ledger == UNSPENT:
-        return ledger
+    if limits == NOTHING_USED:
+        return limits
     return replace(
-        ledger,
-        locked_until=_at_most(ledger.locked_until, now + LONGEST_LOCK),
-        refused_until=_at_most(ledger.refused_until, now + REFUSAL),
-        told_until=_at_most(ledger.told_until, now + _DAY),
-        code_times=tuple(time for time in ledger.code_times if time <= now),
+        limits,
+        locked_until=_at_most(limits.locked_until, now + MAX_LOCK),
+        refused_until=_at_most(limits.refused_until, now + NOT_ME_PERIOD),
+        told_until=_at_most(limits.told_until, now + _DAY),
+        code_times=tuple(time for time in limits.code_times if time <= now),
     )
 
 

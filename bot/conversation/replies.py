@@ -18,8 +18,8 @@ CODE_PLACEHOLDER = "{code}"
 """Stands for the code in a stored text; the sender puts the code in its place."""
 
 SEGMENT = 160
-APP_NAME_LONGEST = 24
-SUPPORT_CONTACT_LONGEST = 40
+MAX_APP_NAME_LENGTH = 24
+MAX_SUPPORT_CONTACT_LENGTH = 40
 
 GSM7_BASIC = frozenset(
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
@@ -30,7 +30,7 @@ GSM7_BASIC = frozenset(
 
 _MINUTE = 60  # seconds
 _HOUR = 60  # minutes
-_LONGEST_IN_MINUTES = 120
+_MAX_IN_MINUTES = 120
 
 
 CODE_WORDING = "Reply with it within"
@@ -151,7 +151,7 @@ def duration(length: timedelta) -> str:
     if seconds < _MINUTE:
         return _counted(seconds, "second")
     minutes = -(-seconds // _MINUTE)
-    if minutes <= _LONGEST_IN_MINUTES and minutes % _HOUR:
+    if minutes <= _MAX_IN_MINUTES and minutes % _HOUR:
         return _counted(minutes, "minute")
     return _counted(-(-minutes // _HOUR), "hour")
 

@@ -30,7 +30,7 @@ class Alphabet(StrEnum):
     HEX = "hex"
 
 
-class CodeText(StrEnum):
+class CodeDelivery(StrEnum):
     """How far the latest text with a code has come."""
 
     QUEUED = "queued"
@@ -63,7 +63,7 @@ class Token(Struct, frozen=True):
     guesses: int = 0
     used_at: datetime | None = None
     ended_at: datetime | None = None
-    text: CodeText = CodeText.QUEUED
+    text: CodeDelivery = CodeDelivery.QUEUED
     verification: str | None = None
     origin: Origin = Origin.PERSON
 
@@ -77,7 +77,7 @@ class Token(Struct, frozen=True):
         return not self.spent and self.issued_at <= now < self.expires_at
 
 
-class Ledger(Struct, frozen=True):
+class PhoneLimits(Struct, frozen=True):
     """What one phone has spent, whichever bot number it texted and however many codes it had.
 
     `wrong_guesses` counts since the last success or lock, `locks` since the last success
@@ -106,7 +106,7 @@ class Ledger(Struct, frozen=True):
         return not self.refused_at(now) and not locked_since
 
 
-UNSPENT = Ledger()
+NOTHING_USED = PhoneLimits()
 """What a phone has spent of which nothing is known."""
 
 

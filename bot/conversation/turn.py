@@ -10,9 +10,16 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bot.conversation.machine import Action, Event
-from bot.conversation.policy import CLOCKS_DIFFER, REFUSAL, code_times_with, lock_length
-from bot.conversation.state import CodeText, Conversation, Ledger, State, Token
-from bot.conversation.verification import Answer, News, Occurrence, Origin, Outcome, Reason
+from bot.conversation.policy import MAX_CLOCK_SKEW, NOT_ME_PERIOD, code_times_with, lock_length
+from bot.conversation.state import CodeDelivery, Conversation, PhoneLimits, State, Token
+from bot.conversation.verification import (
+    AppAnswer,
+    AppEvent,
+    EventType,
+    Origin,
+    Reason,
+    RequestOutcome,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -67,8 +74,8 @@ class Turn:
     """
 
     conversation: Conversation
-    ledger: Ledger
-    web_ledger: Ledger
+    limits: PhoneLimits
+    web_limits: PhoneLimits
     now: datetime
     policy: Policy
     keyring: Keyring
@@ -79,8 +86,8 @@ class Turn:
     by_app: bool = field(default=False, init=False)
     cancel: Cancel = field(default=Cancel.NOTHING, init=False)
     message: Message | None = field(default=None, init=False)
-    news: list[News] = field(default_factory=list, init=False)
-    answer: Answer | None = field(default=None, init=False)
+    news: list[AppEvent] = field(default_factory=list, init=False)
+    answer: AppAnswer | None = field(default=None, init=False)
     code_expired: bool = field(default=False, init=False)
     wording: str = field(default="", init=False)
     received_at: datetime = field(init=False)
@@ -125,7 +132,7 @@ class Turn:
     def is_live(self, token: Token) -> bool:
         """Tell whether a token's code can still be guessed."""
         readable = token.key_id in self.keyring and token.works_at(self.now)
-        return readable and self.ledger.honours(token, self.now)
+        return readable and self.limits.honours(token, self.now)
 
     @property
     def token(self) -> Token:
@@ -143,11 +150,11 @@ class Turn:
 
     def tries_left(self) -> int:
         """Count the wrong guesses the person may still text before the phone is locked."""
-        return self.policy.tries_left(self.ledger, self.own_token)
+        return self.policy.tries_left(self.limits, self.own_token)
 
     def verify_works_at(self) -> datetime | None:
         """Tell when VERIFY brings a new code: after any lock, refusal and limit; None is now."""
-        ends = (self.ledger.locked_until, self.policy.next_code_at(self.ledger))
+        ends = (self.limits.locked_until, self.policy.next_code_at(self.limits))
         return max((end for end in ends if end is not None), default=None)
 
     def matches(self, guess: str, token: Token) -> bool:
@@ -167,10 +174,10 @@ class Turn:
         asked = {known.verification: known for known in self.conversation.asked}
         self.keep(asked=tuple((asked | {token.verification: token}).values()))
 
-    def tell(self, occurrence: Occurrence, token: Token, reason: Reason | None = None) -> None:
+    def tell(self, occurrence: EventType, token: Token, reason: Reason | None = None) -> None:
         """Have the app told what became of the verification a token belongs to."""
         if token.verification is not None:
-            self.news.append(News(occurrence, token.verification, reason))
+            self.news.append(AppEvent(occurrence, token.verification, reason))
 
     def issue_code(self) -> None:
         """Issue a new token to what is in focus, and send its code."""
@@ -187,20 +194,20 @@ class Turn:
             )
         )
         if self.by_app:
-            self.tell(Occurrence.PENDING, self.token)
+            self.tell(EventType.PENDING, self.token)
         self.repeat_code()
 
     def repeat_code(self) -> None:
         """Send the code in focus, and charge whoever asked for it."""
         again = self.now + self.policy.resend_cooldown
-        self.put(replace(self.token, resend_after=again, text=CodeText.QUEUED))
+        self.put(replace(self.token, resend_after=again, text=CodeDelivery.QUEUED))
         if self.by_app:
-            times = code_times_with(self.web_ledger.code_times, self.now)
-            self.web_ledger = replace(self.web_ledger, code_times=times)
+            times = code_times_with(self.web_limits.code_times, self.now)
+            self.web_limits = replace(self.web_limits, code_times=times)
         else:
             self.keep(hints=0, answers=0)
-            times = code_times_with(self.ledger.code_times, self.now)
-            self.ledger = replace(self.ledger, code_times=times)
+            times = code_times_with(self.limits.code_times, self.now)
+            self.limits = replace(self.limits, code_times=times)
 
     def end_codes(self) -> None:
         """End every code."""
@@ -223,13 +230,13 @@ class Turn:
         self.put(replace(token, ended_at=self.now))
         self.cancel = Cancel.CODES
         if self.event is Event.APP_CANCELS:
-            self.tell(Occurrence.CANCELED, token)
+            self.tell(EventType.CANCELED, token)
         elif token.key_id not in self.keyring or not self._in_its_time(token):
-            self.tell(Occurrence.EXPIRED, token)
+            self.tell(EventType.EXPIRED, token)
         else:
-            refused = self.ledger.refused_at(self.now)
+            refused = self.limits.refused_at(self.now)
             because = Reason.NOT_ME if refused else Reason.TOO_MANY_GUESSES
-            self.tell(Occurrence.FAILED, token, _WHY_ENDED.get(self.event, because))
+            self.tell(EventType.FAILED, token, _WHY_ENDED.get(self.event, because))
 
     def _in_its_time(self, token: Token) -> bool:
         return token.issued_at <= self.now < token.expires_at
@@ -239,33 +246,33 @@ class Turn:
         self.put(replace(self.token, used_at=self.now))
         self.keep(verified_at=self.now, hints=0, answers=0)
         self.cancel = Cancel.CODES
-        self.tell(Occurrence.VERIFIED, self.token)
+        self.tell(EventType.VERIFIED, self.token)
 
     def forget_wrong_guesses(self) -> None:
         """Give all tries by text back."""
-        self.ledger = replace(self.ledger, wrong_guesses=0, locks=0)
+        self.limits = replace(self.limits, wrong_guesses=0, locks=0)
 
     def forget_wrong_typing(self) -> None:
         """Give all tries elsewhere back."""
-        self.web_ledger = replace(self.web_ledger, wrong_guesses=0, locks=0)
+        self.web_limits = replace(self.web_limits, wrong_guesses=0, locks=0)
 
     def lock(self) -> None:
         """Lock the phone for a while."""
-        self.ledger = _locked(self.ledger, self.now)
+        self.limits = _locked(self.limits, self.now)
 
     def lock_typing(self) -> None:
         """Refuse what is typed elsewhere for a while, if too much was wrong."""
-        if self.web_ledger.wrong_guesses >= self.policy.attempts:
-            self.web_ledger = _locked(self.web_ledger, self.now)
+        if self.web_limits.wrong_guesses >= self.policy.attempts:
+            self.web_limits = _locked(self.web_limits, self.now)
 
     def refuse_codes(self) -> None:
         """Send no new code for a while, whoever asks."""
-        until = _latest(self.ledger.refused_until, self.received_at + REFUSAL)
-        self.ledger = replace(self.ledger, refused_until=until)
+        until = _latest(self.limits.refused_until, self.received_at + NOT_ME_PERIOD)
+        self.limits = replace(self.limits, refused_until=until)
 
     def remember_wait_told(self) -> None:
         """Note that the person knows how long VERIFY will not work."""
-        self.ledger = replace(self.ledger, told_until=self.verify_works_at())
+        self.limits = replace(self.limits, told_until=self.verify_works_at())
 
     def clear_cooldown(self) -> None:
         """Let the current code be sent again at once."""
@@ -277,11 +284,11 @@ class Turn:
         """Record that no text is wanted any more."""
         self.keep(opt_out_wording=self.wording)
         self.cancel = Cancel.ALL
-        self.news.append(News(Occurrence.OPTED_OUT))
+        self.news.append(AppEvent(EventType.OPTED_OUT))
 
     def opt_in(self) -> None:
         """Record that texts are wanted again."""
-        self.news.append(News(Occurrence.OPTED_IN))
+        self.news.append(AppEvent(EventType.OPTED_IN))
 
     def remember_stop(self) -> None:
         """Remember when STOP was texted: an earlier START cannot undo it."""
@@ -293,32 +300,32 @@ class Turn:
 
     def _latest_of(self, known: datetime | None) -> datetime:
         """Choose the later of a time that is known, if it can be, and this text's."""
-        latest = self.now + CLOCKS_DIFFER
+        latest = self.now + MAX_CLOCK_SKEW
         believed = known if known is not None and known <= latest else None
         return _latest(believed, self.received_at)
 
     def reply_to_app(
         self,
-        outcome: Outcome,
+        outcome: RequestOutcome,
         retry_at: datetime | None = None,
         tries_left: int = 0,
         *,
         counted: bool = True,
     ) -> None:
         """Answer the app."""
-        self.answer = Answer(outcome, retry_at, tries_left, counted)
+        self.answer = AppAnswer(outcome, retry_at, tries_left, counted)
 
 
 def _latest(known: datetime | None, new: datetime) -> datetime:
     return new if known is None else max(known, new)
 
 
-def _locked(ledger: Ledger, now: datetime) -> Ledger:
+def _locked(limits: PhoneLimits, now: datetime) -> PhoneLimits:
     return replace(
-        ledger,
+        limits,
         wrong_guesses=0,
-        locks=ledger.locks + 1,
-        locked_until=now + lock_length(ledger.locks),
+        locks=limits.locks + 1,
+        locked_until=now + lock_length(limits.locks),
     )
 
 

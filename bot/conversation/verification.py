@@ -42,7 +42,7 @@ class Reason(StrEnum):
     TOO_MANY_CODES = "too_many_codes"
 
 
-class Occurrence(StrEnum):
+class EventType(StrEnum):
     """What an app is told of, by the names it is told it under."""
 
     PENDING = "verification.pending"
@@ -56,11 +56,11 @@ class Occurrence(StrEnum):
     OPTED_IN = "number.opted_in"
 
 
-ENDS: Mapping[Occurrence, Status] = {
-    Occurrence.VERIFIED: Status.VERIFIED,
-    Occurrence.FAILED: Status.FAILED,
-    Occurrence.EXPIRED: Status.EXPIRED,
-    Occurrence.CANCELED: Status.CANCELED,
+FINAL_STATUS: Mapping[EventType, Status] = {
+    EventType.VERIFIED: Status.VERIFIED,
+    EventType.FAILED: Status.FAILED,
+    EventType.EXPIRED: Status.EXPIRED,
+    EventType.CANCELED: Status.CANCELED,
 }
 """The occurrences that end a verification, and the status it then has for good."""
 
@@ -95,15 +95,15 @@ class Verification(Struct, frozen=True):
         return Status.EXPIRED if over else self.status
 
 
-class News(Struct, frozen=True):
+class AppEvent(Struct, frozen=True):
     """Something an app is to be told of; without a verification it is about the number."""
 
-    occurrence: Occurrence
+    occurrence: EventType
     verification: str | None = None
     reason: Reason | None = None
 
 
-class Outcome(StrEnum):
+class RequestOutcome(StrEnum):
     """What became of an app's request."""
 
     DONE = "done"
@@ -121,14 +121,14 @@ class Outcome(StrEnum):
     KEY_REUSED = "key_reused"
 
 
-class Answer(Struct, frozen=True):
+class AppAnswer(Struct, frozen=True):
     """What an app is answered; `retry_at` (UTC) where time will mend it.
 
     `tries_left` are the guesses that may still be typed; `counted` tells of a guess that it cost
     one.
     """
 
-    outcome: Outcome
+    outcome: RequestOutcome
     retry_at: datetime | None = None
     tries_left: int = 0
     counted: bool = True

@@ -5,22 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from bot.app_events import results
 from bot.carrier.errors import Limit, advice
 from bot.conversation.numbers import is_e164, masked
 from bot.conversation.state import State
 from bot.conversation.verification import Status
-from bot.events import outcomes
-from bot.services.clock_monitor import ADVICE
-from bot.store import (
-    clock_drifts,
-    conversations,
-    events,
-    ledgers,
-    outbox,
-    paces,
-    verifications,
-)
-from bot.store.models import EventState, OutboxState
+from bot.services.upkeep.clock_monitor import ADVICE
+from bot.store import clock_drifts, conversations, phone_limits, throttle, verifications
+from bot.store.queues import app_events, outbox
+from bot.store.tables import AppEventState, OutboxState
 from bot.store.verifications import Filter
 
 if TYPE_CHECKING:
@@ -29,9 +22,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from bot.conversation.state import Conversation, Ledger
+    from bot.conversation.state import Conversation, PhoneLimits
     from bot.conversation.verification import Verification
-    from bot.store.keys import Key
+    from bot.store.api_keys import ApiKey
 
 _RECENT = timedelta(days=1)
 _DEAD_SHOWN = 50
@@ -49,8 +42,8 @@ def overview(connection: Connection, now: datetime) -> str:
     asked = verifications.counts(connection, now)
     lines += ["", "verifications that apps asked for:"]
     lines += [f"  {status:<14} {asked.get(status, 0):>9}" for status in Status]
-    given_up = events.counts(connection).get(EventState.DEAD, 0)
-    if given_up or events.any_disabled(connection):
+    given_up = app_events.counts(connection).get(AppEventState.DEAD, 0)
+    if given_up or app_events.any_disabled(connection):
         lines += ["", f"events to your app: {given_up} given up, or paused; see: bot events"]
     lines += _slowed(connection, now)
     lines += _clocks_off(connection, now)
@@ -67,14 +60,14 @@ def _slowed(connection: Connection, now: datetime) -> list[str]:
     """Name the paces that are slowed, since a limit of the carrier's was met."""
     halved = [
         (name, halvings)
-        for name, pace in paces.read(connection).items()
+        for name, pace in throttle.read(connection).items()
         if (halvings := pace.halvings_at(now))
     ]
     return ["", *(_slow(name, halvings) for name, halvings in halved)] if halved else []
 
 
 def _slow(name: str, halvings: int) -> str:
-    limit = Limit.ACCOUNT if name == paces.ACCOUNT else Limit.NUMBER
+    limit = Limit.ACCOUNT if name == throttle.ACCOUNT else Limit.NUMBER
     return f"sending slowed to 1/{2**halvings}: {name}: {advice(limit.value)}"
 
 
@@ -101,9 +94,9 @@ def of_phone(connection: Connection, phone: str, now: datetime) -> str:
     known = conversations.find(connection, phone)
     if not known:
         return f"{phone} has never texted this bot"
-    ledger = ledgers.read(connection, phone)
+    limits = phone_limits.read(connection, phone)
     parts = [
-        _describe(found.conversation, ledger, outbox.last_text(connection, found.id), now)
+        _describe(found.conversation, limits, outbox.last_text(connection, found.id), now)
         for found in known
     ]
     asked = verifications.page(connection, Filter(phone=phone, limit=_ASKED_SHOWN), now)
@@ -115,29 +108,29 @@ def of_phone(connection: Connection, phone: str, now: datetime) -> str:
 
 def of_events(connection: Connection) -> str:
     """Count the events for the app by state, and name the latest that were given up."""
-    counted = events.counts(connection)
-    lines = ["events:", *(f"  {state:<14} {counted.get(state, 0):>9}" for state in EventState)]
-    if events.any_disabled(connection):
-        lines += ["", f"paused, since the app answered 410: {outcomes.advice(outcomes.GONE)}"]
-    given_up = events.dead(connection, _DEAD_SHOWN)
+    counted = app_events.counts(connection)
+    lines = ["events:", *(f"  {state:<14} {counted.get(state, 0):>9}" for state in AppEventState)]
+    if app_events.any_disabled(connection):
+        lines += ["", f"paused, since the app answered 410: {results.advice(results.GONE)}"]
+    given_up = app_events.dead(connection, _DEAD_SHOWN)
     if given_up:
         lines += ["", "given up (mend the fault, then run: bot events replay ID, or --all):"]
         lines += [line for event in given_up for line in _given_up(event)]
-    if len(given_up) < counted.get(EventState.DEAD, 0):
-        lines += [f"  and {counted[EventState.DEAD] - len(given_up)} that are older"]
+    if len(given_up) < counted.get(AppEventState.DEAD, 0):
+        lines += [f"  and {counted[AppEventState.DEAD] - len(given_up)} that are older"]
     return "\n".join(lines)
 
 
-def _given_up(event: events.Dead) -> list[str]:
+def _given_up(event: app_events.DeadAppEvent) -> list[str]:
     subject = masked(event.subject) if is_e164(event.subject) else event.subject
     fault = event.fault or "unknown"
     return [
         f"  {event.name}  {event.type} of {subject}, {_moment(event.created_at)}",
-        f"    {fault}: {outcomes.advice(fault)}",
+        f"    {fault}: {results.advice(fault)}",
     ]
 
 
-def of_keys(keys: Sequence[Key]) -> str:
+def of_keys(keys: Sequence[ApiKey]) -> str:
     """List API keys, without their secrets; nothing where there are none."""
     return "\n".join(
         f"{key.name}  {key.title}: {', '.join(sorted(key.scopes))}, {key.per_minute} a minute,"
@@ -148,24 +141,24 @@ def of_keys(keys: Sequence[Key]) -> str:
 
 
 def _describe(
-    conversation: Conversation, ledger: Ledger, last: outbox.Text | None, now: datetime
+    conversation: Conversation, limits: PhoneLimits, last: outbox.TextSummary | None, now: datetime
 ) -> str:
     since = conversation.verified_at
     return "\n".join(
         [
             f"{conversation.phone} with {conversation.bot_number}",
-            f"  state      {conversation.state}{_remark(conversation, ledger, now)}",
+            f"  state      {conversation.state}{_remark(conversation, limits, now)}",
             f"  verified   {f'since {_moment(since)}' if since else 'never'}",
             f"  last text  {_last(last)}",
         ]
     )
 
 
-def _remark(conversation: Conversation, ledger: Ledger, now: datetime) -> str:
+def _remark(conversation: Conversation, limits: PhoneLimits, now: datetime) -> str:
     """Say what time has changed since the state was written: it is noticed at the next text."""
     token = conversation.token
-    if ledger.locked_at(now) and ledger.locked_until:
-        return f" (locked until {_moment(ledger.locked_until)})"
+    if limits.locked_at(now) and limits.locked_until:
+        return f" (locked until {_moment(limits.locked_until)})"
     if conversation.state is State.LOCKED:
         return " (the lock has ended)"
     if conversation.state is State.AWAITING_CODE and token and not token.works_at(now):
@@ -179,7 +172,7 @@ def _asked(verification: Verification, now: datetime) -> str:
     return f"  {verification.id}  {verification.status_at(now)}{why}, {how}"
 
 
-def _last(text: outbox.Text | None) -> str:
+def _last(text: outbox.TextSummary | None) -> str:
     if text is None:
         return "none"
     fault = f" ({text.fault}: {advice(text.fault)})" if text.fault else ""

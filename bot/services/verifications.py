@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bot.conversation import references
-from bot.conversation.happened import AskedAgain, Canceled, Typed
+from bot.conversation.inputs import Cancelled, CodeSubmitted, ResendRequested
 from bot.conversation.verification import Verification
-from bot.services.requests import Idempotency, Request, Result
+from bot.services.intake.app_requests import AppRequest, IdempotencyKey, RequestResult
 from bot.store import verifications
 from bot.store.verifications import Filter
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
     from bot.conversation.verification import Origin
     from bot.services.clock import Clock
-    from bot.services.inbox import Inbox
-    from bot.services.requests import What
-    from bot.services.turns import Rules
-    from bot.store.database import Database
+    from bot.services.intake.app_requests import RequestedAction
+    from bot.services.intake.inbox import Inbox
+    from bot.services.intake.unit_of_work import Rules
+    from bot.store.engine.database import Database
 
-__all__ = ["Filter", "Idempotency", "Result", "Verifications", "Wish"]
+__all__ = ["Filter", "IdempotencyKey", "RequestResult", "VerificationRequest", "Verifications"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class VerificationRequest:
     """What an app asks for: `phone` in E.164, or None where the person is to text a reference."""
 
     origin: Origin
@@ -54,34 +54,38 @@ class Verifications:
         self._clock = clock
         self._bot_number = bot_number
 
-    async def begin(self, wish: Wish, once: Idempotency | None = None) -> Result:
+    async def begin(
+        self, params: VerificationRequest, once: IdempotencyKey | None = None
+    ) -> RequestResult:
         """Begin a verification; raises UnavailableError.
 
         Outcomes: DONE, TOO_MANY_CODES, LOCKED, NOT_ME, OPTED_OUT, TOO_MANY_REQUESTS, KEY_REUSED.
         """
-        return await self._ask(self._new(wish), once)
+        return await self._ask(self._new(params), once)
 
-    async def check(self, name: str, code: str, once: Idempotency | None = None) -> Result:
+    async def check(
+        self, name: str, code: str, once: IdempotencyKey | None = None
+    ) -> RequestResult:
         """Compare a code that was typed outside of the conversation; raises UnavailableError.
 
         Outcomes: RIGHT, WRONG, TOO_MANY_GUESSES, NOT_PENDING, NOT_FOUND, KEY_REUSED.
         """
-        return await self._ask(Typed(name, code), once)
+        return await self._ask(CodeSubmitted(name, code), once)
 
-    async def resend(self, name: str, once: Idempotency | None = None) -> Result:
+    async def resend(self, name: str, once: IdempotencyKey | None = None) -> RequestResult:
         """Send the same code again; raises UnavailableError.
 
         Outcomes: DONE, TOO_SOON, TOO_MANY_CODES, LOCKED, NOT_ME, OPTED_OUT, NOT_PENDING, NOT_FOUND,
         KEY_REUSED; and TOO_MANY_REQUESTS for what began at the web form.
         """
-        return await self._ask(AskedAgain(name), once)
+        return await self._ask(ResendRequested(name), once)
 
-    async def cancel(self, name: str, once: Idempotency | None = None) -> Result:
+    async def cancel(self, name: str, once: IdempotencyKey | None = None) -> RequestResult:
         """End a verification; raises UnavailableError.
 
         Outcomes: DONE, NOT_PENDING, NOT_FOUND, KEY_REUSED.
         """
-        return await self._ask(Canceled(name), once)
+        return await self._ask(Cancelled(name), once)
 
     async def get(self, name: str) -> Verification | None:
         """Look at a verification; raises UnavailableError."""
@@ -95,24 +99,26 @@ class Verifications:
         """List verifications, the latest first; raises UnavailableError."""
         return await self._database.read(verifications.page, which, self._clock.now())
 
-    async def _ask(self, what: What, once: Idempotency | None) -> Result:
+    async def _ask(self, what: RequestedAction, once: IdempotencyKey | None) -> RequestResult:
         # Without a key of the app's, one of our own keeps a commit in doubt from counting twice.
-        return await self._inbox.ask(Request(what, once or Idempotency(secrets.token_hex(32), "")))
+        return await self._inbox.ask(
+            AppRequest(what, once or IdempotencyKey(secrets.token_hex(32), ""))
+        )
 
-    def _new(self, wish: Wish) -> Verification:
+    def _new(self, params: VerificationRequest) -> Verification:
         now, policy = self._clock.now(), self._rules.policy
-        by_text = wish.phone is None
+        by_text = params.phone is None
         lifetime = policy.reference_lifetime if by_text else policy.code_lifetime
         return Verification(
             id=secrets.token_hex(16),
-            origin=wish.origin,
+            origin=params.origin,
             bot_number=self._bot_number,
             created_at=now,
             expires_at=now + lifetime,
-            phone=wish.phone,
-            reference=references.make(secrets.choice) if by_text else wish.reference,
-            metadata=wish.metadata or {},
-            session=wish.session,
-            asked_from=wish.asked_from,
-            test=wish.phone is not None and self._rules.keyring.is_test(wish.phone),
+            phone=params.phone,
+            reference=references.make(secrets.choice) if by_text else params.reference,
+            metadata=params.metadata or {},
+            session=params.session,
+            asked_from=params.asked_from,
+            test=params.phone is not None and self._rules.keyring.is_test(params.phone),
         )

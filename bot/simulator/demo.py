@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING
 import click
 from pydantic import ValidationError
 
-from bot.simulator import standing, terminal
+from bot.simulator import phone_status
 from bot.simulator.clock import StoppedClock, TravelClock
-from bot.simulator.page import server
-from bot.simulator.stage import BOT_NUMBER, PHONE, staged
-from bot.simulator.story import Player, StoryError, beginning_of, settings_of
+from bot.simulator.phones import terminal
+from bot.simulator.phones.page import server
+from bot.simulator.sandbox import BOT_NUMBER, PHONE, open_sandbox
+from bot.simulator.stories.player import Player, StoryError, beginning_of, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
     from typing import Any
 
-    from bot.simulator.stage import Stage
+    from bot.simulator.sandbox import Sandbox
 
 _ASKING = f"""\
   curl -H "Authorization: Bearer $TEXTPROOF_KEY" -H 'Content-Type: application/json' \\
@@ -33,16 +34,16 @@ _ASKING = f"""\
 
 def first_story() -> str:
     """Read the story of one whole conversation."""
-    return (resources.files("bot.simulator") / "first.story").read_text(encoding="utf-8")
+    return (resources.files("bot.simulator.stories") / "first.story").read_text(encoding="utf-8")
 
 
 async def play(script: str) -> int:
     """Play a story, printing it; return the exit code: 1 where it turns out otherwise."""
     try:
         clock, settings = StoppedClock(beginning_of(script)), settings_of(script)
-        async with _new_stage(clock, **settings) as stage:
-            stage.telnyx.journal.watchers.append(terminal.Printer())
-            await Player(stage).play(script)
+        async with _new_sandbox(clock, **settings) as sandbox:
+            sandbox.telnyx.journal.watchers.append(terminal.Printer())
+            await Player(sandbox).play(script)
     except ValidationError as error:
         names = ", ".join(str(mistake["loc"][0]).upper() for mistake in error.errors())
         click.secho(f"\nThe story's setting of {names} is wrong.", fg="red", err=True)
@@ -62,23 +63,25 @@ async def offer(port: int | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     async with (
-        _new_stage(TravelClock(), with_app=True, web_form=True) as stage,
-        server.served(stage, port) as url,
+        _new_sandbox(TravelClock(), with_app=True, web_form=True) as sandbox,
+        server.served(sandbox, port) as url,
     ):
-        await _first_of(stage.ready(), stopped.wait())
+        await _first_of(sandbox.ready(), stopped.wait())
         click.echo(f"Open  {url}  and text VERIFY to the bot, {BOT_NUMBER}.")
-        click.echo(f"Open  {stage.form_url}  for the form on the web.")
+        click.echo(f"Open  {sandbox.form_url}  for the form on the web.")
         click.echo("Ask as your app would, as docs/api.md shows, with")
-        click.echo(f"  export TEXTPROOF_URL={stage.bot.url} TEXTPROOF_KEY={stage.key}")
+        click.echo(f"  export TEXTPROOF_URL={sandbox.bot.url} TEXTPROOF_KEY={sandbox.key}")
         click.echo(_ASKING)
         click.echo("Or text it from here; /help says more. All of it stays on this machine.")
         click.echo()
-        await _first_of(standing.keep_told(stage), _at_the_terminal(stage), stopped.wait())
+        await _first_of(
+            phone_status.keep_updated(sandbox), _at_the_terminal(sandbox), stopped.wait()
+        )
 
 
-async def _at_the_terminal(stage: Stage) -> None:
+async def _at_the_terminal(sandbox: Sandbox) -> None:
     """Obey the terminal until its end; where it is none, whoever started this will stop it."""
-    if not await terminal.Terminal(stage).run():
+    if not await terminal.Terminal(sandbox).run():
         await asyncio.Event().wait()
 
 
@@ -94,8 +97,8 @@ async def _first_of(*works: Coroutine[Any, Any, object]) -> None:
 
 
 @asynccontextmanager
-async def _new_stage(clock: TravelClock, **settings: Any) -> AsyncIterator[Stage]:
+async def _new_sandbox(clock: TravelClock, **settings: Any) -> AsyncIterator[Sandbox]:
     with tempfile.TemporaryDirectory(prefix="textproof-") as folder:
         url = f"sqlite+aiosqlite:///{Path(folder) / 'demo.db'}"
-        async with staged(url, clock, warm=True, **settings) as stage:
-            yield stage
+        async with open_sandbox(url, clock, warm=True, **settings) as sandbox:
+            yield sandbox

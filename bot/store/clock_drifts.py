@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import delete, select
 
-from bot.store.inserts import insert_or_update
-from bot.store.models import ClockDriftRow
+from bot.store.sql.bulk_insert import insert_or_update
+from bot.store.tables import ClockDriftRow
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -9,9 +9,9 @@ from sqlalchemy import String, bindparam, func, select, update
 
 from bot.conversation.state import Conversation, State
 from bot.store import tokens
-from bot.store.inserts import insert_all
-from bot.store.lists import listed
-from bot.store.models import ConversationRow, TokenRow
+from bot.store.sql.array_param import array_param
+from bot.store.sql.bulk_insert import insert_all
+from bot.store.tables import ConversationRow, TokenRow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -35,41 +35,44 @@ _FACTS = (
 )
 
 
-class Key(NamedTuple):
+class ConversationKey(NamedTuple):
     """What names a conversation: the person's number and the bot's, both E.164."""
 
     phone: str
     bot_number: str
 
 
-class Known(NamedTuple):
+class StoredConversation(NamedTuple):
     """A conversation and the id of its row."""
 
     id: int
     conversation: Conversation
 
 
-def load(connection: Connection, keys: Collection[Key], now: datetime) -> dict[Key, Known]:
+def load(
+    connection: Connection, keys: Collection[ConversationKey], now: datetime
+) -> dict[ConversationKey, StoredConversation]:
     """Read the conversations that there are, whole; hold their phones' ledgers before."""
     rows = connection.execute(_OF_PHONES, {"phones": [key.phone for key in keys]})
-    found = dict(map(_known, rows))
+    found = dict(map(_stored, rows))
     # Where nothing is awaited and nothing was just used, no code of an app matters.
     begun = [row_id for row_id, known in found.items() if known.state is not State.IDLE]
     for row_id, token in tokens.asked(connection, begun, now):
         known = found[row_id]
         found[row_id] = replace(known, asked=(*known.asked, token))
     of_key = {
-        Key(known.phone, known.bot_number): Known(row_id, known) for row_id, known in found.items()
+        ConversationKey(known.phone, known.bot_number): StoredConversation(row_id, known)
+        for row_id, known in found.items()
     }
     return {key: of_key[key] for key in keys if key in of_key}
 
 
-def find(connection: Connection, phone: str) -> list[Known]:
+def find(connection: Connection, phone: str) -> list[StoredConversation]:
     """Read every conversation of a phone (E.164), the most lately opened last."""
     rows = connection.execute(
         _SELECT.where(_CONVERSATIONS.c.phone == phone).order_by(_CONVERSATIONS.c.id)
     )
-    return [_known(row) for row in rows]
+    return [_stored(row) for row in rows]
 
 
 def counts(connection: Connection) -> tuple[int, dict[State, int]]:
@@ -80,17 +83,19 @@ def counts(connection: Connection) -> tuple[int, dict[State, int]]:
     return connection.scalar(verified) or 0, states
 
 
-def key_of(connection: Connection, conversation_id: int) -> Key:
+def key_of(connection: Connection, conversation_id: int) -> ConversationKey:
     """Name the conversation of a row."""
     row = connection.execute(
         select(_CONVERSATIONS.c.phone, _CONVERSATIONS.c.bot_number).where(
             _CONVERSATIONS.c.id == conversation_id
         )
     ).one()
-    return Key(row.phone, row.bot_number)
+    return ConversationKey(row.phone, row.bot_number)
 
 
-def add(connection: Connection, conversations: Collection[Conversation]) -> dict[Key, int]:
+def add(
+    connection: Connection, conversations: Collection[Conversation]
+) -> dict[ConversationKey, int]:
     """Store conversations that have no row yet, and return the ids of their rows."""
     if not conversations:
         return {}
@@ -103,7 +108,7 @@ def add(connection: Connection, conversations: Collection[Conversation]) -> dict
         ],
     )
     rows = connection.execute(_IDS_OF_PHONES, {"phones": [begun.phone for begun in conversations]})
-    return {Key(row.phone, row.bot_number): row.id for row in rows}
+    return {ConversationKey(row.phone, row.bot_number): row.id for row in rows}
 
 
 def save(connection: Connection, conversations: Mapping[int, Conversation]) -> None:
@@ -120,7 +125,7 @@ _SELECT = select(
     *tokens.COLUMNS,
     tokens.TEXT_STATE,
 ).outerjoin(_TOKENS, _TOKENS.c.id == _CONVERSATIONS.c.token_id)
-_IN_PHONES = _CONVERSATIONS.c.phone.in_(listed("phones", String()))
+_IN_PHONES = _CONVERSATIONS.c.phone.in_(array_param("phones", String()))
 _OF_PHONES = _SELECT.where(_IN_PHONES)
 _IDS_OF_PHONES = select(
     _CONVERSATIONS.c.id, _CONVERSATIONS.c.phone, _CONVERSATIONS.c.bot_number
@@ -132,7 +137,7 @@ def _facts(conversation: Conversation) -> dict[str, Any]:
     return facts | {"token_id": conversation.token.id if conversation.token else None}
 
 
-def _known(row: Row[Any]) -> Known:
+def _stored(row: Row[Any]) -> StoredConversation:
     known = row.key_id is not None
     token = tokens.from_row(row, row.token_id, tokens.code_text(row.text_state)) if known else None
     conversation = Conversation(
@@ -141,4 +146,4 @@ def _known(row: Row[Any]) -> Known:
         token=token,
         **{fact: getattr(row, fact) for fact in _FACTS},
     )
-    return Known(row.id, conversation)
+    return StoredConversation(row.id, conversation)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, select
 
-from bot.store.models import (
-    EventRow,
-    EventState,
+from bot.store.tables import (
+    AppEventRow,
+    AppEventState,
+    EarlyReportRow,
+    IdempotencyKeyRow,
     OutboxRow,
-    ReceivedRow,
-    ReportRow,
-    RequestRow,
+    ProcessedWebhookRow,
     TokenRow,
     VerificationRow,
 )
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CHUNK = 200
 """Rows removed in one transaction, of all tables together: no webhook waits long behind them."""
 
-_EVENTS = EventRow.__table__
+_EVENTS = AppEventRow.__table__
 # The carrier repeats a webhook for minutes and a report comes within hours; texts and events
 # are kept a month so that an operator can look into a complaint. An event that waits stays, however
 # long the app is away. Tokens stay as long as the texts with their code, which go first: else each
@@ -34,11 +34,11 @@ _EVENTS = EventRow.__table__
 _KEPT = (
     (OutboxRow.__table__, OutboxRow.__table__.c.created_at, timedelta(days=30)),
     (TokenRow.__table__, TokenRow.__table__.c.expires_at, timedelta(days=30)),
-    (_EVENTS, _EVENTS.c.created_at, timedelta(days=30), _EVENTS.c.state != EventState.QUEUED),
+    (_EVENTS, _EVENTS.c.created_at, timedelta(days=30), _EVENTS.c.state != AppEventState.QUEUED),
     (VerificationRow.__table__, VerificationRow.__table__.c.created_at, timedelta(days=30)),
-    (RequestRow.__table__, RequestRow.__table__.c.answered_at, timedelta(days=1)),
-    (ReceivedRow.__table__, ReceivedRow.__table__.c.received_at, timedelta(days=3)),
-    (ReportRow.__table__, ReportRow.__table__.c.received_at, timedelta(days=1)),
+    (IdempotencyKeyRow.__table__, IdempotencyKeyRow.__table__.c.answered_at, timedelta(days=1)),
+    (ProcessedWebhookRow.__table__, ProcessedWebhookRow.__table__.c.received_at, timedelta(days=3)),
+    (EarlyReportRow.__table__, EarlyReportRow.__table__.c.received_at, timedelta(days=1)),
 )
 
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, String, bindparam, select, update
 
-from bot.conversation.state import CodeFormat, CodeText, Token
-from bot.store.inserts import insert_all
-from bot.store.lists import listed
-from bot.store.models import OUTBOX_FAILURES, OutboxRow, OutboxState, TokenRow, UtcDateTime
+from bot.conversation.state import CodeDelivery, CodeFormat, Token
+from bot.store.sql.array_param import array_param
+from bot.store.sql.bulk_insert import insert_all
+from bot.store.tables import OUTBOX_FAILURES, OutboxRow, OutboxState, TokenRow, UtcDateTime
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -32,15 +32,15 @@ TEXT_STATE = (
     .label("text_state")
 )
 """The state of the latest text with a token's code, which `code_text` reads."""
-_BY_ID = select(_TOKENS.c.id, *COLUMNS).where(_TOKENS.c.id.in_(listed("ids", String())))
+_BY_ID = select(_TOKENS.c.id, *COLUMNS).where(_TOKENS.c.id.in_(array_param("ids", String())))
 _VERIFICATIONS = select(_TOKENS.c.id, _TOKENS.c.verification_id).where(
-    _TOKENS.c.id.in_(listed("ids", String())), _TOKENS.c.verification_id.is_not(None)
+    _TOKENS.c.id.in_(array_param("ids", String())), _TOKENS.c.verification_id.is_not(None)
 )
 _OPEN_STILL = _TOKENS.c.used_at.is_(None) & _TOKENS.c.ended_at.is_(None)
 _ASKED: Select[Any] = (
     select(_TOKENS.c.id, _TOKENS.c.conversation_id, *COLUMNS, TEXT_STATE)
     .where(
-        _TOKENS.c.conversation_id.in_(listed("conversations", BigInteger())),
+        _TOKENS.c.conversation_id.in_(array_param("conversations", BigInteger())),
         _TOKENS.c.verification_id.is_not(None),
         (_TOKENS.c.expires_at > bindparam("now", type_=UtcDateTime)) | _OPEN_STILL,
     )
@@ -53,7 +53,7 @@ def load(connection: Connection, ids: Collection[str]) -> dict[str, Token]:
     if not ids:
         return {}
     rows = connection.execute(_BY_ID, {"ids": ids})
-    return {row.id: from_row(row, row.id, CodeText.QUEUED) for row in rows}
+    return {row.id: from_row(row, row.id, CodeDelivery.QUEUED) for row in rows}
 
 
 def verifications(connection: Connection, ids: Collection[str]) -> dict[str, str]:
@@ -75,14 +75,14 @@ def asked(
     return [(row.conversation_id, from_row(row, row.id, code_text(row.text_state))) for row in rows]
 
 
-def code_text(state: OutboxState | None) -> CodeText:
+def code_text(state: OutboxState | None) -> CodeDelivery:
     """Tell how far a code has come by the state of its latest text."""
     if state in (None, OutboxState.QUEUED):
-        return CodeText.QUEUED
-    return CodeText.FAILED if state in OUTBOX_FAILURES else CodeText.SENT
+        return CodeDelivery.QUEUED
+    return CodeDelivery.FAILED if state in OUTBOX_FAILURES else CodeDelivery.SENT
 
 
-def from_row(row: Row[Any], token_id: str, text: CodeText) -> Token:
+def from_row(row: Row[Any], token_id: str, text: CodeDelivery) -> Token:
     """Make a token of a row that has `COLUMNS`; `text` is how far its latest text has come."""
     return Token(
         id=token_id,

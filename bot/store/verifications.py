@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, func, select, update
 
 from bot.conversation.verification import Origin, Status, Verification
-from bot.store.inserts import insert_missing
-from bot.store.models import ConversationRow, OutboxRow, TokenRow, VerificationRow
+from bot.store.sql.bulk_insert import insert_missing
+from bot.store.tables import ConversationRow, OutboxRow, TokenRow, VerificationRow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
-from harness import browser as browsers
-from harness.patience import until
-from harness.processes import Processes
 from playwright.async_api import expect
 
 from bot.simulator.clock import StoppedClock, TravelClock
-from bot.simulator.faults import MENU
-from bot.simulator.page.server import served
-from bot.simulator.stage import BOT_NUMBER, PHONE, Stage, staged
-from bot.simulator.standing import keep_told
-from bot.simulator.story import Player, beginning_of
+from bot.simulator.phone_status import keep_updated
+from bot.simulator.phones.page.server import served
+from bot.simulator.sandbox import BOT_NUMBER, PHONE, Sandbox, open_sandbox
+from bot.simulator.stories.player import Player, beginning_of
+from bot.simulator.telnyx.faults import MENU
+from tests.kit import browser as browsers
+from tests.kit.processes import Processes
+from tests.kit.timeouts import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -64,24 +64,24 @@ async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
 
 
 @asynccontextmanager
-async def demonstrated(folder: Path, port: int | None = 0) -> AsyncIterator[tuple[Stage, str]]:
+async def demonstrated(folder: Path, port: int | None = 0) -> AsyncIterator[tuple[Sandbox, str]]:
     """Run the demo in this process."""
     url = f"sqlite+aiosqlite:///{folder / 'demo.db'}"
-    async with staged(url, TravelClock()) as stage, served(stage, port) as address:
-        await stage.ready()
-        telling = asyncio.create_task(keep_told(stage))
-        yield stage, address
+    async with open_sandbox(url, TravelClock()) as sandbox, served(sandbox, port) as address:
+        await sandbox.ready()
+        telling = asyncio.create_task(keep_updated(sandbox))
+        yield sandbox, address
         telling.cancel()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def demo(tmp_path: Path) -> AsyncIterator[tuple[Stage, str]]:
+async def demo(tmp_path: Path) -> AsyncIterator[tuple[Sandbox, str]]:
     async with demonstrated(tmp_path) as running:
         yield running
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def page(context: BrowserContext, demo: tuple[Stage, str]) -> Page:
+async def page(context: BrowserContext, demo: tuple[Sandbox, str]) -> Page:
     return await opened(context, demo[1])
 
 
@@ -123,7 +123,7 @@ async def test_who_runs_one_command_opens_the_page_and_texts_verify_is_verified(
 ) -> None:
     async with Processes(tmp_path) as processes:
         bot = await processes.start_cold("demo", "--port", "0")
-        await until(lambda: "form on the web" in bot.out)
+        await wait_until(lambda: "form on the web" in bot.out)
         address, form, *_ = re.findall(r"http://\S+", bot.out)
         page = await opened(context, address)
         link = page.get_by_role("link", name="the form on the web")
@@ -342,8 +342,8 @@ async def test_a_saved_transcript_plays_again(page: Page, tmp_path: Path) -> Non
     assert "{code}" in script
     assert code not in script
     url = f"sqlite+aiosqlite:///{tmp_path / 'again.db'}"
-    async with staged(url, StoppedClock(beginning_of(script))) as stage:
-        await Player(stage).play(script)
+    async with open_sandbox(url, StoppedClock(beginning_of(script))) as sandbox:
+        await Player(sandbox).play(script)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
-from harness import browser as browsers
-from harness.patience import until
 from playwright.async_api import expect
 
 from bot.simulator.clock import TravelClock
-from bot.simulator.page.server import served
-from bot.simulator.stage import PHONE, Stage, staged
+from bot.simulator.phones.page.server import served
+from bot.simulator.sandbox import PHONE, Sandbox, open_sandbox
+from tests.kit import browser as browsers
+from tests.kit.timeouts import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -60,22 +60,22 @@ async def profile(browser: Browser, **how: Any) -> AsyncIterator[BrowserContext]
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
     url = f"sqlite+aiosqlite:///{tmp_path / 'form.db'}"
-    async with staged(url, TravelClock(), web_form=True) as stage:
-        await stage.ready()
-        yield stage
+    async with open_sandbox(url, TravelClock(), web_form=True) as sandbox:
+        await sandbox.ready()
+        yield sandbox
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def page(browser: Browser, stage: Stage) -> AsyncIterator[Page]:
+async def page(browser: Browser, sandbox: Sandbox) -> AsyncIterator[Page]:
     async with profile(browser) as context:
-        yield await opened(context, stage)
+        yield await opened(context, sandbox)
 
 
-async def opened(context: BrowserContext, stage: Stage) -> Page:
+async def opened(context: BrowserContext, sandbox: Sandbox) -> Page:
     page = await context.new_page()
-    await page.goto(stage.form_url or "")
+    await page.goto(sandbox.form_url or "")
     return page
 
 
@@ -90,14 +90,14 @@ async def type_code(page: Page, code: str) -> None:
     await page.get_by_role("button", name="Verify").click()
 
 
-async def code_on(stage: Stage, phone: str = PHONE) -> str:
+async def code_on(sandbox: Sandbox, phone: str = PHONE) -> str:
     """Read the code on the phone, as soon as it has come."""
 
     def codes() -> list[str]:
-        texts = [text.text for text in stage.telnyx.texts if text.phone == phone]
+        texts = [text.text for text in sandbox.telnyx.texts if text.phone == phone]
         return [code for text in texts for code in re.findall(r"\b\d{6}\b", text)]
 
-    await until(lambda: bool(codes()))
+    await wait_until(lambda: bool(codes()))
     return codes()[-1]
 
 
@@ -110,30 +110,30 @@ def other_than(code: str) -> str:
 
 
 async def test_who_types_a_number_and_the_code_that_comes_is_verified(
-    page: Page, stage: Stage
+    page: Page, sandbox: Sandbox
 ) -> None:
     await ask_for_code(page)
     await expect(page.get_by_text("+1 312-555-0001")).to_be_visible()
-    await type_code(page, await code_on(stage))
+    await type_code(page, await code_on(sandbox))
     await expect(title(page)).to_have_text(VERIFIED)
     await expect(page.get_by_text("+1 312-555-0001")).to_be_visible()
 
 
 async def test_the_page_turns_by_itself_when_the_person_replies_by_text(
-    page: Page, stage: Stage
+    page: Page, sandbox: Sandbox
 ) -> None:
     await ask_for_code(page)
     await expect(page.get_by_text("This page then goes on by itself.")).to_be_visible()
-    await stage.text(PHONE, await code_on(stage))
+    await sandbox.text(PHONE, await code_on(sandbox))
     await expect(title(page)).to_have_text(VERIFIED)
     assert page.url.endswith("/success")
 
 
 async def test_a_wrong_code_is_told_where_it_was_typed_and_the_right_one_still_works(
-    page: Page, stage: Stage
+    page: Page, sandbox: Sandbox
 ) -> None:
     await ask_for_code(page)
-    code = await code_on(stage)
+    code = await code_on(sandbox)
     await type_code(page, other_than(code))
     await expect(page.get_by_role("alert")).to_have_text(WRONG)
     box = page.get_by_label("Code", exact=True)
@@ -146,7 +146,7 @@ async def test_a_wrong_code_is_told_where_it_was_typed_and_the_right_one_still_w
 
 
 async def test_a_number_that_no_code_can_go_to_is_kept_to_be_mended(
-    page: Page, stage: Stage
+    page: Page, sandbox: Sandbox
 ) -> None:
     box = page.get_by_label("Phone number")
     await box.fill(LANDLINE)
@@ -156,14 +156,14 @@ async def test_a_number_that_no_code_can_go_to_is_kept_to_be_mended(
     await expect(box).to_have_value(LANDLINE)
     await expect(box).to_have_accessible_description(re.compile("This is a landline"))
     await ask_for_code(page)
-    await code_on(stage)
+    await code_on(sandbox)
 
 
-async def test_without_javascript_the_code_can_be_typed(browser: Browser, stage: Stage) -> None:
+async def test_without_javascript_the_code_can_be_typed(browser: Browser, sandbox: Sandbox) -> None:
     async with profile(browser, java_script_enabled=False) as context:
-        page = await opened(context, stage)
+        page = await opened(context, sandbox)
         await ask_for_code(page)
-        code = await code_on(stage)
+        code = await code_on(sandbox)
         await type_code(page, other_than(code))
         await expect(page.get_by_role("alert")).to_have_text(WRONG)
         await type_code(page, code)
@@ -171,19 +171,19 @@ async def test_without_javascript_the_code_can_be_typed(browser: Browser, stage:
 
 
 async def test_without_javascript_a_link_goes_on_after_a_reply(
-    browser: Browser, stage: Stage
+    browser: Browser, sandbox: Sandbox
 ) -> None:
     async with profile(browser, java_script_enabled=False) as context:
-        page = await opened(context, stage)
+        page = await opened(context, sandbox)
         await ask_for_code(page)
         await page.get_by_role("link", name="I have replied by text").click()
         await expect(page.get_by_text("No reply has arrived yet.")).to_be_visible()
-        await stage.text(PHONE, await code_on(stage))
+        await sandbox.text(PHONE, await code_on(sandbox))
         await page.get_by_role("link", name="I have replied by text").click()
         await expect(title(page)).to_have_text(VERIFIED)
 
 
-async def test_the_keyboard_alone_is_enough(page: Page, stage: Stage) -> None:
+async def test_the_keyboard_alone_is_enough(page: Page, sandbox: Sandbox) -> None:
     async def walk_to(name: str) -> None:
         """Go from control to control until the one of this name has the focus."""
         for _ in range(20):
@@ -200,7 +200,7 @@ async def test_the_keyboard_alone_is_enough(page: Page, stage: Stage) -> None:
     await page.keyboard.type(TYPED)
     await page.keyboard.press("Enter")
     await expect(title(page)).to_have_text("Type the code")
-    code = await code_on(stage)
+    code = await code_on(sandbox)
     await walk_to("Send it again")
     await page.keyboard.press("Enter")
     await expect(page.get_by_text("on its way once more")).to_be_visible()
@@ -211,36 +211,36 @@ async def test_the_keyboard_alone_is_enough(page: Page, stage: Stage) -> None:
 
 
 async def test_a_reload_posts_nothing_and_a_second_click_asks_nothing(
-    page: Page, stage: Stage
+    page: Page, sandbox: Sandbox
 ) -> None:
     posts: list[str] = []
     page.on("request", lambda asked: posts.append(asked.url) if asked.method == "POST" else None)
     await page.get_by_label("Phone number").fill(TYPED)
     await page.get_by_role("button", name="Text me a code").dblclick()
     await expect(title(page)).to_have_text("Type the code")
-    await type_code(page, other_than(await code_on(stage)))
+    await type_code(page, other_than(await code_on(sandbox)))
     await expect(page.get_by_role("alert")).to_be_visible()
     await page.reload()
     await expect(page.get_by_role("alert")).to_be_visible()
     assert [url.rpartition("/")[2] for url in posts] == ["request", "verify"]
 
 
-async def test_who_goes_back_can_ask_for_another_number(page: Page, stage: Stage) -> None:
+async def test_who_goes_back_can_ask_for_another_number(page: Page, sandbox: Sandbox) -> None:
     await ask_for_code(page)
     await page.go_back()
     await expect(page.get_by_role("button", name="Text me a code")).to_be_enabled()
     await ask_for_code(page, "312 555 0002")
-    await type_code(page, await code_on(stage, "+13125550002"))
+    await type_code(page, await code_on(sandbox, "+13125550002"))
     await expect(title(page)).to_have_text(VERIFIED)
     await expect(page.get_by_text("+1 312-555-0002")).to_be_visible()
 
 
-async def test_the_page_stops_to_look_when_the_code_has_ended(page: Page, stage: Stage) -> None:
+async def test_the_page_stops_to_look_when_the_code_has_ended(page: Page, sandbox: Sandbox) -> None:
     looks: list[str] = []
     page.on("request", lambda asked: looks.append(asked.url) if "/status" in asked.url else None)
     await page.clock.install()
     await ask_for_code(page)
-    await code_on(stage)
+    await code_on(sandbox)
     for _ in range(3):
         async with page.expect_response("**/status"):
             await page.clock.run_for(5_000)
@@ -253,9 +253,9 @@ async def test_the_page_stops_to_look_when_the_code_has_ended(page: Page, stage:
 
 
 async def test_in_the_demo_the_form_and_the_phone_are_two_pages_side_by_side(
-    browser: Browser, stage: Stage
+    browser: Browser, sandbox: Sandbox
 ) -> None:
-    async with profile(browser) as context, served(stage, 0) as address:
+    async with profile(browser) as context, served(sandbox, 0) as address:
         phones = await context.new_page()
         await phones.goto(address)
         async with context.expect_page() as opening:
@@ -270,7 +270,7 @@ async def test_in_the_demo_the_form_and_the_phone_are_two_pages_side_by_side(
 # Who reads the pages, and how.
 
 
-async def each_page(page: Page, stage: Stage, look: Callable[[str], Awaitable[None]]) -> None:
+async def each_page(page: Page, sandbox: Sandbox, look: Callable[[str], Awaitable[None]]) -> None:
     """Look at every page on the way."""
     await look("number")
     await page.get_by_label("Phone number").fill(LANDLINE)
@@ -279,7 +279,7 @@ async def each_page(page: Page, stage: Stage, look: Callable[[str], Awaitable[No
     await look("number refused")
     await ask_for_code(page)
     await look("code")
-    code = await code_on(stage)
+    code = await code_on(sandbox)
     await type_code(page, other_than(code))
     await expect(page.get_by_role("alert")).to_be_visible()
     await look("code refused")
@@ -290,7 +290,7 @@ async def each_page(page: Page, stage: Stage, look: Callable[[str], Awaitable[No
     await expect(title(page)).to_have_text(VERIFIED)
     await look("verified")
     await page.context.clear_cookies()
-    await page.goto(stage.form_url or "")
+    await page.goto(sandbox.form_url or "")
     await page.context.clear_cookies()
     await page.get_by_label("Phone number").fill(TYPED)
     # The refusal's 403 would be noted as something that went wrong.
@@ -348,14 +348,14 @@ _FLAWS = """
 """
 
 
-async def test_every_page_is_labelled_titled_and_in_order(page: Page, stage: Stage) -> None:
+async def test_every_page_is_labelled_titled_and_in_order(page: Page, sandbox: Sandbox) -> None:
     titles = []
 
     async def look(name: str) -> None:
         assert (name, await page.evaluate(_FLAWS)) == (name, [])
         titles.append(await page.title())
 
-    await each_page(page, stage, look)
+    await each_page(page, sandbox, look)
     assert len(titles) == 7
     assert all(told.endswith("Textproof") for told in titles)
     assert len(set(titles)) == 6
@@ -363,7 +363,7 @@ async def test_every_page_is_labelled_titled_and_in_order(page: Page, stage: Sta
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_every_text_can_be_read_in_light_and_dark(
-    page: Page, stage: Stage, scheme: Any
+    page: Page, sandbox: Sandbox, scheme: Any
 ) -> None:
     await page.emulate_media(color_scheme=scheme)
     ground = await page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -375,10 +375,10 @@ async def test_every_text_can_be_read_in_light_and_dark(
         # WCAG 2.2, 1.4.3: at least 4.5 to 1.
         assert (name, [(ratio, what) for ratio, what in found if ratio < 4.5]) == (name, [])
 
-    await each_page(page, stage, look)
+    await each_page(page, sandbox, look)
 
 
-async def test_nothing_is_cut_off_on_a_narrow_screen(page: Page, stage: Stage) -> None:
+async def test_nothing_is_cut_off_on_a_narrow_screen(page: Page, sandbox: Sandbox) -> None:
     await page.set_viewport_size(NARROW)  # type: ignore[arg-type]
 
     async def look(name: str) -> None:
@@ -386,13 +386,13 @@ async def test_nothing_is_cut_off_on_a_narrow_screen(page: Page, stage: Stage) -
         width = await page.evaluate("document.documentElement.scrollWidth")
         assert (name, width <= NARROW["width"]) == (name, True)
 
-    await each_page(page, stage, look)
+    await each_page(page, sandbox, look)
 
 
-async def test_nothing_moves_for_whoever_wants_that(page: Page, stage: Stage) -> None:
+async def test_nothing_moves_for_whoever_wants_that(page: Page, sandbox: Sandbox) -> None:
     await page.emulate_media(reduced_motion="reduce")
 
     async def look(name: str) -> None:
         assert (name, await page.evaluate("document.getAnimations().length")) == (name, 0)
 
-    await each_page(page, stage, look)
+    await each_page(page, sandbox, look)

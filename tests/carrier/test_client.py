@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp import web
-from harness.loop_time import advance
-from harness.patience import until
 
-from bot.carrier.client import REQUEST_WITHIN, Carrier
-from bot.carrier.errors import Accepted, Hold, Later, Limit, Never, advice
+from bot.carrier.client import REQUEST_TIMEOUT, Carrier
+from bot.carrier.errors import Limit, SendAccepted, SendHold, SendLater, SendNever, advice
 from bot.simulator.clock import StoppedClock
-from bot.simulator.faults import ApiFault
-from bot.simulator.telnyx import API_KEY, SimulatedTelnyx
+from bot.simulator.telnyx.faults import ApiFault
+from bot.simulator.telnyx.server import API_KEY, SimulatedTelnyx
+from tests.kit.loop_time import advance
+from tests.kit.timeouts import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from aiohttp.pytest_plugin import AiohttpServer
 
-    from bot.carrier.errors import Outcome
+    from bot.carrier.errors import SendResult
 
 BOT, PHONE = "+13125550100", "+13125550001"
 JSON = {"Content-Type": "application/json"}
@@ -62,7 +62,7 @@ async def opened(base_url: str, api_key: str = API_KEY) -> AsyncIterator[Carrier
 
 async def send(
     carrier: Carrier, text: str = "Hello", *, key: str = "key-1", retried: bool = False
-) -> Outcome:
+) -> SendResult:
     return await carrier.send(key=key, bot_number=BOT, phone=PHONE, text=text, retried=retried)
 
 
@@ -71,7 +71,7 @@ async def test_a_text_goes_out_with_its_key_and_comes_back_with_an_id(
 ) -> None:
     outcome = await send(carrier, "Code: 123456.", key="0123456789abcdef")
 
-    assert isinstance(outcome, Accepted)
+    assert isinstance(outcome, SendAccepted)
     assert outcome.carrier_id
     (request,) = telnyx.requests
     headers = {name.lower(): value for name, value in request.headers.items()}
@@ -112,39 +112,39 @@ async def test_another_body_under_a_used_key_means_that_it_was_accepted_before(
     carrier: Carrier, telnyx: SimulatedTelnyx
 ) -> None:
     await send(carrier, "one")
-    assert await send(carrier, "two", retried=True) == Accepted(None)
-    assert isinstance(await send(carrier, "two", retried=False), Never)
+    assert await send(carrier, "two", retried=True) == SendAccepted(None)
+    assert isinstance(await send(carrier, "two", retried=False), SendNever)
     assert [text.text for text in telnyx.texts] == ["one"]
 
 
 @pytest.mark.parametrize(
     ("fault", "outcome"),
     [
-        (ApiFault.error(500, "10007"), Later("10007")),
-        (ApiFault(500, "<h1>Oops</h1>", HTML), Later("HTTP 500", in_doubt=True)),
-        (ApiFault(503, ""), Later("HTTP 503")),
-        (ApiFault(408, ""), Later("HTTP 408")),
-        (ApiFault(409, ""), Later("HTTP 409")),
+        (ApiFault.error(500, "10007"), SendLater("10007")),
+        (ApiFault(500, "<h1>Oops</h1>", HTML), SendLater("HTTP 500", in_doubt=True)),
+        (ApiFault(503, ""), SendLater("HTTP 503")),
+        (ApiFault(408, ""), SendLater("HTTP 408")),
+        (ApiFault(409, ""), SendLater("HTTP 409")),
         (
             ApiFault.error(429, "10011", **{"Retry-After": "17"}),
-            Later("10011", 17.0, limit=Limit.ACCOUNT),
+            SendLater("10011", 17.0, limit=Limit.ACCOUNT),
         ),
         (
             ApiFault(429, "", {"retry-after": "2"}),
-            Later("HTTP 429", 2.0, limit=Limit.ACCOUNT),
+            SendLater("HTTP 429", 2.0, limit=Limit.ACCOUNT),
         ),
-        (ApiFault.error(401, "10009"), Hold("10009")),
-        (ApiFault.error(400, "40333"), Hold("40333")),
-        (ApiFault.error(400, "40300"), Never("40300")),
-        (ApiFault.error(422, "40310"), Never("40310")),
-        (ApiFault(400, "<h1>Bad request</h1>", HTML), Never("HTTP 400")),
-        (ApiFault(400, "[]", JSON), Never("HTTP 400")),
-        (ApiFault(400, "{", JSON), Never("HTTP 400")),
+        (ApiFault.error(401, "10009"), SendHold("10009")),
+        (ApiFault.error(400, "40333"), SendHold("40333")),
+        (ApiFault.error(400, "40300"), SendNever("40300")),
+        (ApiFault.error(422, "40310"), SendNever("40310")),
+        (ApiFault(400, "<h1>Bad request</h1>", HTML), SendNever("HTTP 400")),
+        (ApiFault(400, "[]", JSON), SendNever("HTTP 400")),
+        (ApiFault(400, "{", JSON), SendNever("HTTP 400")),
     ],
     ids=str,
 )
 async def test_an_error_is_classified_after_one_request_and_no_more(
-    carrier: Carrier, telnyx: SimulatedTelnyx, fault: ApiFault, outcome: Outcome
+    carrier: Carrier, telnyx: SimulatedTelnyx, fault: ApiFault, outcome: SendResult
 ) -> None:
     telnyx.faults.append(fault)
 
@@ -158,7 +158,7 @@ async def test_after_an_error_the_same_text_can_be_sent(
 ) -> None:
     telnyx.faults.append(ApiFault.error(500, "10007"))
     await send(carrier)
-    assert isinstance(await send(carrier, retried=True), Accepted)
+    assert isinstance(await send(carrier, retried=True), SendAccepted)
     assert len(telnyx.texts) == 1
 
 
@@ -200,7 +200,7 @@ async def test_a_wrong_key_holds_and_the_advice_names_the_variable(
 ) -> None:
     async with opened(telnyx.base_url, "KEY-of-somebody-else") as carrier:
         outcome = await send(carrier)
-    assert outcome == Hold("10009")
+    assert outcome == SendHold("10009")
     assert "TELNYX_API_KEY" in advice(outcome.fault)
 
 
@@ -255,8 +255,8 @@ def _length_of_body(head: bytes) -> int:
     return int(length)
 
 
-def is_in_doubt(outcome: Outcome) -> bool:
-    return isinstance(outcome, Later) and outcome.in_doubt
+def is_in_doubt(outcome: SendResult) -> bool:
+    return isinstance(outcome, SendLater) and outcome.in_doubt
 
 
 @pytest.mark.parametrize(
@@ -279,17 +279,17 @@ async def test_a_connection_that_breaks_means_later_after_one_request(answer: by
 async def test_a_server_that_never_answers_means_later() -> None:
     async with answering(None) as server, opened(server.base_url) as carrier:
         sending = asyncio.create_task(send(carrier))
-        await until(lambda: server.requests == 1)
-        advance(REQUEST_WITHIN)
+        await wait_until(lambda: server.requests == 1)
+        advance(REQUEST_TIMEOUT)
         assert is_in_doubt(await sending)
     assert server.requests == 1
 
 
 async def test_an_answer_that_comes_in_drops_means_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bot.carrier.client.REQUEST_WITHIN", 0.2)
+    monkeypatch.setattr("bot.carrier.client.REQUEST_TIMEOUT", 0.2)
     begun = OK_JSON + b"Content-Length: 100000\r\n\r\n{"
     async with answering(begun, dripping=True) as server, opened(server.base_url) as carrier:
-        assert isinstance(await send(carrier), Later)
+        assert isinstance(await send(carrier), SendLater)
     # None where the machine stood still before the request was written.
     assert server.requests <= 1
 
@@ -299,7 +299,7 @@ async def test_a_server_that_is_not_there_means_later() -> None:
         pass
     async with opened(gone.base_url) as carrier:
         outcome = await send(carrier)
-    assert isinstance(outcome, Later)
+    assert isinstance(outcome, SendLater)
     assert not outcome.in_doubt
 
 
@@ -309,7 +309,7 @@ async def test_the_environment_has_no_say_in_what_the_carrier_was_given(
 ) -> None:
     monkeypatch.setenv(variable, "http://127.0.0.1:9/not-this")
     async with opened(telnyx.base_url) as carrier:
-        assert isinstance(await send(carrier), Accepted)
+        assert isinstance(await send(carrier), SendAccepted)
 
 
 async def test_many_texts_at_once_each_get_their_own_id(
@@ -318,7 +318,7 @@ async def test_many_texts_at_once_each_get_their_own_id(
     outcomes = await asyncio.gather(
         *(send(carrier, f"text {number}", key=f"key-{number}") for number in range(20))
     )
-    ids = {outcome.carrier_id for outcome in outcomes if isinstance(outcome, Accepted)}
+    ids = {outcome.carrier_id for outcome in outcomes if isinstance(outcome, SendAccepted)}
     assert len(ids) == 20
     assert len(telnyx.texts) == 20
 
@@ -328,7 +328,7 @@ async def test_a_redirect_is_not_followed_and_holds_until_the_address_is_mended(
 ) -> None:
     telnyx.faults.append(ApiFault(307, headers={"Location": f"{telnyx.base_url}/messages"}))
     outcome = await send(carrier)
-    assert outcome == Hold("HTTP 307")
+    assert outcome == SendHold("HTTP 307")
     assert advice("HTTP 307") == "check TELNYX_BASE_URL"
     assert len(telnyx.requests) == 1
 
@@ -339,4 +339,4 @@ async def test_an_id_that_cannot_be_kept_is_not_kept(
 ) -> None:
     body = json.dumps({"data": {"id": carrier_id}})
     telnyx.faults.append(ApiFault(200, body, {"Content-Type": "application/json"}))
-    assert await send(carrier) == Accepted(None)
+    assert await send(carrier) == SendAccepted(None)

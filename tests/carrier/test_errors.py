@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.carrier.errors import Accepted, Hold, Later, Limit, Never, Outcome, advice, classify
+from bot.carrier.errors import (
+    Limit,
+    SendAccepted,
+    SendHold,
+    SendLater,
+    SendNever,
+    SendResult,
+    advice,
+    classify,
+)
 
 LATER = ["10007", "10011", "10037", "40006", "40008", "40318"]
 HOLD = [
@@ -34,7 +43,7 @@ def error(code: object) -> dict[str, object]:
 
 def outcome(
     status: int, body: object = None, *, retried: bool = False, retry_after: str | None = None
-) -> Outcome:
+) -> SendResult:
     headers = {} if retry_after is None else {"retry-after": retry_after}
     return classify(status, body, headers, retried=retried)
 
@@ -43,11 +52,11 @@ def outcome(
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize(
     ("codes", "kind"),
-    [(LATER, Later), (HOLD, Hold), (NEVER, Never)],
+    [(LATER, SendLater), (HOLD, SendHold), (NEVER, SendNever)],
     ids=["later", "hold", "never"],
 )
 def test_telnyx_own_code_decides_whatever_the_http_status(
-    codes: list[str], kind: type[Later | Hold | Never], status: int, *, retried: bool
+    codes: list[str], kind: type[SendLater | SendHold | SendNever], status: int, *, retried: bool
 ) -> None:
     for code in codes:
         found = outcome(status, error(code), retried=retried)
@@ -57,33 +66,33 @@ def test_telnyx_own_code_decides_whatever_the_http_status(
 
 @pytest.mark.parametrize("code", ["40300", 40300])
 def test_a_code_may_be_a_number(code: object) -> None:
-    assert outcome(400, error(code)) == Never("40300")
+    assert outcome(400, error(code)) == SendNever("40300")
 
 
 def test_only_the_first_error_decides() -> None:
     body = {"errors": [{"code": "40001"}, {"code": "10009"}]}
-    assert outcome(400, body) == Never("40001")
+    assert outcome(400, body) == SendNever("40001")
 
 
 @pytest.mark.parametrize("status", [500, 501, 502, 503, 504, 520, 599])
 @pytest.mark.parametrize("body", [None, HTML, {}, error("99999")], ids=["none", "html", "{}", "?"])
 def test_a_fault_of_the_server_passes(status: int, body: object) -> None:
-    assert isinstance(outcome(status, body), Later)
+    assert isinstance(outcome(status, body), SendLater)
 
 
 @pytest.mark.parametrize("status", [500, 502, 504])
 def test_a_fault_that_is_not_telnyxs_own_leaves_in_doubt_whether_the_text_has_left(
     status: int,
 ) -> None:
-    assert outcome(status, HTML) == Later(f"HTTP {status}", in_doubt=True)
-    assert outcome(status, error("10007")) == Later("10007")
-    assert outcome(503, HTML) == Later("HTTP 503")
+    assert outcome(status, HTML) == SendLater(f"HTTP {status}", in_doubt=True)
+    assert outcome(status, error("10007")) == SendLater("10007")
+    assert outcome(503, HTML) == SendLater("HTTP 503")
 
 
 @pytest.mark.parametrize("status", [408, 409, 429])
 def test_a_status_that_asks_for_another_try_gets_one(status: int) -> None:
     found = outcome(status, HTML)
-    assert isinstance(found, Later)
+    assert isinstance(found, SendLater)
     assert (found.fault, found.in_doubt) == (f"HTTP {status}", False)
 
 
@@ -92,36 +101,36 @@ def test_a_status_that_asks_for_another_try_gets_one(status: int) -> None:
 def test_a_status_that_says_the_account_is_wrong_holds_everything(
     status: int, body: object
 ) -> None:
-    assert outcome(status, body) == Hold(f"HTTP {status}")
+    assert outcome(status, body) == SendHold(f"HTTP {status}")
 
 
 def test_a_key_that_is_refused_holds_everything_whatever_the_code() -> None:
-    assert outcome(401, error("99999")) == Hold("99999")
+    assert outcome(401, error("99999")) == SendHold("99999")
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_fault_of_the_account_with_an_unknown_code_gives_no_text_up(status: int) -> None:
-    assert not isinstance(outcome(status, error("99999")), Never)
+    assert not isinstance(outcome(status, error("99999")), SendNever)
 
 
 @pytest.mark.parametrize("status", [400, 402, 405, 413, 415])
 def test_another_refusal_is_for_good(status: int) -> None:
-    assert outcome(status, HTML) == Never(f"HTTP {status}")
-    assert outcome(status, error("49999")) == Never("49999")
+    assert outcome(status, HTML) == SendNever(f"HTTP {status}")
+    assert outcome(status, error("49999")) == SendNever("49999")
 
 
 @pytest.mark.parametrize("body", [None, HTML, error("10015")], ids=["none", "html", "json"])
 def test_a_reused_key_on_a_retry_means_that_an_earlier_try_was_accepted(body: object) -> None:
-    assert outcome(422, body, retried=True) == Accepted(None)
+    assert outcome(422, body, retried=True) == SendAccepted(None)
 
 
 @pytest.mark.parametrize("body", [None, HTML, error("10015")], ids=["none", "html", "json"])
 def test_a_422_on_the_first_try_is_never_taken_for_accepted(body: object) -> None:
-    assert isinstance(outcome(422, body), Never)
+    assert isinstance(outcome(422, body), SendNever)
 
 
 def test_a_422_on_a_retry_that_names_the_recipient_is_no_acceptance() -> None:
-    assert outcome(422, error("40310"), retried=True) == Never("40310")
+    assert outcome(422, error("40310"), retried=True) == SendNever("40310")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +147,7 @@ def test_a_422_on_a_retry_that_names_the_recipient_is_no_acceptance() -> None:
 )
 def test_it_is_told_whose_limit_was_met(status: int, code: str | None, limit: Limit | None) -> None:
     found = outcome(status, error(code) if code else None)
-    assert isinstance(found, Later)
+    assert isinstance(found, SendLater)
     assert found.limit is limit
 
 
@@ -163,9 +172,9 @@ def test_it_is_told_whose_limit_was_met(status: int, code: str | None, limit: Li
     ],
 )
 def test_retry_after_is_honoured_within_reason(header: str | None, seconds: float | None) -> None:
-    limited = Later("10011", seconds, limit=Limit.ACCOUNT)
+    limited = SendLater("10011", seconds, limit=Limit.ACCOUNT)
     assert outcome(429, error("10011"), retry_after=header) == limited
-    assert outcome(503, HTML, retry_after=header) == Later("HTTP 503", seconds)
+    assert outcome(503, HTML, retry_after=header) == SendLater("HTTP 503", seconds)
 
 
 @pytest.mark.parametrize(
@@ -189,14 +198,14 @@ def test_retry_after_is_honoured_within_reason(header: str | None, seconds: floa
     ],
 )
 def test_a_body_without_a_code_is_named_by_its_status(body: object) -> None:
-    assert outcome(400, body) == Never("HTTP 400")
-    assert outcome(500, body) == Later("HTTP 500", in_doubt=True)
-    assert outcome(401, body) == Hold("HTTP 401")
+    assert outcome(400, body) == SendNever("HTTP 400")
+    assert outcome(500, body) == SendLater("HTTP 500", in_doubt=True)
+    assert outcome(401, body) == SendHold("HTTP 401")
 
 
 def test_a_code_of_absurd_length_is_cut_so_that_it_can_be_stored() -> None:
     found = outcome(400, error("9" * 5000))
-    assert isinstance(found, Never)
+    assert isinstance(found, SendNever)
     assert 0 < len(found.fault) <= 64
 
 
@@ -210,12 +219,12 @@ def test_any_body_has_an_outcome(
 ) -> None:
     found = outcome(status, body, retried=retried, retry_after=retry_after)
 
-    if isinstance(found, Accepted):
+    if isinstance(found, SendAccepted):
         assert status == 422
         assert retried
     else:
         assert 0 < len(found.fault) <= 64
-    if isinstance(found, Later) and found.retry_after is not None:
+    if isinstance(found, SendLater) and found.retry_after is not None:
         assert 0 < found.retry_after <= 300
 
 

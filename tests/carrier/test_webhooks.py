@@ -19,21 +19,21 @@ from bot.carrier.webhooks import (
     TIMESTAMP_HEADER,
     TOLERANCE,
     BodyError,
-    Delivery,
     DeliveryReport,
+    DeliveryStatus,
     Ignored,
     InboundText,
     SignatureError,
     Verifier,
     parse,
 )
-from bot.conversation.happened import Answered, Said, Shape
+from bot.conversation.inputs import AutoReply, Shape, TextReceived
 from bot.conversation.numbers import is_e164
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bot.carrier.webhooks import Event
+    from bot.carrier.webhooks import WebhookEvent
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 TIMESTAMP = str(int(NOW.timestamp()))
@@ -386,7 +386,7 @@ def oracle_accepts(body: bytes, headers: dict[str, str], key: SigningKey) -> boo
     return True
 
 
-def read(event: object, *bot_numbers: str) -> Event:
+def read(event: object, *bot_numbers: str) -> WebhookEvent:
     return parse(json.dumps(event).encode(), bot_numbers or (BOT, OTHER_BOT), ARRIVED)
 
 
@@ -415,7 +415,7 @@ def party(number: object, **more: Any) -> dict[str, Any]:
     return {"carrier": "T", "line_type": "Wireless", "phone_number": number, **more}
 
 
-def said(event: object) -> Said:
+def said(event: object) -> TextReceived:
     """Read what a person texted, whenever it was received."""
     parsed = read(event)
     assert isinstance(parsed, InboundText)
@@ -428,7 +428,7 @@ def test_the_documented_text_is_read() -> None:
         "message:84cca175-9755-4859-b67f-4730d7f58aa3",
         PHONE,
         BOT,
-        Said("Hello from Telnyx!", received_at=received_at),
+        TextReceived("Hello from Telnyx!", received_at=received_at),
     )
 
 
@@ -469,10 +469,10 @@ def test_a_text_was_received_when_telnyx_says_if_that_can_be(
 def test_the_documented_reports_are_read() -> None:
     carrier_id = "ac012cbf-5e09-46af-a69a-7c0e2d90993c"
     assert read(SENT) == DeliveryReport(
-        "event:a1b2c3d4-5678-9012-abcd-ef1234567890", carrier_id, Delivery.SENT
+        "event:a1b2c3d4-5678-9012-abcd-ef1234567890", carrier_id, DeliveryStatus.SENT
     )
     assert read(FINALIZED) == DeliveryReport(
-        "event:4ee8c3a6-4995-4309-a3c6-38e3db9ea4be", carrier_id, Delivery.DELIVERED
+        "event:4ee8c3a6-4995-4309-a3c6-38e3db9ea4be", carrier_id, DeliveryStatus.DELIVERED
     )
 
 
@@ -507,7 +507,9 @@ def test_a_text_needs_nothing_but_id_sender_recipient_and_text() -> None:
         "text": "VERIFY",
     }
     event = {"data": {"event_type": "message.received", "payload": payload}}
-    assert read(event) == InboundText("message:m1", PHONE, BOT, Said("VERIFY", received_at=ARRIVED))
+    assert read(event) == InboundText(
+        "message:m1", PHONE, BOT, TextReceived("VERIFY", received_at=ARRIVED)
+    )
 
 
 @pytest.mark.parametrize("text", [None, MISSING, 7, ["VERIFY"], {"text": "VERIFY"}])
@@ -516,18 +518,18 @@ def test_a_text_without_words_and_pictures_is_ignored(text: object) -> None:
 
 
 def test_an_empty_text_is_still_a_text() -> None:
-    assert said(received(text="")) == Said("")
+    assert said(received(text="")) == TextReceived("")
 
 
 @pytest.mark.parametrize(("text", "words"), [("look", "look"), (None, ""), (MISSING, "")])
 def test_a_picture_is_media_with_or_without_words(text: object, words: str) -> None:
     picture = {"url": "https://example.com/picture.png", "content_type": "image/png", "size": 5}
     event = received(media=[picture], text=text, type="MMS")
-    assert said(event) == Said(words, Shape.MEDIA)
+    assert said(event) == TextReceived(words, Shape.MEDIA)
 
 
 def test_an_mms_without_media_is_a_plain_text() -> None:
-    assert said(received(type="MMS", text="VERIFY")) == Said("VERIFY")
+    assert said(received(type="MMS", text="VERIFY")) == TextReceived("VERIFY")
 
 
 @pytest.mark.parametrize("media", [None, MISSING, "picture", {"url": "x"}, 1])
@@ -626,17 +628,17 @@ def test_a_text_to_any_number_of_ours_names_that_number(number: str) -> None:
 @pytest.mark.parametrize(
     ("keyword", "answered"),
     [
-        ("STOP", Answered.STOP),
-        ("START", Answered.START),
-        ("HELP", Answered.OTHER),
-        ("JOIN", Answered.OTHER),
+        ("STOP", AutoReply.STOP),
+        ("START", AutoReply.START),
+        ("HELP", AutoReply.OTHER),
+        ("JOIN", AutoReply.OTHER),
         ("", None),
         (None, None),
         (7, None),
         (["STOP"], None),
     ],
 )
-def test_what_telnyx_has_answered_is_known(keyword: object, answered: Answered | None) -> None:
+def test_what_telnyx_has_answered_is_known(keyword: object, answered: AutoReply | None) -> None:
     assert said(received(autoresponse_type=keyword)).answered is answered
 
 
@@ -690,17 +692,17 @@ def test_an_id_of_128_characters_is_kept_whole() -> None:
 @pytest.mark.parametrize(
     ("status", "delivery"),
     [
-        ("sent", Delivery.SENT),
-        ("delivered", Delivery.DELIVERED),
-        ("delivery_unconfirmed", Delivery.UNCONFIRMED),
-        ("dlr_timeout", Delivery.UNCONFIRMED),
-        ("sending_failed", Delivery.FAILED),
-        ("delivery_failed", Delivery.FAILED),
-        ("gw_timeout", Delivery.FAILED),
-        ("expired", Delivery.FAILED),
+        ("sent", DeliveryStatus.SENT),
+        ("delivered", DeliveryStatus.DELIVERED),
+        ("delivery_unconfirmed", DeliveryStatus.UNCONFIRMED),
+        ("dlr_timeout", DeliveryStatus.UNCONFIRMED),
+        ("sending_failed", DeliveryStatus.FAILED),
+        ("delivery_failed", DeliveryStatus.FAILED),
+        ("gw_timeout", DeliveryStatus.FAILED),
+        ("expired", DeliveryStatus.FAILED),
     ],
 )
-def test_a_status_says_how_far_a_text_has_come(status: str, delivery: Delivery) -> None:
+def test_a_status_says_how_far_a_text_has_come(status: str, delivery: DeliveryStatus) -> None:
     parsed = read(finalized(to=[party("+13125550002", status=status)]))
     assert isinstance(parsed, DeliveryReport)
     assert parsed.delivery is delivery
@@ -857,7 +859,7 @@ def test_any_json_in_any_place_raises_nothing_but_a_body_error_and_yields_what_c
     parsed_or_refused(json.dumps(twice).encode())
 
 
-def parsed_or_refused(body: bytes) -> Event | None:
+def parsed_or_refused(body: bytes) -> WebhookEvent | None:
     try:
         event = parse(body, (BOT, OTHER_BOT), ARRIVED)
     except BodyError:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bot.conversation.codes import Keyring
-from bot.conversation.state import Alphabet, CodeFormat, CodeText, Token
+from bot.conversation.state import Alphabet, CodeDelivery, CodeFormat, Token
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 BOT, OTHER_BOT = "+13125550100", "+13125550101"
@@ -116,7 +116,7 @@ def test_what_happens_to_a_token_does_not_change_its_code() -> None:
         guesses=3,
         used_at=later,
         ended_at=later,
-        text=CodeText.SENT,
+        text=CodeDelivery.SENT,
     )
 
     assert RING.code(changed, BOT, PHONE) == RING.code(token, BOT, PHONE)

@@ -16,19 +16,19 @@ from bot.conversation import decision
 from bot.conversation.answering import TEXT_LIFETIME
 from bot.conversation.codes import Keyring
 from bot.conversation.decision import Decision, decide
-from bot.conversation.happened import (
-    Answered,
-    Asked,
-    AskedAgain,
-    Blocked,
-    Canceled,
-    Elapsed,
-    Happened,
-    Referenced,
-    Said,
+from bot.conversation.inputs import (
+    AutoReply,
+    Cancelled,
+    CodeRequested,
+    CodeSubmitted,
+    DeliveryFailed,
+    Input,
+    OptedOutAtCarrier,
+    ReferenceLookup,
+    ResendRequested,
     Shape,
-    Typed,
-    Undeliverable,
+    TextReceived,
+    TimePassed,
 )
 from bot.conversation.intents import STOP_WORDS
 from bot.conversation.machine import Action, Event
@@ -36,10 +36,10 @@ from bot.conversation.policy import Policy
 from bot.conversation.replies import CODE_PLACEHOLDER, GSM7_BASIC, SEGMENT, Reply
 from bot.conversation.state import (
     Alphabet,
+    CodeDelivery,
     CodeFormat,
-    CodeText,
     Conversation,
-    Ledger,
+    PhoneLimits,
     State,
     Token,
 )
@@ -64,7 +64,7 @@ RIGHT, WRONG = "<the right code>", "<a wrong code>"
 """Stand for a code in a script, where the code is not known before the script runs."""
 HINTS = {Reply.HINT, Reply.HINT_CODE}
 
-Step = str | timedelta | Happened
+Step = str | timedelta | Input
 """What a script is made of: something said, something that happened, or time that passes."""
 
 
@@ -86,8 +86,8 @@ class Person:
     policy: Policy = field(default_factory=Policy)
     keyring: Keyring = field(default_factory=lambda: Keyring([SECRET]))
     now: datetime = MORNING
-    ledger: Ledger = field(default_factory=Ledger)
-    web_ledger: Ledger = field(default_factory=Ledger)
+    limits: PhoneLimits = field(default_factory=PhoneLimits)
+    web_limits: PhoneLimits = field(default_factory=PhoneLimits)
     conversations: dict[str, Conversation] = field(default_factory=fresh_conversations)
     decided: list[Decision] = field(default_factory=list)
 
@@ -97,23 +97,23 @@ class Person:
         *,
         to: str = BOT,
         shape: Shape = Shape.PLAIN,
-        answered: Answered | None = None,
+        answered: AutoReply | None = None,
     ) -> Reply | None:
-        return self.meets(Said(text, shape, answered), at=to)
+        return self.meets(TextReceived(text, shape, answered), at=to)
 
-    def meets(self, happened: Happened, *, at: str = BOT) -> Reply | None:
+    def meets(self, happened: Input, *, at: str = BOT) -> Reply | None:
         decision = decide(
             self.conversations[at],
-            self.ledger,
+            self.limits,
             happened,
             now=self.now,
             policy=self.policy,
             keyring=self.keyring,
             fresh_id=f"{len(self.decided):032x}",
-            web_ledger=self.web_ledger,
+            web_limits=self.web_limits,
         )
-        self.conversations[at], self.ledger = decision.conversation, decision.ledger
-        self.web_ledger = decision.web_ledger
+        self.conversations[at], self.limits = decision.conversation, decision.limits
+        self.web_limits = decision.web_limits
         self.decided.append(decision)
         return decision.message.reply if decision.message else None
 
@@ -314,7 +314,7 @@ def test_asking_again_within_the_cooldown_is_met_with_silence(awaiting: Person, 
     before = awaiting.last()
 
     assert awaiting.plays(30 * SECOND - INSTANT, text) is None
-    assert awaiting.last() == Decision(before.conversation, before.ledger)
+    assert awaiting.last() == Decision(before.conversation, before.limits)
     assert awaiting.plays(INSTANT, text) is Reply.CODE
 
 
@@ -401,7 +401,7 @@ def test_the_last_wrong_guess_locks_ends_the_code_and_says_how_long(awaiting: Pe
     assert awaiting.state() is State.LOCKED
     assert awaiting.token().ended_at == MORNING
     assert awaiting.last().cancel is Cancel.CODES
-    assert awaiting.ledger.locked_until == MORNING + 15 * MINUTE
+    assert awaiting.limits.locked_until == MORNING + 15 * MINUTE
     assert "15 minutes" in awaiting.message().body
     assert awaiting.plays(15 * MINUTE, code) is Reply.NO_CODE
     assert awaiting.verified_at() is None
@@ -423,10 +423,10 @@ def test_a_code_takes_as_many_wrong_guesses_as_the_operator_says(attempts: int) 
 
 def test_a_guess_is_counted_whether_it_is_wrong_or_right(awaiting: Person) -> None:
     awaiting.plays(WRONG, WRONG)
-    assert (awaiting.token().guesses, awaiting.ledger.wrong_guesses) == (2, 2)
+    assert (awaiting.token().guesses, awaiting.limits.wrong_guesses) == (2, 2)
 
     awaiting.plays(RIGHT)
-    assert (awaiting.token().guesses, awaiting.ledger.wrong_guesses) == (3, 0)
+    assert (awaiting.token().guesses, awaiting.limits.wrong_guesses) == (3, 0)
 
 
 @pytest.mark.parametrize(
@@ -438,8 +438,12 @@ def test_a_guess_is_counted_whether_it_is_wrong_or_right(awaiting: Person) -> No
         (DAY, "VERIFY"),
         ("STOP", "START", "VERIFY"),
         ("NOT ME", HOUR, "VERIFY"),
-        (Said("STOP", answered=Answered.STOP), Said("START", answered=Answered.START), "VERIFY"),
-        (Blocked("40300"), "START", "VERIFY"),
+        (
+            TextReceived("STOP", answered=AutoReply.STOP),
+            TextReceived("START", answered=AutoReply.START),
+            "VERIFY",
+        ),
+        (OptedOutAtCarrier("40300"), "START", "VERIFY"),
     ],
     ids=["resend", "verify", "expiry", "a day", "stop", "not me", "carrier", "blocked"],
 )
@@ -485,7 +489,7 @@ def test_a_code_of_a_wrong_length_costs_no_try(awaiting: Person, typed: str) -> 
     assert awaiting.texts(typed) is Reply.MISTYPED
     assert "6 digits" in awaiting.message().body
     assert awaiting.token() == before.conversation.token
-    assert awaiting.ledger == before.ledger
+    assert awaiting.limits == before.limits
 
 
 def test_digits_of_a_wrong_number_are_chatter_where_no_code_is_awaited(person: Person) -> None:
@@ -495,7 +499,7 @@ def test_digits_of_a_wrong_number_are_chatter_where_no_code_is_awaited(person: P
 def test_a_guess_where_no_code_was_asked_for_says_so(person: Person) -> None:
     assert person.texts("123456") is Reply.NO_CODE
     assert person.state() is State.IDLE
-    assert person.ledger == Ledger()
+    assert person.limits == PhoneLimits()
 
 
 def test_the_code_of_one_number_of_the_bot_does_not_work_at_another(awaiting: Person) -> None:
@@ -516,7 +520,7 @@ def test_chatter_while_a_code_is_awaited_is_told_to_reply_with_it_and_costs_no_t
     awaiting: Person,
 ) -> None:
     assert awaiting.texts("call me at 312-555-0001") is Reply.HINT_CODE
-    assert awaiting.token().guesses == awaiting.ledger.wrong_guesses == 0
+    assert awaiting.token().guesses == awaiting.limits.wrong_guesses == 0
 
 
 @pytest.mark.parametrize(
@@ -554,9 +558,9 @@ def test_each_further_lock_is_twice_as_long_up_to_a_day(person: Person) -> None:
     lengths = []
     for _ in range(9):
         assert person.plays("VERIFY", *[WRONG] * 5) is Reply.LOCKED
-        assert person.ledger.locked_until is not None
-        lengths.append((person.ledger.locked_until - person.now) // MINUTE)
-        person.now = person.ledger.locked_until
+        assert person.limits.locked_until is not None
+        lengths.append((person.limits.locked_until - person.now) // MINUTE)
+        person.now = person.limits.locked_until
 
     assert lengths == [15, 30, 60, 120, 240, 480, 960, 1440, 1440]
 
@@ -591,7 +595,7 @@ def test_a_lock_is_told_once_and_then_there_is_silence_until_it_ends(
     before = locked.last()
 
     assert locked.plays(15 * MINUTE - INSTANT, text) is None
-    assert locked.last() == Decision(but_for_its_times(locked, before), before.ledger)
+    assert locked.last() == Decision(but_for_its_times(locked, before), before.limits)
 
 
 def test_a_lock_ends_on_time_and_all_tries_are_back(locked: Person) -> None:
@@ -671,7 +675,7 @@ def test_a_code_that_has_expired_verifies_nobody_and_costs_no_try(awaiting: Pers
     assert awaiting.state() is State.IDLE
     assert awaiting.verified_at() is None
     assert awaiting.token().ended_at == awaiting.now
-    assert (awaiting.token().guesses, awaiting.ledger.wrong_guesses) == (0, 0)
+    assert (awaiting.token().guesses, awaiting.limits.wrong_guesses) == (0, 0)
     assert awaiting.last().cancel is Cancel.CODES
     assert awaiting.texts(code) is Reply.NO_CODE
 
@@ -723,13 +727,13 @@ def test_a_used_code_texted_again_is_met_with_silence(verified: Person, later: t
     before = verified.last()
 
     assert verified.plays(later, RIGHT) is None
-    assert verified.last() == Decision(before.conversation, before.ledger)
+    assert verified.last() == Decision(before.conversation, before.limits)
 
 
 def test_another_code_from_a_verified_person_finds_none_waiting(verified: Person) -> None:
     assert verified.plays(WRONG) is Reply.NO_CODE
     assert verified.state() is State.VERIFIED
-    assert verified.ledger.wrong_guesses == 0
+    assert verified.limits.wrong_guesses == 0
 
 
 # NOT ME
@@ -920,7 +924,7 @@ def test_a_clock_that_once_ran_ahead_refuses_and_locks_no_longer_than_the_rules_
     person: Person,
 ) -> None:
     ahead = MORNING + 365 * DAY
-    person.ledger = Ledger(
+    person.limits = PhoneLimits(
         locked_until=ahead, refused_until=ahead, told_until=ahead, code_times=(ahead,) * 10
     )
 
@@ -951,17 +955,17 @@ def test_every_stop_word_is_confirmed_once_and_kept_with_its_time_and_wording(
 @pytest.mark.parametrize(
     ("happened", "reply", "wording"),
     [
-        (Said("Stop"), Reply.STOPPED, "Stop"),
-        (Said("Stop", Shape.MEDIA), Reply.STOPPED, "Stop"),
-        (Said("Stop", Shape.GROUP), Reply.STOPPED, "Stop"),
-        (Said("Stop", answered=Answered.STOP), None, "Stop"),
-        (Said("arrêt", answered=Answered.STOP), None, "arrêt"),
-        (Blocked("40300"), None, "40300"),
+        (TextReceived("Stop"), Reply.STOPPED, "Stop"),
+        (TextReceived("Stop", Shape.MEDIA), Reply.STOPPED, "Stop"),
+        (TextReceived("Stop", Shape.GROUP), Reply.STOPPED, "Stop"),
+        (TextReceived("Stop", answered=AutoReply.STOP), None, "Stop"),
+        (TextReceived("arrêt", answered=AutoReply.STOP), None, "arrêt"),
+        (OptedOutAtCarrier("40300"), None, "40300"),
     ],
     ids=["said", "media", "group", "carrier", "other language", "blocked"],
 )
 def test_stop_is_honoured_in_every_state(
-    state: State, happened: Said | Blocked, reply: Reply | None, wording: str
+    state: State, happened: TextReceived | OptedOutAtCarrier, reply: Reply | None, wording: str
 ) -> None:
     someone = someone_in(state)
 
@@ -997,9 +1001,9 @@ def test_what_may_be_a_code_is_left_out_of_the_wording(
 def test_a_second_opt_out_changes_only_until_when_a_start_is_outdated(opted_out: Person) -> None:
     before = opted_out.conversations[BOT]
 
-    assert opted_out.plays(HOUR, Blocked("40300")) is None
+    assert opted_out.plays(HOUR, OptedOutAtCarrier("40300")) is None
     assert opted_out.conversations[BOT] == before
-    assert opted_out.plays(Said("END", answered=Answered.STOP)) is None
+    assert opted_out.plays(TextReceived("END", answered=AutoReply.STOP)) is None
     assert opted_out.plays(HOUR, "cancel") is None
     assert opted_out.conversations[BOT] == replace(before, opted_out_at=opted_out.now)
 
@@ -1015,30 +1019,30 @@ def test_stop_ends_the_code(awaiting: Person) -> None:
 @pytest.mark.parametrize(
     "happened",
     [
-        Said("VERIFY"),
-        Said("RESEND"),
-        Said("STATUS"),
-        Said("HELP"),
-        Said("STOP"),
-        Said("123456"),
-        Said("12345"),
-        Said("hello"),
-        Said("VERIFY", Shape.MEDIA),
-        Said("START", Shape.GROUP),
-        Said("HELP", answered=Answered.OTHER),
-        Said("STOP", answered=Answered.STOP),
-        Blocked("40300"),
+        TextReceived("VERIFY"),
+        TextReceived("RESEND"),
+        TextReceived("STATUS"),
+        TextReceived("HELP"),
+        TextReceived("STOP"),
+        TextReceived("123456"),
+        TextReceived("12345"),
+        TextReceived("hello"),
+        TextReceived("VERIFY", Shape.MEDIA),
+        TextReceived("START", Shape.GROUP),
+        TextReceived("HELP", answered=AutoReply.OTHER),
+        TextReceived("STOP", answered=AutoReply.STOP),
+        OptedOutAtCarrier("40300"),
     ],
 )
 @pytest.mark.parametrize("later", [timedelta(), 11 * MINUTE, DAY])
 def test_who_has_opted_out_is_heard_only_with_start(
-    opted_out: Person, happened: Said | Blocked, later: timedelta
+    opted_out: Person, happened: TextReceived | OptedOutAtCarrier, later: timedelta
 ) -> None:
     before = opted_out.last()
     opted_out.now += later
 
     assert opted_out.meets(happened) is None
-    assert opted_out.last() == Decision(but_for_its_times(opted_out, before), before.ledger)
+    assert opted_out.last() == Decision(but_for_its_times(opted_out, before), before.limits)
 
 
 def test_the_code_of_who_has_opted_out_verifies_nobody(opted_out: Person) -> None:
@@ -1057,7 +1061,7 @@ def test_start_welcomes_back_and_what_is_known_of_the_opt_out_is_kept(
 
 
 def test_start_that_the_carrier_has_answered_opts_in_without_a_text(opted_out: Person) -> None:
-    assert opted_out.texts("START", answered=Answered.START) is None
+    assert opted_out.texts("START", answered=AutoReply.START) is None
     assert opted_out.state() is State.IDLE
 
 
@@ -1068,9 +1072,11 @@ def test_after_start_a_new_code_comes_without_a_cooldown(opted_out: Person) -> N
     assert opted_out.token().id != old.id
 
 
-@pytest.mark.parametrize("happened", [Said("START"), Said("START", answered=Answered.START)])
+@pytest.mark.parametrize(
+    "happened", [TextReceived("START"), TextReceived("START", answered=AutoReply.START)]
+)
 def test_start_while_a_code_is_awaited_clears_the_cooldown(
-    awaiting: Person, happened: Said
+    awaiting: Person, happened: TextReceived
 ) -> None:
     before = awaiting.token()
 
@@ -1105,10 +1111,12 @@ def test_an_opt_out_is_between_one_phone_and_one_number_of_the_bot(opted_out: Pe
 @pytest.mark.parametrize("text", ["HELP", "INFO", "aide", "VERIFY"])
 def test_what_the_carrier_has_answered_is_met_with_silence(state: State, text: str) -> None:
     someone = someone_in(state)
-    before = someone.last() if someone.decided else Decision(Conversation(BOT, PHONE), Ledger())
+    before = (
+        someone.last() if someone.decided else Decision(Conversation(BOT, PHONE), PhoneLimits())
+    )
 
-    assert someone.texts(text, answered=Answered.OTHER) is None
-    assert someone.last() == Decision(before.conversation, before.ledger)
+    assert someone.texts(text, answered=AutoReply.OTHER) is None
+    assert someone.last() == Decision(before.conversation, before.limits)
 
 
 @pytest.mark.parametrize("state", [State.IDLE, State.VERIFIED, State.LOCKED])
@@ -1118,15 +1126,15 @@ def test_start_answered_by_the_carrier_changes_nothing_where_nobody_opted_out(
     someone = someone_in(state)
     before = someone.conversations[BOT]
 
-    assert someone.texts("START", answered=Answered.START) is None
+    assert someone.texts("START", answered=AutoReply.START) is None
     assert someone.conversations[BOT] == replace(before, opted_in_at=someone.now)
 
 
-def texted(text: str, at: datetime, **more: Any) -> Said:
-    return Said(text, received_at=at, **more)
+def texted(text: str, at: datetime, **more: Any) -> TextReceived:
+    return TextReceived(text, received_at=at, **more)
 
 
-BOTH = {"carrier": (Answered.STOP, Answered.START), "bot": (None, None)}
+BOTH = {"carrier": (AutoReply.STOP, AutoReply.START), "bot": (None, None)}
 
 
 @pytest.mark.parametrize("stop_first", [True, False])
@@ -1169,14 +1177,14 @@ def test_a_start_between_two_stops_opts_in_nobody_whenever_it_is_decided() -> No
 
 
 def test_an_opt_out_without_a_text_has_the_time_of_its_decision(person: Person) -> None:
-    person.plays(HOUR, Blocked("40300"))
+    person.plays(HOUR, OptedOutAtCarrier("40300"))
     assert person.plays(texted("START", person.now - SECOND)) is None
     assert person.plays(MINUTE, texted("START", person.now + SECOND)) is Reply.WELCOME
 
 
 def test_a_time_of_a_clock_that_ran_ahead_keeps_nobody_opted_out(person: Person) -> None:
     person.now += DAY
-    person.plays(Blocked("40300"))
+    person.plays(OptedOutAtCarrier("40300"))
     person.now -= DAY
     assert person.plays(texted("START", person.now)) is Reply.WELCOME
 
@@ -1198,7 +1206,7 @@ def test_what_was_texted_before_not_me_undoes_nothing_even_after_its_time(
 def test_not_me_holds_for_its_time_from_when_it_was_texted(awaiting: Person) -> None:
     said_at = awaiting.now
     assert awaiting.plays(20 * MINUTE, texted("NOT ME", said_at)) is Reply.NOT_ME
-    assert awaiting.ledger.refused_until == said_at + HOUR
+    assert awaiting.limits.refused_until == said_at + HOUR
     assert awaiting.plays(texted("VERIFY", awaiting.now)) is not Reply.CODE
     assert awaiting.plays(40 * MINUTE, texted("VERIFY", awaiting.now)) is Reply.CODE
     assert awaiting.plays(texted("NOT ME", said_at + SECOND - HOUR)) is None
@@ -1220,9 +1228,9 @@ def test_clocks_that_differ_as_they_may_do_not_undo_a_stop(person: Person) -> No
 def test_an_outdated_guess_costs_no_try(awaiting: Person) -> None:
     early = awaiting.now
     awaiting.plays(MINUTE, "STOP", MINUTE, "START", "VERIFY")
-    before = awaiting.ledger
+    before = awaiting.limits
     assert awaiting.plays(texted(awaiting.wrong_code(), early)) is None
-    assert awaiting.ledger == before
+    assert awaiting.limits == before
 
 
 # Media, groups and reactions
@@ -1235,7 +1243,7 @@ def test_a_code_in_a_media_message_is_never_a_guess(awaiting: Person) -> None:
     assert awaiting.texts(awaiting.wrong_code(), shape=Shape.MEDIA) is Reply.HINT_CODE
     assert awaiting.state() is State.AWAITING_CODE
     assert awaiting.token() == before.conversation.token
-    assert awaiting.ledger == before.ledger
+    assert awaiting.limits == before.limits
 
 
 def test_a_picture_without_words_is_told_what_to_text(person: Person) -> None:
@@ -1256,10 +1264,10 @@ def test_words_in_a_media_message_are_understood(person: Person, text: str, repl
 @pytest.mark.parametrize("state", list(State))
 def test_a_group_message_is_met_with_silence_and_never_a_guess(state: State, text: str) -> None:
     someone = someone_in(state)
-    conversation, ledger = someone.conversations[BOT], someone.ledger
+    conversation, limits = someone.conversations[BOT], someone.limits
 
     assert someone.texts(someone.spelled(text), shape=Shape.GROUP) is None
-    assert someone.last() == Decision(conversation, ledger)
+    assert someone.last() == Decision(conversation, limits)
 
 
 @pytest.mark.parametrize(
@@ -1278,21 +1286,21 @@ def test_a_reaction_never_verifies_costs_no_try_and_is_met_with_silence(
     state: State, reaction: str
 ) -> None:
     someone = someone_in(state)
-    conversation, ledger = someone.conversations[BOT], someone.ledger
+    conversation, limits = someone.conversations[BOT], someone.limits
 
     for quoted in (RIGHT, WRONG):
         assert someone.texts(reaction.format(someone.spelled(quoted))) is None
-        assert someone.last() == Decision(conversation, ledger)
+        assert someone.last() == Decision(conversation, limits)
 
 
 @pytest.mark.parametrize("text", ["thanks", "thank you!", "ok", "👍", "again"])
 @pytest.mark.parametrize("state", list(State))
 def test_thanks_are_met_with_silence_in_every_state(state: State, text: str) -> None:
     someone = someone_in(state)
-    conversation, ledger = someone.conversations[BOT], someone.ledger
+    conversation, limits = someone.conversations[BOT], someone.limits
 
     assert someone.texts(text) is None
-    assert someone.last() == Decision(conversation, ledger)
+    assert someone.last() == Decision(conversation, limits)
 
 
 @pytest.mark.parametrize("spelling", ["{}", "> {}", "{} {code}"])
@@ -1306,7 +1314,7 @@ def test_our_code_text_sent_back_unquoted_verifies_nobody_and_costs_no_try(
 
         assert awaiting.texts(spelling.format(body, code=code)) is Reply.HINT_CODE
         assert awaiting.state() is State.AWAITING_CODE
-        assert awaiting.ledger.wrong_guesses == 0
+        assert awaiting.limits.wrong_guesses == 0
 
 
 @pytest.mark.parametrize(
@@ -1532,14 +1540,14 @@ def test_status_says_whether_the_code_was_sent_and_what_is_left_of_it(awaiting: 
     assert "7 minutes" in awaiting.message().body
     assert "4 tries left" in awaiting.message().body
 
-    awaiting.changes_token(text=CodeText.SENT)
+    awaiting.changes_token(text=CodeDelivery.SENT)
     assert awaiting.texts("STATUS") is Reply.STATUS_SENT
     assert "7 minutes" in awaiting.message().body
     assert "4 tries left" in awaiting.message().body
 
 
 def test_status_of_a_code_that_could_not_be_delivered_says_so(awaiting: Person) -> None:
-    awaiting.changes_token(text=CodeText.FAILED)
+    awaiting.changes_token(text=CodeDelivery.FAILED)
 
     assert awaiting.texts("STATUS") is Reply.STATUS_FAILED
     assert awaiting.plays(MINUTE, "RESEND") is Reply.CODE
@@ -1561,12 +1569,12 @@ def test_asking_for_status_or_help_changes_nothing_but_the_count_of_answers(
     state: State, text: str
 ) -> None:
     someone = someone_in(state)
-    conversation, ledger = someone.conversations[BOT], someone.ledger
+    conversation, limits = someone.conversations[BOT], someone.limits
 
     someone.texts(text)
 
     assert someone.last().cancel is Cancel.NOTHING
-    assert someone.ledger == ledger
+    assert someone.limits == limits
     assert (
         replace(
             someone.conversations[BOT],
@@ -1598,7 +1606,7 @@ WRONG_FOR_FIRST = ("1" if CODE_OF_FIRST[0] == "0" else "0") + CODE_OF_FIRST[1:]
 
 SCRIPT_OF: dict[Event, tuple[Step, ...]] = {
     Event.CODE_ASKED: ("VERIFY",),
-    Event.OUTDATED: ("STOP", HOUR, Said("START", received_at=MORNING)),
+    Event.OUTDATED: ("STOP", HOUR, TextReceived("START", received_at=MORNING)),
     Event.CODE_ASKED_AGAIN: ("VERIFY", MINUTE, "RESEND"),
     Event.ASKED_TOO_SOON: ("VERIFY", "VERIFY"),
     Event.ASKED_TOO_OFTEN: ("NOT ME", "VERIFY"),
@@ -1618,35 +1626,46 @@ SCRIPT_OF: dict[Event, tuple[Step, ...]] = {
     Event.STOP: ("STOP",),
     Event.CHATTER: ("hello",),
     Event.NOT_FOR_US: ("Liked “hello”",),
-    Event.ANSWERED: (Said("HELP", answered=Answered.OTHER),),
-    Event.STARTED_AT_CARRIER: (Said("START", answered=Answered.START),),
-    Event.STOPPED_AT_CARRIER: (Blocked("40300"),),
+    Event.ANSWERED: (TextReceived("HELP", answered=AutoReply.OTHER),),
+    Event.STARTED_AT_CARRIER: (TextReceived("START", answered=AutoReply.START),),
+    Event.STOPPED_AT_CARRIER: (OptedOutAtCarrier("40300"),),
     Event.CODE_EXPIRED: ("VERIFY", HOUR, "hello"),
     Event.REFERENCE_UNKNOWN: ("VERIFY 7Q2K42",),
     Event.REFERENCE_SPENT: (
-        Said("VERIFY 7Q2K42", referenced=Referenced("v", free=False, begun_here=False)),
+        TextReceived(
+            "VERIFY 7Q2K42", referenced=ReferenceLookup("v", free=False, begun_here=False)
+        ),
     ),
-    Event.APP_ASKS: (Asked("v", Origin.APP),),
-    Event.APP_ASKS_AGAIN: (Asked("v", Origin.APP), MINUTE, AskedAgain("v")),
-    Event.APP_CANCELS: (Asked("v", Origin.APP), Canceled("v")),
-    Event.TYPED_RIGHT: (Asked("v", Origin.APP), Typed("v", CODE_OF_FIRST)),
+    Event.APP_ASKS: (CodeRequested("v", Origin.APP),),
+    Event.APP_ASKS_AGAIN: (CodeRequested("v", Origin.APP), MINUTE, ResendRequested("v")),
+    Event.APP_CANCELS: (CodeRequested("v", Origin.APP), Cancelled("v")),
+    Event.TYPED_RIGHT: (CodeRequested("v", Origin.APP), CodeSubmitted("v", CODE_OF_FIRST)),
     Event.TYPED_RIGHT_OF_SEVERAL: (
-        Asked("v", Origin.APP),
-        Asked("w", Origin.APP),
-        Typed("v", CODE_OF_FIRST),
+        CodeRequested("v", Origin.APP),
+        CodeRequested("w", Origin.APP),
+        CodeSubmitted("v", CODE_OF_FIRST),
     ),
-    Event.TYPED_WRONG: (Asked("v", Origin.APP), Typed("v", WRONG_FOR_FIRST)),
-    Event.LAST_TYPED_WRONG: (Asked("v", Origin.APP), *[Typed("v", WRONG_FOR_FIRST)] * 5),
-    Event.GUESS_RIGHT_OF_SEVERAL: (Asked("v", Origin.APP), "VERIFY", RIGHT),
+    Event.TYPED_WRONG: (CodeRequested("v", Origin.APP), CodeSubmitted("v", WRONG_FOR_FIRST)),
+    Event.LAST_TYPED_WRONG: (
+        CodeRequested("v", Origin.APP),
+        *[CodeSubmitted("v", WRONG_FOR_FIRST)] * 5,
+    ),
+    Event.GUESS_RIGHT_OF_SEVERAL: (CodeRequested("v", Origin.APP), "VERIFY", RIGHT),
     Event.GUESS_WRONG_CODES_SPENT: (
-        Asked("v", Origin.APP),
-        *[Typed("v", WRONG_FOR_FIRST)] * 4,
+        CodeRequested("v", Origin.APP),
+        *[CodeSubmitted("v", WRONG_FOR_FIRST)] * 4,
         WRONG_FOR_FIRST,
     ),
-    Event.ONE_CODE_EXPIRED: (Asked("v", Origin.APP), 9 * MINUTE, "VERIFY", MINUTE, Elapsed()),
-    Event.CODE_UNDELIVERABLE: (Asked("v", Origin.APP), Undeliverable(f"{0:032x}")),
-    Event.LAST_CODE_ENDED: (Asked("v", Origin.APP), Canceled("v")),
-    Event.NOTHING: (Elapsed(),),
+    Event.ONE_CODE_EXPIRED: (
+        CodeRequested("v", Origin.APP),
+        9 * MINUTE,
+        "VERIFY",
+        MINUTE,
+        TimePassed(),
+    ),
+    Event.CODE_UNDELIVERABLE: (CodeRequested("v", Origin.APP), DeliveryFailed(f"{0:032x}")),
+    Event.LAST_CODE_ENDED: (CodeRequested("v", Origin.APP), Cancelled("v")),
+    Event.NOTHING: (TimePassed(),),
     Event.LOCK_ENDED: ("VERIFY", *[WRONG] * 5, HOUR, "hello"),
 }
 
@@ -1671,7 +1690,7 @@ def test_every_event_is_perceived_somewhere(event: Event, monkeypatch: pytest.Mo
     assert event in perceived
 
 
-Happening = str | Said | Blocked
+Happening = str | TextReceived | OptedOutAtCarrier
 Script = list[tuple[str, timedelta, Happening]]
 
 PASSAGES: tuple[tuple[Happening, ...], ...] = (
@@ -1679,10 +1698,10 @@ PASSAGES: tuple[tuple[Happening, ...], ...] = (
     *[("hello",) * 4, ("NOT ME", "VERIFY"), ("RESEND", "RESEND"), ("STATUS", "HELP"), ("12345",)],
     *[("Liked “123456”",), ("",), ("STOP",), ("STOP", "VERIFY", RIGHT, "hello", "HELP", "START")],
     ("START", "VERIFY"),
-    (Blocked("40300"), "VERIFY", Said("START", answered=Answered.START)),
-    (Said("STOP", answered=Answered.STOP), "RESEND", "START"),
-    (Said("HELP", answered=Answered.OTHER),),
-    *[(Said(text, shape),) for text in ("123456", "START") for shape in Shape],
+    (OptedOutAtCarrier("40300"), "VERIFY", TextReceived("START", answered=AutoReply.START)),
+    (TextReceived("STOP", answered=AutoReply.STOP), "RESEND", "START"),
+    (TextReceived("HELP", answered=AutoReply.OTHER),),
+    *[(TextReceived(text, shape),) for text in ("123456", "START") for shape in Shape],
 )
 PAUSES = (
     *[timedelta()] * 8,
@@ -1732,10 +1751,12 @@ class Moment(NamedTuple):
 def moments(someone: Person, script: Script) -> Iterator[Moment]:
     for at, pause, happens in script:
         someone.now += pause
-        happened = Said(someone.spelled(happens, at=at)) if isinstance(happens, str) else happens
+        happened = (
+            TextReceived(someone.spelled(happens, at=at)) if isinstance(happens, str) else happens
+        )
         before = someone.conversations[at]
         someone.meets(happened, at=at)
-        said = happened.text if isinstance(happened, Said) else ""
+        said = happened.text if isinstance(happened, TextReceived) else ""
         yield Moment(at, before, said, someone.now, someone.last())
 
 
@@ -1753,7 +1774,7 @@ def test_whatever_happens_state_and_facts_agree(policy: Policy, script: Script) 
                 assert after.token is not None
                 assert after.token.works_at(moment.now)
             case State.LOCKED:
-                assert moment.decision.ledger.locked_at(moment.now)
+                assert moment.decision.limits.locked_at(moment.now)
             case State.VERIFIED:
                 assert after.token is not None
                 assert after.token.used_at is not None
@@ -1776,7 +1797,7 @@ def test_whatever_happens_no_token_takes_more_guesses_than_the_policy_allows(
             assert token.guesses == guessed[token.id] <= policy.attempts
         wrong_in_a_row += moment.reply in {Reply.WRONG, Reply.LOCKED}
         assert wrong_in_a_row <= policy.attempts
-        assert moment.decision.ledger.wrong_guesses < policy.attempts
+        assert moment.decision.limits.wrong_guesses < policy.attempts
         if moment.reply in {Reply.LOCKED, Reply.SUCCESS}:
             wrong_in_a_row = 0
 
@@ -1896,8 +1917,8 @@ def test_whatever_happens_verify_works_from_when_a_text_says_so(
         wait = told(message.body) if message.reply in named else timedelta()
         decision = decide(
             moment.after,
-            moment.decision.ledger,
-            Said("VERIFY"),
+            moment.decision.limits,
+            TextReceived("VERIFY"),
             now=moment.now + wait,
             policy=policy,
             keyring=someone.keyring,
@@ -1928,23 +1949,23 @@ def test_no_code_however_typed_is_kept_with_an_opt_out(person: Person, said: str
 
 def test_a_right_code_never_costs_the_last_try_of_another() -> None:
     person = Person()
-    person.plays("VERIFY", *[WRONG] * 4, Asked("v", Origin.APP))
+    person.plays("VERIFY", *[WRONG] * 4, CodeRequested("v", Origin.APP))
     (asked,) = person.conversations[BOT].asked
     assert person.texts(person.keyring.code(asked, BOT, PHONE)) is Reply.SUCCESS
     assert person.state() is State.VERIFIED
     assert person.token().spent
     assert person.plays(RIGHT) is Reply.NO_CODE
-    assert not person.ledger.locked_at(person.now)
+    assert not person.limits.locked_at(person.now)
 
 
 def test_a_right_code_by_text_gives_no_further_guess_at_another() -> None:
     person = Person()
-    person.plays(Asked("v", Origin.APP), Asked("w", Origin.APP))
+    person.plays(CodeRequested("v", Origin.APP), CodeRequested("w", Origin.APP))
     for number in range(4):
-        person.meets(Typed("w", f"{number:06}"))
+        person.meets(CodeSubmitted("w", f"{number:06}"))
     asked = {token.verification: token for token in person.conversations[BOT].asked}
     person.texts(person.keyring.code(asked["v"], BOT, PHONE))
-    person.meets(Typed("w", "999999"))
+    person.meets(CodeSubmitted("w", "999999"))
     guesses = [token.guesses for token in person.conversations[BOT].asked]
     assert max(guesses) <= person.policy.attempts
 

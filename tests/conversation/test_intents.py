@@ -340,7 +340,7 @@ def test_the_stop_words_are_those_the_carrier_acts_on_and_those_the_law_names() 
 
 
 @pytest.mark.parametrize(
-    ("wish", "intent"),
+    ("params", "intent"),
     [
         ("please stop texting me", Intent.STOP),
         ("it was not me", Intent.NOT_ME),
@@ -350,11 +350,11 @@ def test_the_stop_words_are_those_the_carrier_acts_on_and_those_the_law_names() 
         ("am I verified", Intent.STATUS),
     ],
 )
-def test_a_wish_is_heard_in_a_short_text_alone(wish: str, intent: Intent) -> None:
-    words = len(wish.split())
+def test_a_wish_is_heard_in_a_short_text_alone(params: str, intent: Intent) -> None:
+    words = len(params.split())
 
-    assert intent_of(wish + " now" * (12 - words)) is intent
-    assert intent_of(wish + " now" * (13 - words)) is Intent.CHATTER
+    assert intent_of(params + " now" * (12 - words)) is intent
+    assert intent_of(params + " now" * (13 - words)) is Intent.CHATTER
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.conversation.policy import Policy, code_times_with, lock_length, within_bounds
-from bot.conversation.state import Alphabet, CodeFormat, Ledger
+from bot.conversation.policy import Policy, clamped, code_times_with, lock_length
+from bot.conversation.state import Alphabet, CodeFormat, PhoneLimits
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = (
@@ -52,11 +52,11 @@ def test_no_number_of_locks_makes_a_shorter_one_or_overflows(locks: int) -> None
 
 
 def test_a_phone_that_has_had_no_codes_may_have_one_at_once() -> None:
-    assert Policy().next_code_at(Ledger()) is None
+    assert Policy().next_code_at(PhoneLimits()) is None
 
 
 def test_a_phone_below_both_limits_may_have_a_code_at_once() -> None:
-    four = Ledger(code_times=ago(4 * MINUTE, 3 * MINUTE, 2 * MINUTE, MINUTE))
+    four = PhoneLimits(code_times=ago(4 * MINUTE, 3 * MINUTE, 2 * MINUTE, MINUTE))
 
     assert Policy().next_code_at(four) is None
 
@@ -64,13 +64,13 @@ def test_a_phone_below_both_limits_may_have_a_code_at_once() -> None:
 def test_the_hour_counts_from_the_oldest_of_the_codes_that_fill_it() -> None:
     times = ago(55 * MINUTE, 40 * MINUTE, 30 * MINUTE, 20 * MINUTE, 10 * MINUTE)
 
-    assert Policy().next_code_at(Ledger(code_times=times)) == NOW + 5 * MINUTE
+    assert Policy().next_code_at(PhoneLimits(code_times=times)) == NOW + 5 * MINUTE
 
 
 def test_codes_older_than_an_hour_do_not_fill_the_hour() -> None:
     times = ago(5 * HOUR, 40 * MINUTE, 30 * MINUTE, 20 * MINUTE, 10 * MINUTE)
 
-    free_at = Policy().next_code_at(Ledger(code_times=times))
+    free_at = Policy().next_code_at(PhoneLimits(code_times=times))
 
     assert free_at is None or free_at <= NOW
 
@@ -78,13 +78,13 @@ def test_codes_older_than_an_hour_do_not_fill_the_hour() -> None:
 def test_the_day_counts_from_the_oldest_of_the_codes_that_fill_it() -> None:
     times = ago(*(hours * HOUR for hours in range(20, 0, -2)))
 
-    assert Policy().next_code_at(Ledger(code_times=times)) == NOW + 4 * HOUR
+    assert Policy().next_code_at(PhoneLimits(code_times=times)) == NOW + 4 * HOUR
 
 
 def test_the_longest_of_several_waits_counts() -> None:
     times = ago(55 * MINUTE, 40 * MINUTE, 30 * MINUTE, 20 * MINUTE, 10 * MINUTE)
-    refused = Ledger(code_times=times, refused_until=NOW + 50 * MINUTE)
-    nearly_free = Ledger(code_times=times, refused_until=NOW + MINUTE)
+    refused = PhoneLimits(code_times=times, refused_until=NOW + 50 * MINUTE)
+    nearly_free = PhoneLimits(code_times=times, refused_until=NOW + MINUTE)
 
     assert Policy().next_code_at(refused) == NOW + 50 * MINUTE
     assert Policy().next_code_at(nearly_free) == NOW + 5 * MINUTE
@@ -93,8 +93,8 @@ def test_the_longest_of_several_waits_counts() -> None:
 def test_the_operator_sets_both_limits() -> None:
     times = ago(50 * MINUTE, 10 * MINUTE)
 
-    assert Policy(codes_per_hour=2).next_code_at(Ledger(code_times=times)) == NOW + 10 * MINUTE
-    assert Policy(codes_per_day=1).next_code_at(Ledger(code_times=times)) == (
+    assert Policy(codes_per_hour=2).next_code_at(PhoneLimits(code_times=times)) == NOW + 10 * MINUTE
+    assert Policy(codes_per_day=1).next_code_at(PhoneLimits(code_times=times)) == (
         NOW + DAY - 10 * MINUTE
     )
 
@@ -115,13 +115,13 @@ def test_texting_only_when_allowed_never_exceeds_a_limit(
     pauses: list[int], per_hour: int, per_day: int
 ) -> None:
     policy = Policy(codes_per_hour=per_hour, codes_per_day=per_day)
-    ledger, now, sent = Ledger(), NOW, list[datetime]()
+    limits, now, sent = PhoneLimits(), NOW, list[datetime]()
     for pause in pauses:
         now += pause * SECOND
-        free_at = policy.next_code_at(ledger)
+        free_at = policy.next_code_at(limits)
         if free_at is None or free_at <= now:
             sent.append(now)
-            ledger = Ledger(code_times=code_times_with(ledger.code_times, now))
+            limits = PhoneLimits(code_times=code_times_with(limits.code_times, now))
 
     for time in sent:
         assert sum(time - HOUR < other <= time for other in sent) <= per_hour
@@ -130,9 +130,9 @@ def test_texting_only_when_allowed_never_exceeds_a_limit(
 
 def test_waits_left_by_a_clock_that_ran_ahead_are_cut_to_the_longest_there_are() -> None:
     ahead = NOW + 365 * DAY
-    ledger = Ledger(3, 1, ahead, ahead, ahead, (NOW - MINUTE, NOW, ahead))
+    limits = PhoneLimits(3, 1, ahead, ahead, ahead, (NOW - MINUTE, NOW, ahead))
 
-    assert within_bounds(ledger, NOW) == Ledger(
+    assert clamped(limits, NOW) == PhoneLimits(
         wrong_guesses=3,
         locks=1,
         locked_until=NOW + DAY,
@@ -143,7 +143,7 @@ def test_waits_left_by_a_clock_that_ran_ahead_are_cut_to_the_longest_there_are()
 
 
 def test_waits_within_the_rules_are_left_as_they_are() -> None:
-    ledger = Ledger(3, 1, NOW + DAY, NOW + HOUR, NOW + DAY, ago(DAY, HOUR, timedelta()))
+    limits = PhoneLimits(3, 1, NOW + DAY, NOW + HOUR, NOW + DAY, ago(DAY, HOUR, timedelta()))
 
-    assert within_bounds(ledger, NOW) == ledger
-    assert within_bounds(Ledger(), NOW) == Ledger()
+    assert clamped(limits, NOW) == limits
+    assert clamped(PhoneLimits(), NOW) == PhoneLimits()

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.conversation.replies import (
-    APP_NAME_LONGEST,
     CODE_PLACEHOLDER,
     CODE_WORDING,
     GSM7_BASIC,
+    MAX_APP_NAME_LENGTH,
+    MAX_SUPPORT_CONTACT_LENGTH,
     SEGMENT,
-    SUPPORT_CONTACT_LONGEST,
     Reply,
     compose,
     duration,
@@ -49,8 +49,8 @@ def longest_told(up_to: timedelta) -> timedelta:
     return max((timedelta(minutes=it) for it in minutes), key=lambda it: len(duration(it)))
 
 
-WAIT_LONGEST = longest_told(timedelta(hours=24))
-CODE_LIFE_LONGEST = longest_told(timedelta(hours=1))
+MAX_WAIT_LENGTH = longest_told(timedelta(hours=24))
+MAX_CODE_LIFE_LENGTH = longest_told(timedelta(hours=1))
 
 
 def written(  # noqa: PLR0913 - as many values as a reply may name
@@ -83,19 +83,19 @@ def longest(reply: Reply, code_length: int, *, hexadecimal: bool, support: str) 
     """Write a reply with the longest values there are, the code put in as it is sent."""
     body = written(
         reply,
-        app="W" * APP_NAME_LONGEST,
+        app="W" * MAX_APP_NAME_LENGTH,
         support=support,
         code_length=code_length,
         hexadecimal=hexadecimal,
-        wait=WAIT_LONGEST,
-        life=CODE_LIFE_LONGEST,
+        wait=MAX_WAIT_LENGTH,
+        life=MAX_CODE_LIFE_LENGTH,
         tries=100,
     )
     return body.replace(CODE_PLACEHOLDER, ("D" if hexadecimal else "9") * code_length)
 
 
 def test_the_longest_names_are_as_long_as_the_design_says() -> None:
-    assert (APP_NAME_LONGEST, SUPPORT_CONTACT_LONGEST, SEGMENT) == (24, 40, 160)
+    assert (MAX_APP_NAME_LENGTH, MAX_SUPPORT_CONTACT_LENGTH, SEGMENT) == (24, 40, 160)
 
 
 @pytest.mark.parametrize(("code_length", "hexadecimal"), LENGTHS)
@@ -103,7 +103,7 @@ def test_the_longest_names_are_as_long_as_the_design_says() -> None:
 def test_a_reply_fits_one_segment_with_its_longest_values(
     reply: Reply, code_length: int, *, hexadecimal: bool
 ) -> None:
-    support = "W" * SUPPORT_CONTACT_LONGEST
+    support = "W" * MAX_SUPPORT_CONTACT_LENGTH
 
     text = longest(reply, code_length, hexadecimal=hexadecimal, support=support)
 

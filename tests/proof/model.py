@@ -11,7 +11,7 @@ from enum import StrEnum
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 CODE_LIVES, COOLDOWN, REFUSAL = 10 * MINUTE, 30.0, HOUR
 TRIES, AN_HOUR, A_DAY = 5, 5, 10
-FIRST_LOCK, LONGEST_LOCK = 15 * MINUTE, DAY
+FIRST_LOCK, MAX_LOCK = 15 * MINUTE, DAY
 
 
 class Came(StrEnum):
@@ -88,7 +88,7 @@ class Expectation:
         if self.state == "awaiting_code":
             self.wrong += 1
             if self.wrong == TRIES:
-                length = min(FIRST_LOCK * 2**self.locks, LONGEST_LOCK)
+                length = min(FIRST_LOCK * 2**self.locks, MAX_LOCK)
                 self.state, self.locked_until = "locked", now + length
                 self.wrong, self.locks = 0, self.locks + 1
         return Came.OTHER

@@ -7,19 +7,20 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from harness.chance import seeded, soaking
-from harness.machines import Player, play
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
-from bot.simulator.faults import WebhookFault
-from bot.simulator.transcript import code_in
+from bot.simulator.stories.transcript import code_in
+from bot.simulator.telnyx.faults import WebhookFault
 from bot.store import conversations
-from proof.model import Came, Expectation
+from tests.kit.seeds import seeded, soak_rounds
+from tests.kit.state_machines import Player, play
+from tests.proof.model import Came, Expectation
 
 if TYPE_CHECKING:
-    from conftest import MakeDatabase
     from sqlalchemy import URL
+
+    from tests.conftest import MakeDatabase
 
 
 _numbers = itertools.count(1)
@@ -93,16 +94,16 @@ class Conversations(Player):
 
     @rule(seconds=st.sampled_from(_JUMPS))
     def wait(self, seconds: int) -> None:
-        self.stage.clock.travel(timedelta(seconds=seconds))
+        self.sandbox.clock.travel(timedelta(seconds=seconds))
 
     @rule()
     def have_the_next_webhook_come_twice(self) -> None:
-        self.stage.telnyx.arm(WebhookFault.TWICE)
+        self.sandbox.telnyx.arm(WebhookFault.TWICE)
 
     def _expect(self, who: int, what: str, text: str) -> None:
         phone, expected = list(self.people.items())[who]
-        to_come = expected.hear(what, self.stage.clock.now().timestamp())
-        came = self.runner.run(self.stage.text(phone, text))
+        to_come = expected.hear(what, self.sandbox.clock.now().timestamp())
+        came = self.runner.run(self.sandbox.text(phone, text))
         by_bot = [sent.text for sent in came if sent.author == "bot"]
         assert len(by_bot) <= 1, by_bot
         assert to_come is not Came.NOTHING or not by_bot, (text, by_bot)
@@ -117,7 +118,7 @@ class Conversations(Player):
         assert self.runner.run(self._state(phone)) == expected.state, text
 
     async def _state(self, phone: str) -> str:
-        (known,) = await self.stage.bot.database.read(conversations.find, phone)
+        (known,) = await self.sandbox.bot.database.read(conversations.find, phone)
         return known.conversation.state
 
 
@@ -130,5 +131,5 @@ def test_every_conversation_goes_as_the_model_says(database_url: URL) -> None:
 def test_every_conversation_goes_as_the_model_says_for_long(
     make_database: MakeDatabase, request: pytest.FixtureRequest
 ) -> None:
-    for _, chance in soaking(request.node.name, 100):
+    for _, chance in soak_rounds(request.node.name, 100):
         play(Conversations, make_database(), chance, max_examples=10, stateful_step_count=100)

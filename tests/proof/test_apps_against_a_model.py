@@ -7,23 +7,24 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from harness.chance import seeded, soaking
-from harness.machines import Player, play
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 from sqlalchemy import func, select
 
 from bot.conversation.verification import Origin
-from bot.services.verifications import Verifications, Wish
-from bot.simulator.transcript import code_in
-from bot.store.models import TokenRow
-from proof.app_model import TRIES, Code, Expected
+from bot.services.verifications import VerificationRequest, Verifications
+from bot.simulator.stories.transcript import code_in
+from bot.store.tables import TokenRow
+from tests.kit.seeds import seeded, soak_rounds
+from tests.kit.state_machines import Player, play
+from tests.proof.app_model import TRIES, Code, Expected
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from conftest import MakeDatabase
     from sqlalchemy import URL, Connection
+
+    from tests.conftest import MakeDatabase
 
 
 _numbers = itertools.count(1)
@@ -43,7 +44,7 @@ class Requests(Player):
 
     @rule()
     def begin(self) -> None:
-        result = self._run(self.apps.begin(Wish(Origin.APP, self.phone)))
+        result = self._run(self.apps.begin(VerificationRequest(Origin.APP, self.phone)))
         name = result.verification.id if result.verification else ""
         assert result.outcome == self.expected.begin(name, self._now())
         if name:
@@ -128,7 +129,7 @@ class Requests(Player):
 
     @rule(seconds=st.sampled_from(_JUMPS))
     def wait(self, seconds: int) -> None:
-        self.stage.clock.travel(timedelta(seconds=seconds))
+        self.sandbox.clock.travel(timedelta(seconds=seconds))
 
     def _guess(self, text: str, right: Code | None) -> None:
         known = {self.own_code, *self.codes.values()}
@@ -142,13 +143,13 @@ class Requests(Player):
         for name, code in self.expected.apps.items():
             found = self._run(self.apps.get(name))
             assert found is not None
-            assert found.status_at(self.stage.clock.now()) == code.status
-        assert self._run(self.stage.bot.database.read(most_guesses)) <= TRIES
+            assert found.status_at(self.sandbox.clock.now()) == code.status
+        assert self._run(self.sandbox.bot.database.read(most_guesses)) <= TRIES
 
     @property
     def apps(self) -> Verifications:
-        assert self.stage.bot.verifications is not None
-        return self.stage.bot.verifications
+        assert self.sandbox.bot.verifications is not None
+        return self.sandbox.bot.verifications
 
     def _name(self, which: int) -> str | None:
         names = list(self.codes)
@@ -159,16 +160,16 @@ class Requests(Player):
         return next(code for code in map("{:06}".format, range(100)) if code not in taken)
 
     def _latest_code(self) -> str:
-        self._run(self.stage.quiet())
-        texts = [text.text for text in self.stage.telnyx.texts if text.phone == self.phone]
+        self._run(self.sandbox.quiet())
+        texts = [text.text for text in self.sandbox.telnyx.texts if text.phone == self.phone]
         return code_in(texts[-1]) or ""
 
     def _text(self, text: str) -> list[str]:
-        came = self._run(self.stage.text(self.phone, text))
+        came = self._run(self.sandbox.text(self.phone, text))
         return [sent.text for sent in came if sent.author == "bot"]
 
     def _now(self) -> float:
-        return self.stage.clock.now().timestamp()
+        return self.sandbox.clock.now().timestamp()
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.runner.run(work)
@@ -187,5 +188,5 @@ def test_apps_and_a_person_get_what_the_model_says(database_url: URL) -> None:
 def test_apps_and_a_person_get_what_the_model_says_for_long(
     make_database: MakeDatabase, request: pytest.FixtureRequest
 ) -> None:
-    for _, chance in soaking(request.node.name, 20):
+    for _, chance in soak_rounds(request.node.name, 20):
         play(Requests, make_database(), chance, max_examples=10, stateful_step_count=50)

@@ -13,26 +13,27 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from harness.apps import App, app_with, make_key, persist
-from harness.chance import seeded, soaking
-from harness.crashing import EVENT_POINTS, POINTS, run_until_struck
-from harness.patience import patient_database, until
-from harness.processes import BotProcess, Processes, environment
-from harness.receiving import EVENTS_SECRET, Receiver
-from harness.witness import Witness, codes_to, drained, free_port
 
 from bot.services.clock import SystemClock
-from bot.simulator.telnyx import SimulatedTelnyx
-from bot.store import ledgers
-from bot.web.routes import WEBHOOK_PATH
+from bot.simulator.telnyx.server import SimulatedTelnyx
+from bot.store import phone_limits
+from bot.web.app import WEBHOOK_PATH
+from tests.kit.apps import App, app_with, make_key, persist
+from tests.kit.crash_points import EVENT_POINTS, POINTS, run_until_struck
+from tests.kit.event_receiver import EVENTS_SECRET, EventReceiver
+from tests.kit.persistent_texter import PersistentTexter, codes_to, drained, free_port
+from tests.kit.processes import BotProcess, Processes, environment
+from tests.kit.seeds import seeded, soak_rounds
+from tests.kit.timeouts import slow_database, wait_until
 
 if TYPE_CHECKING:
     import random
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from conftest import MakeDatabase
     from sqlalchemy import URL
+
+    from tests.conftest import MakeDatabase
 
 TYPES, REPLIES, TEXTS_FIRST = (f"+1312555{number:04}" for number in range(3))
 """Phones of three people: by the code's way back, and one who begins with a reference."""
@@ -46,9 +47,12 @@ CRASHES = (
 
 
 @asynccontextmanager
-async def world() -> AsyncIterator[tuple[SimulatedTelnyx, Receiver]]:
+async def world() -> AsyncIterator[tuple[SimulatedTelnyx, EventReceiver]]:
     """Be a Telnyx that calls one door however often it is opened anew, and an app that listens."""
-    async with SimulatedTelnyx(SystemClock()).running() as telnyx, Receiver().listening() as told:
+    async with (
+        SimulatedTelnyx(SystemClock()).running() as telnyx,
+        EventReceiver().listening() as told,
+    ):
         telnyx.webhook_url = f"http://127.0.0.1:{free_port()}{WEBHOOK_PATH}"
         yield telnyx, told
 
@@ -71,7 +75,7 @@ async def test_hundreds_of_crashes_lose_and_double_nothing_of_what_apps_ask(
 ) -> None:
     """Half of them at the named points, half at random."""
     named = list(POINTS | EVENT_POINTS)
-    for number, chance in soaking(request.node.name, 200):
+    for number, chance in soak_rounds(request.node.name, 200):
         point = named[number // 2 % len(named)] if number % 2 else None
         async with Processes(folder) as processes:
             await crash(point, make_database(), processes, chance)
@@ -80,7 +84,7 @@ async def test_hundreds_of_crashes_lose_and_double_nothing_of_what_apps_ask(
 async def crash(point: str | None, url: URL, processes: Processes, chance: random.Random) -> None:
     """Have three people proven to an app while the process dies once, and check."""
     nth = 0 if point is None else chance.randint(1, 3)
-    database = patient_database(url)
+    database = slow_database(url)
     try:
         key = await make_key(database, SystemClock())
         async with world() as (telnyx, receiver):
@@ -90,7 +94,7 @@ async def crash(point: str | None, url: URL, processes: Processes, chance: rando
             if point is None:
                 await bot.ready()
             async with app_with(door, key) as app:
-                proving = asyncio.gather(*prove_all(app, Witness(telnyx)))
+                proving = asyncio.gather(*prove_all(app, PersistentTexter(telnyx)))
                 if point is None:
                     await asyncio.sleep(chance.uniform(0, 0.3))
                     bot.send(signal.SIGKILL)
@@ -100,12 +104,12 @@ async def crash(point: str | None, url: URL, processes: Processes, chance: rando
                 proven = dict(await proving)
                 await drained(database)
                 await again.ready()
-                await until(lambda: told_of(receiver, "verified") == proven.keys())
+                await wait_until(lambda: told_of(receiver, "verified") == proven.keys())
                 shown = (await app.get("verifications")).body["data"]
         check(receiver, telnyx, proven, shown)
         for phone in proven.values():
-            by_text = await database.read(ledgers.read, phone)
-            by_others = await database.read(ledgers.read, phone, ledgers.BY_OTHERS)
+            by_text = await database.read(phone_limits.read, phone)
+            by_others = await database.read(phone_limits.read, phone, phone_limits.WEB_LIMITS)
             # Each wrong guess was counted once, and taken back by the right one.
             assert (by_text.wrong_guesses, by_others.wrong_guesses) == (0, 0)
             assert len(by_text.code_times) + len(by_others.code_times) == 1
@@ -113,7 +117,7 @@ async def crash(point: str | None, url: URL, processes: Processes, chance: rando
         await database.close()
 
 
-def telling(url: URL, telnyx: SimulatedTelnyx, receiver: Receiver) -> dict[str, str]:
+def telling(url: URL, telnyx: SimulatedTelnyx, receiver: EventReceiver) -> dict[str, str]:
     """Make the settings of a bot that has this door, and tells this app of events."""
     return environment(
         url,
@@ -132,14 +136,14 @@ async def serve(
     return await processes.start(*arguments, env=env, main=run_until_struck)
 
 
-def prove_all(app: App, witness: Witness) -> list[Any]:
-    return [types(app, witness), replies(app, witness), texts_first(app, witness)]
+def prove_all(app: App, texter: PersistentTexter) -> list[Any]:
+    return [types(app, texter), replies(app, texter), texts_first(app, texter)]
 
 
-async def types(app: App, witness: Witness) -> tuple[str, str]:
+async def types(app: App, texter: PersistentTexter) -> tuple[str, str]:
     """Type a wrong code into the app, then the right one."""
     name = await begun(app, {"to": TYPES})
-    code = await witness.code_of(TYPES)
+    code = await texter.code_of(TYPES)
     wrong = await persist(app, f"verifications/{name}/check", {"code": other(code)}, once="wrong")
     assert (wrong.status, wrong.body["valid"], wrong.body["tries_left"]) == (200, False, 4)
     right = await persist(app, f"verifications/{name}/check", {"code": code}, once="right")
@@ -147,19 +151,19 @@ async def types(app: App, witness: Witness) -> tuple[str, str]:
     return name, TYPES
 
 
-async def replies(app: App, witness: Witness) -> tuple[str, str]:
+async def replies(app: App, texter: PersistentTexter) -> tuple[str, str]:
     """Reply to the text."""
     name = await begun(app, {"to": REPLIES})
-    await witness.say(REPLIES, await witness.code_of(REPLIES))
+    await texter.say(REPLIES, await texter.code_of(REPLIES))
     return name, REPLIES
 
 
-async def texts_first(app: App, witness: Witness) -> tuple[str, str]:
+async def texts_first(app: App, texter: PersistentTexter) -> tuple[str, str]:
     """Text the reference that the app shows, and the code that comes."""
     answer = await persist(app, "verifications", {}, once="a-reference")
     assert answer.status == 201
-    await witness.say(TEXTS_FIRST, f"VERIFY {answer.body['reference']}")
-    await witness.say(TEXTS_FIRST, await witness.code_of(TEXTS_FIRST))
+    await texter.say(TEXTS_FIRST, f"VERIFY {answer.body['reference']}")
+    await texter.say(TEXTS_FIRST, await texter.code_of(TEXTS_FIRST))
     return answer.body["id"], TEXTS_FIRST
 
 
@@ -173,7 +177,7 @@ def other(code: str) -> str:
     return code[:-1] + str((int(code[-1]) + 1) % 10)
 
 
-def told_of(receiver: Receiver, what: str) -> set[str]:
+def told_of(receiver: EventReceiver, what: str) -> set[str]:
     return {
         heard.event["data"]["id"]
         for heard in receiver.heard
@@ -182,7 +186,7 @@ def told_of(receiver: Receiver, what: str) -> set[str]:
 
 
 def check(
-    receiver: Receiver, telnyx: SimulatedTelnyx, proven: dict[str, str], shown: list[Any]
+    receiver: EventReceiver, telnyx: SimulatedTelnyx, proven: dict[str, str], shown: list[Any]
 ) -> None:
     """Check what must hold: `proven` are the phones by verification, `shown` what the API lists."""
     assert {it["id"]: (it["to"], it["status"]) for it in shown} == {

@@ -9,23 +9,24 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from harness.chance import seeded, soaking
-from harness.crashing import POINTS, run_until_struck
-from harness.patience import patient_database
-from harness.processes import BotProcess, Processes, environment
-from harness.witness import Witness, check, drained, free_port
 
 from bot.services.clock import SystemClock
-from bot.simulator.telnyx import SimulatedTelnyx
-from bot.web.routes import WEBHOOK_PATH
+from bot.simulator.telnyx.server import SimulatedTelnyx
+from bot.web.app import WEBHOOK_PATH
+from tests.kit.crash_points import POINTS, run_until_struck
+from tests.kit.persistent_texter import PersistentTexter, check, drained, free_port
+from tests.kit.processes import BotProcess, Processes, environment
+from tests.kit.seeds import seeded, soak_rounds
+from tests.kit.timeouts import slow_database
 
 if TYPE_CHECKING:
     import random
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from conftest import MakeDatabase
     from sqlalchemy import URL
+
+    from tests.conftest import MakeDatabase
 
 PHONES = [f"+1312555{number:04}" for number in range(3)]
 
@@ -78,7 +79,7 @@ async def test_a_thousand_crashes_lose_nothing_and_double_nothing(
 ) -> None:
     """Half of them at the named points, half at random; five hundred on each kind of database."""
     named = list(POINTS)
-    for number, chance in soaking(request.node.name, 500):
+    for number, chance in soak_rounds(request.node.name, 500):
         point = named[number // 2 % len(named)] if number % 2 else None
         async with carrier() as telnyx, Processes(folder) as processes:
             await crash(point, make_database(), telnyx, processes, chance)
@@ -92,12 +93,12 @@ async def crash(
     chance: random.Random,
 ) -> None:
     """Have three people verify themselves while the process dies once, and check."""
-    witness = Witness(telnyx)
+    texter = PersistentTexter(telnyx)
     nth = 0 if point is None else chance.randint(1, 3)
     bot = await serve(processes, url, telnyx, point or "after settling", nth)
     if point is None:
         await bot.ready()
-    texting = asyncio.gather(*(person(witness, phone) for phone in PHONES))
+    texting = asyncio.gather(*(person(texter, phone) for phone in PHONES))
     if point is None:
         await asyncio.sleep(chance.uniform(0, 0.3))
         bot.send(signal.SIGKILL)
@@ -105,14 +106,14 @@ async def crash(
     assert ended.code == -9, ended.err
     await serve(processes, url, telnyx, point or "after settling", 0)
     await texting
-    database = patient_database(url)
+    database = slow_database(url)
     try:
         await drained(database)
-        await check(database, witness)
+        await check(database, texter)
     finally:
         await database.close()
 
 
-async def person(witness: Witness, phone: str) -> None:
-    await witness.say(phone, "VERIFY")
-    await witness.say(phone, await witness.code_of(phone))
+async def person(texter: PersistentTexter, phone: str) -> None:
+    await texter.say(phone, "VERIFY")
+    await texter.say(phone, await texter.code_of(phone))

@@ -14,32 +14,27 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 from aiohttp import ClientSession
-from harness import postgresql
-from harness.patience import PATIENCE, patient_database
-from harness.processes import (
-    Processes,
-    as_written,
-    environment,
-    run_bot_with_its_own_deadlines,
-)
 from sqlalchemy import select
 from sqlalchemy.engine import make_url
 
 from bot.services.clock import SystemClock
-from bot.simulator import payloads
-from bot.simulator.stage import BOT_NUMBER
-from bot.simulator.telnyx import SimulatedTelnyx
-from bot.store import schema
-from bot.store.models import ReceivedRow
-from bot.web.routes import WEBHOOK_PATH
+from bot.simulator.sandbox import BOT_NUMBER
+from bot.simulator.telnyx import payloads
+from bot.simulator.telnyx.server import SimulatedTelnyx
+from bot.store.engine import migrate
+from bot.store.tables import ProcessedWebhookRow
+from bot.web.app import WEBHOOK_PATH
+from tests.kit import postgresql
+from tests.kit.processes import Processes, as_written, environment, run_bot_with_its_own_deadlines
+from tests.kit.timeouts import TEST_TIMEOUT, slow_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from sqlalchemy import URL
 
-RECEIVED = ReceivedRow.__table__
-ANSWERED_WITHIN = 2.0
+RECEIVED = ProcessedWebhookRow.__table__
+ANSWERED_TIMEOUT = 2.0
 """Seconds that Telnyx waits for an answer."""
 
 on_sqlite = pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
@@ -64,14 +59,14 @@ class Caller:
 
     async def until_well(self) -> None:
         """Post until all are answered 200: the bot is to recover by itself."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TEST_TIMEOUT):
             while await self.call() != {200}:  # noqa: ASYNC110 - nobody tells of it
                 await asyncio.sleep(0.1)
 
     async def until_ready(self, status: int) -> None:
         """Ask `/readyz` until it answers so: what it found last is remembered for some seconds."""
         readyz = self.telnyx.webhook_url.removesuffix(WEBHOOK_PATH) + "/readyz"
-        async with asyncio.timeout(PATIENCE), ClientSession() as session:
+        async with asyncio.timeout(TEST_TIMEOUT), ClientSession() as session:
             while True:
                 async with session.get(readyz) as answer:
                     if answer.status == status:
@@ -80,7 +75,7 @@ class Caller:
 
     async def check(self) -> None:
         """Check that what was acknowledged is stored, and nothing that was refused is."""
-        database = patient_database(self.url)
+        database = slow_database(self.url)
         try:
             stored = set(await database.read(lambda c: c.scalars(select(RECEIVED.c.key)).all()))
         finally:
@@ -127,7 +122,7 @@ async def test_a_sqlite_that_is_locked(
         await caller.until_well()
         # Only the soak has the machine to itself.
         if request.node.get_closest_marker("soak"):
-            assert statistics.median(caller.took) < ANSWERED_WITHIN
+            assert statistics.median(caller.took) < ANSWERED_TIMEOUT
 
 
 @on_sqlite
@@ -210,7 +205,7 @@ async def test_a_postgresql_that_is_restarted(
     own_postgresql: postgresql.Cluster, processes: Processes
 ) -> None:
     url = make_url(own_postgresql.url).set(drivername="postgresql+asyncpg")
-    await schema.migrate(url)
+    await migrate.migrate(url)
     async with calling(url, processes) as (caller, _):
         calls = asyncio.create_task(caller.call(20))
         await asyncio.to_thread(own_postgresql.stop)

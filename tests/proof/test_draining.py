@@ -9,30 +9,30 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import ClientError
-from harness.chance import seeded, soaking
-from harness.patience import patient_database, until
-from harness.processes import Processes, environment
-from harness.witness import codes_to, drained
 from sqlalchemy import select
 
 from bot.services.clock import SystemClock
-from bot.simulator import payloads
-from bot.simulator.stage import BOT_NUMBER
-from bot.simulator.telnyx import SimulatedTelnyx
-from bot.store.models import ReceivedRow
-from bot.web.routes import WEBHOOK_PATH
+from bot.simulator.sandbox import BOT_NUMBER
+from bot.simulator.telnyx import payloads
+from bot.simulator.telnyx.server import SimulatedTelnyx
+from bot.store.tables import ProcessedWebhookRow
+from bot.web.app import WEBHOOK_PATH
+from tests.kit.persistent_texter import codes_to, drained
+from tests.kit.processes import Processes, environment
+from tests.kit.seeds import seeded, soak_rounds
+from tests.kit.timeouts import slow_database, wait_until
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Mapping
 
     from aiohttp import web
-    from conftest import MakeDatabase
     from sqlalchemy import URL
 
     from bot.services.clock import Clock
+    from tests.conftest import MakeDatabase
 
-DOWN_WITHIN = 8.0
+DOWN_TIMEOUT = 8.0
 """Seconds: hosts that roll out a new release give ten, and then kill. A busy machine may be later,
 so only the soak, which has it to itself, looks at the time."""
 SENDS, WEBHOOKS = 20, 50
@@ -69,7 +69,7 @@ async def drain(url: URL, processes: Processes, chance: random.Random) -> float:
         first = [verify(number) for number in range(SENDS)]
         second = [verify(SENDS + number) for number in range(WEBHOOKS)]
         sent = await asyncio.gather(*(post(telnyx, message) for message in first))
-        await until(lambda: telnyx.asked >= sent.count(200))
+        await wait_until(lambda: telnyx.asked >= sent.count(200))
         posting = [asyncio.create_task(post(telnyx, message)) for message in second]
         await asyncio.sleep(chance.uniform(0, 0.05))
         began = time.monotonic()
@@ -100,11 +100,13 @@ async def check(
     messages: list[dict[str, Any]],
     answers: list[int | None],
 ) -> None:
-    database = patient_database(url)
+    database = slow_database(url)
     try:
         await drained(database)
         keys = set(
-            await database.read(lambda c: c.scalars(select(ReceivedRow.__table__.c.key)).all())
+            await database.read(
+                lambda c: c.scalars(select(ProcessedWebhookRow.__table__.c.key)).all()
+            )
         )
     finally:
         await database.close()
@@ -127,5 +129,5 @@ async def test_a_process_that_is_told_to_end_loses_nothing(
 async def test_twenty_processes_that_are_told_to_end_lose_nothing(
     make_database: MakeDatabase, processes: Processes, request: pytest.FixtureRequest
 ) -> None:
-    for _, chance in soaking(request.node.name, 20):
-        assert await drain(make_database(), processes, chance) < DOWN_WITHIN
+    for _, chance in soak_rounds(request.node.name, 20):
+        assert await drain(make_database(), processes, chance) < DOWN_TIMEOUT

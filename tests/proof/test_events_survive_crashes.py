@@ -8,16 +8,16 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from harness.chance import seeded
-from harness.crashing import EVENT_POINTS, run_until_struck
-from harness.patience import PATIENCE, patient_database
-from harness.processes import Processes, environment
-from harness.receiving import EVENTS_SECRET, Receiver
 
 from bot.services.clock import SystemClock
-from bot.store import events
-from bot.store.events import Draft
-from bot.store.models import EventState
+from bot.store.queues import app_events
+from bot.store.queues.app_events import NewAppEvent
+from bot.store.tables import AppEventState
+from tests.kit.crash_points import EVENT_POINTS, run_until_struck
+from tests.kit.event_receiver import EVENTS_SECRET, EventReceiver
+from tests.kit.processes import Processes, environment
+from tests.kit.seeds import seeded
+from tests.kit.timeouts import TEST_TIMEOUT, slow_database
 
 if TYPE_CHECKING:
     import random
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL
 
-    from bot.store.database import Database
+    from bot.store.engine.database import Database
 
 SUBJECTS = ["a", "b", "c"]
 EACH = 4
@@ -33,28 +33,30 @@ _LOOK_EVERY = 0.05
 
 
 @pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver().listening() as receiver:
+async def receiver() -> AsyncIterator[EventReceiver]:
+    async with EventReceiver().listening() as receiver:
         yield receiver
 
 
 @pytest.fixture
 async def database_of_events(database_url: URL) -> AsyncIterator[Database]:
-    database = patient_database(database_url)
+    database = slow_database(database_url)
     try:
         yield database
     finally:
         await database.close()
 
 
-def telling(url: URL, receiver: Receiver) -> dict[str, str]:
+def telling(url: URL, receiver: EventReceiver) -> dict[str, str]:
     """Make the settings of a bot that tells the app of events."""
     return environment(
         url, EVENTS_URL=receiver.url, EVENTS_SECRET=EVENTS_SECRET, EVENTS_TO_PRIVATE="on"
     )
 
 
-async def work(processes: Processes, url: URL, receiver: Receiver, point: str, nth: int) -> None:
+async def work(
+    processes: Processes, url: URL, receiver: EventReceiver, point: str, nth: int
+) -> None:
     """Run a bot; where `nth` is not 0, until it is struck at that point."""
     env = telling(url, receiver)
     bot = await processes.start(point, str(nth), "work", env=env, main=run_until_struck)
@@ -66,20 +68,20 @@ async def work(processes: Processes, url: URL, receiver: Receiver, point: str, n
 async def tell(database: Database, count: int) -> None:
     """Have the app told of `count` events of each subject, numbered in their order."""
     drafts = [
-        Draft(subject, "verification.sent", json.dumps({"subject": subject, "n": n}))
+        NewAppEvent(subject, "verification.sent", json.dumps({"subject": subject, "n": n}))
         for n in range(count)
         for subject in SUBJECTS
     ]
-    await database.write(events.add, drafts, SystemClock().now())
+    await database.write(app_events.add, drafts, SystemClock().now())
 
 
 async def delivered(database: Database, count: int) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while await database.read(events.counts) != {EventState.DELIVERED: count}:  # noqa: ASYNC110
+    async with asyncio.timeout(TEST_TIMEOUT):
+        while await database.read(app_events.counts) != {AppEventState.DELIVERED: count}:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_EVERY)
 
 
-def check(receiver: Receiver) -> None:
+def check(receiver: EventReceiver) -> None:
     """Check what must hold of what the app has verified."""
     assert receiver.refused == []
     bodies: dict[str, set[bytes]] = {}
@@ -107,7 +109,7 @@ async def test_a_crash_loses_no_event_and_keeps_their_order(
     point: str,
     database_url: URL,
     database_of_events: Database,
-    receiver: Receiver,
+    receiver: EventReceiver,
     processes: Processes,
 ) -> None:
     await tell(database_of_events, EACH)
@@ -119,7 +121,7 @@ async def test_a_crash_loses_no_event_and_keeps_their_order(
 
 
 async def test_crashes_while_the_app_fails_too_lose_no_event_and_keep_their_order(
-    database_url: URL, database_of_events: Database, receiver: Receiver, processes: Processes
+    database_url: URL, database_of_events: Database, receiver: EventReceiver, processes: Processes
 ) -> None:
     await tell(database_of_events, EACH)
     with seeded("crashes and faults") as chance:
@@ -140,7 +142,7 @@ def answers(chance: random.Random) -> list[tuple[int, dict[str, str]]]:
 
 
 async def test_two_processes_share_the_events_and_keep_their_order(
-    database_url: URL, database_of_events: Database, receiver: Receiver, processes: Processes
+    database_url: URL, database_of_events: Database, receiver: EventReceiver, processes: Processes
 ) -> None:
     for _ in range(2):
         await processes.start("work", env=telling(database_url, receiver))

@@ -6,24 +6,24 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from harness.reading import outbox_rows
 
-from bot.carrier.errors import BLOCKED
+from bot.carrier.errors import OPTED_OUT_FAULT
 from bot.conversation.state import State
-from bot.simulator.faults import MENU, ApiFault
-from bot.simulator.stage import BOT_NUMBER
-from bot.simulator.transcript import code_in
+from bot.simulator.sandbox import BOT_NUMBER
+from bot.simulator.stories.transcript import code_in
+from bot.simulator.telnyx.faults import MENU, ApiFault
 from bot.store import conversations
-from bot.store.models import OUTBOX_FAILURES, OutboxState
+from bot.store.tables import OUTBOX_FAILURES, OutboxState
+from tests.kit.stored import outbox_rows
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from bot.simulator.faults import Fault
-    from bot.simulator.stage import Stage
+    from bot.simulator.sandbox import Sandbox
+    from bot.simulator.telnyx.faults import Fault
 
 # Later, hold, never; what each code of Telnyx's means is a test of the carrier's own.
-EACH_CLASS = ("40318", "40333", "40310", BLOCKED)
+EACH_CLASS = ("40318", "40333", "40310", OPTED_OUT_FAULT)
 HTML = {"Content-Type": "text/html"}
 ANSWERS = [
     *(ApiFault.error(400, code) for code in EACH_CLASS),
@@ -41,33 +41,33 @@ FAULTS: list[Fault] = [
 ]
 
 
-async def nothing_before(_stage: Stage, _phone: str) -> str:
+async def nothing_before(_sandbox: Sandbox, _phone: str) -> str:
     return "VERIFY"
 
 
-async def a_code_before(stage: Stage, phone: str) -> str:
-    await stage.text(phone, "VERIFY")
-    stage.clock.travel(timedelta(seconds=31))
+async def a_code_before(sandbox: Sandbox, phone: str) -> str:
+    await sandbox.text(phone, "VERIFY")
+    sandbox.clock.travel(timedelta(seconds=31))
     return "RESEND"
 
 
-async def verified_before(stage: Stage, phone: str) -> str:
-    (sent,) = await stage.text(phone, "VERIFY")
-    await stage.text(phone, code_in(sent.text))
+async def verified_before(sandbox: Sandbox, phone: str) -> str:
+    (sent,) = await sandbox.text(phone, "VERIFY")
+    await sandbox.text(phone, code_in(sent.text))
     return "STATUS"
 
 
-async def wrong_guesses_before(stage: Stage, phone: str) -> str:
-    (sent,) = await stage.text(phone, "VERIFY")
+async def wrong_guesses_before(sandbox: Sandbox, phone: str) -> str:
+    (sent,) = await sandbox.text(phone, "VERIFY")
     wrong = "000000" if code_in(sent.text) != "000000" else "111111"
     for _ in range(4):
-        await stage.text(phone, wrong)
+        await sandbox.text(phone, wrong)
     return wrong
 
 
-async def opted_out_before(stage: Stage, phone: str) -> str:
-    await stage.text(phone, "please revoke my consent to all of this")
-    await stage.text(phone, "unstop please")
+async def opted_out_before(sandbox: Sandbox, phone: str) -> str:
+    await sandbox.text(phone, "please revoke my consent to all of this")
+    await sandbox.text(phone, "unstop please")
     return "START"
 
 
@@ -82,38 +82,38 @@ STATES = {
 
 @pytest.mark.parametrize("state", STATES)
 async def test_a_fault_costs_no_state_and_no_person_more_than_one_text(
-    stage: Stage, state: State
+    sandbox: Sandbox, state: State
 ) -> None:
     before, after = STATES[state]
     for number, fault in enumerate(FAULTS):
-        await meet(stage, f"+1312555{number + 1000}", fault, before, after)
+        await meet(sandbox, f"+1312555{number + 1000}", fault, before, after)
 
 
 async def meet(
-    stage: Stage,
+    sandbox: Sandbox,
     phone: str,
     fault: Fault,
-    before: Callable[[Stage, str], Awaitable[str]],
+    before: Callable[[Sandbox, str], Awaitable[str]],
     after: State,
 ) -> None:
-    said = await before(stage, phone)
-    rows_before = len(await outbox_rows(stage.bot.database))
-    texts_before = len(stage.telnyx.texts)
-    stage.telnyx.arm(fault)
-    assert await stage.telnyx.text(phone, BOT_NUMBER, said) == 200
-    await stage.quiet()
+    said = await before(sandbox, phone)
+    rows_before = len(await outbox_rows(sandbox.bot.database))
+    texts_before = len(sandbox.telnyx.texts)
+    sandbox.telnyx.arm(fault)
+    assert await sandbox.telnyx.text(phone, BOT_NUMBER, said) == 200
+    await sandbox.quiet()
     for _ in range(6):
-        stage.move_clock(timedelta(seconds=10))
-        await stage.quiet()
-    for unmet in (stage.telnyx.faults, stage.telnyx.report_faults):
+        sandbox.move_clock(timedelta(seconds=10))
+        await sandbox.quiet()
+    for unmet in (sandbox.telnyx.faults, sandbox.telnyx.report_faults):
         unmet.clear()
-    rows = (await outbox_rows(stage.bot.database))[rows_before:]
-    texts = [text for text in stage.telnyx.texts[texts_before:] if text.author == "bot"]
+    rows = (await outbox_rows(sandbox.bot.database))[rows_before:]
+    texts = [text for text in sandbox.telnyx.texts[texts_before:] if text.author == "bot"]
     arrived = [row for row in rows if row.state not in OUTBOX_FAILURES]
     assert len(texts) == len(arrived) == len({row.id for row in arrived}), (fault, rows, texts)
     assert len(rows) <= 1
     assert all(row.state is OutboxState.DELIVERED for row in arrived), (fault, arrived)
     assert all(row.fault for row in rows if row.state in OUTBOX_FAILURES), (fault, rows)
-    (known,) = await stage.bot.database.read(conversations.find, phone)
-    blocked = isinstance(fault, ApiFault) and BLOCKED in fault.body and rows
+    (known,) = await sandbox.bot.database.read(conversations.find, phone)
+    blocked = isinstance(fault, ApiFault) and OPTED_OUT_FAULT in fault.body and rows
     assert known.conversation.state is (State.OPTED_OUT if blocked else after), fault

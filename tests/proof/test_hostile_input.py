@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from harness.chance import seeded, soaking
-from harness.patience import PATIENCE
-from harness.processes import BotProcess, Processes, environment
 
 from bot.carrier.webhooks import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from bot.services.clock import SystemClock
-from bot.simulator import payloads
 from bot.simulator.clock import NOON
-from bot.simulator.stage import BOT_NUMBER, PHONE
-from bot.simulator.telnyx import SimulatedTelnyx
-from bot.web.routes import WEBHOOK_PATH
+from bot.simulator.sandbox import BOT_NUMBER, PHONE
+from bot.simulator.telnyx import payloads
+from bot.simulator.telnyx.server import SimulatedTelnyx
+from bot.web.app import WEBHOOK_PATH
+from tests.kit.processes import BotProcess, Processes, environment
+from tests.kit.seeds import seeded, soak_rounds
+from tests.kit.timeouts import TEST_TIMEOUT
 
 if TYPE_CHECKING:
     import random
@@ -176,7 +176,7 @@ async def test_a_million_bodies_make_the_bot_neither_fail_nor_grow(
     on_sqlite = database_url.get_backend_name() == "sqlite"
     bot = await listening(database_url, telnyx, processes)
     sizes = []
-    for number, chance in soaking(request.node.name, 100 if on_sqlite else 10):
+    for number, chance in soak_rounds(request.node.name, 100 if on_sqlite else 10):
         await throw(telnyx, chance, 10_000)
         sizes.append(memory(bot.pid))
         print(f"round {number}: {sizes[-1]} kB")  # noqa: T201 - progress
@@ -198,7 +198,7 @@ async def test_five_hundred_who_send_a_byte_a_second_keep_nobody_out(
     quiet = await slowest(telnyx, 0)
     dripping = [asyncio.Event() for _ in range(500)]
     slow = [asyncio.create_task(drip(telnyx, begun)) for begun in dripping]
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TEST_TIMEOUT):
         await asyncio.gather(*(begun.wait() for begun in dripping))
     besieged = await slowest(telnyx, 500)
     for client in slow:

@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 import structlog
-from harness.reading import other_than
 
-from bot.conversation.verification import Origin, Outcome
-from bot.services.verifications import Wish
-from bot.simulator.stage import PHONE
-from bot.simulator.transcript import code_in
-from bot.store import paces, retention
-from bot.store.database import Database
-from bot.store.paces import ACCOUNT, Pace
+from bot.conversation.verification import Origin, RequestOutcome
+from bot.services.verifications import VerificationRequest
+from bot.simulator.sandbox import PHONE
+from bot.simulator.stories.transcript import code_in
+from bot.store import retention, throttle
+from bot.store.engine.database import Database
+from bot.store.throttle import ACCOUNT, Throttle
+from tests.kit.stored import other_than
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping
 
-    from conftest import SetStage
     from sqlalchemy import Connection
+
+    from tests.conftest import MakeSandbox
 
 OTHER = "+13125550002"
 
@@ -81,36 +82,36 @@ def logged_within(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 async def test_a_transaction_that_is_run_in_vain_first_does_nothing_twice_and_logs_nothing(
-    set_stage: SetStage, logged_within: list[str]
+    make_sandbox: MakeSandbox, logged_within: list[str]
 ) -> None:
-    stage = await set_stage(with_app=True, send_rate_account=1000)
-    apps, expirer = stage.bot.verifications, stage.bot.expirer
+    sandbox = await make_sandbox(with_app=True, send_rate_account=1000)
+    apps, expirer = sandbox.bot.verifications, sandbox.bot.expirer
     assert apps is not None
     assert expirer is not None
-    await stage.bot.database.write(paces.save, {ACCOUNT: Pace(stage.clock.now())})
+    await sandbox.bot.database.write(throttle.save, {ACCOUNT: Throttle(sandbox.clock.now())})
     # By then the sender has forgotten the pace that came with the table.
-    stage.move_clock(timedelta(seconds=10))
-    stage.arm("429")
-    assert await stage.text(PHONE, "VERIFY") == []
+    sandbox.move_clock(timedelta(seconds=10))
+    sandbox.arm("429")
+    assert await sandbox.text(PHONE, "VERIFY") == []
     # Its time is over before the next try: it is dropped.
-    assert await stage.travel(PHONE, timedelta(minutes=11)) == []
-    (sent,) = await stage.text(PHONE, "VERIFY")
+    assert await sandbox.travel(PHONE, timedelta(minutes=11)) == []
+    (sent,) = await sandbox.text(PHONE, "VERIFY")
     code = code_in(sent.text) or ""
-    (wrong,) = await stage.text(PHONE, other_than(code))
+    (wrong,) = await sandbox.text(PHONE, other_than(code))
     assert "4 tries left" in wrong.text
-    (verified,) = await stage.text(PHONE, code)
+    (verified,) = await sandbox.text(PHONE, code)
     assert "verified" in verified.text
 
-    begun = [await apps.begin(Wish(Origin.APP, OTHER)) for _ in range(3)]
+    begun = [await apps.begin(VerificationRequest(Origin.APP, OTHER)) for _ in range(3)]
     names = [each.verification.id for each in begun if each.verification]
-    await stage.quiet()
-    codes = [code_in(text.text) for text in stage.telnyx.texts if text.phone == OTHER]
+    await sandbox.quiet()
+    codes = [code_in(text.text) for text in sandbox.telnyx.texts if text.phone == OTHER]
     checked = await apps.check(names[0], other_than(codes[0] or ""))
-    assert (checked.outcome, checked.tries_left) == (Outcome.WRONG, 4)
-    assert (await apps.check(names[0], codes[0] or "")).outcome is Outcome.RIGHT
-    assert (await apps.cancel(names[1])).outcome is Outcome.DONE
-    await stage.travel(OTHER, timedelta(minutes=10))
+    assert (checked.outcome, checked.tries_left) == (RequestOutcome.WRONG, 4)
+    assert (await apps.check(names[0], codes[0] or "")).outcome is RequestOutcome.RIGHT
+    assert (await apps.cancel(names[1])).outcome is RequestOutcome.DONE
+    await sandbox.travel(OTHER, timedelta(minutes=10))
     await expirer.expire_all()
-    assert await stage.bot.database.write(retention.purge_chunk, stage.clock.now()) == 0
+    assert await sandbox.bot.database.write(retention.purge_chunk, sandbox.clock.now()) == 0
     assert len(codes) == 3
     assert logged_within == []

@@ -7,27 +7,27 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
-from harness.apps import app_with, make_key, persist
-from harness.patience import patient_database, until
-from harness.processes import Processes, environment
-from harness.witness import Witness, check, codes_to, drained
 from sqlalchemy import select
 
 from bot.conversation.state import State
 from bot.services.clock import SystemClock
-from bot.simulator.stage import PHONE
-from bot.simulator.telnyx import SimulatedTelnyx
-from bot.store import conversations, ledgers
-from bot.store.models import TokenRow
-from bot.web.routes import WEBHOOK_PATH
+from bot.simulator.sandbox import PHONE
+from bot.simulator.telnyx.server import SimulatedTelnyx
+from bot.store import conversations, phone_limits
+from bot.store.tables import TokenRow
+from bot.web.app import WEBHOOK_PATH
+from tests.kit.apps import app_with, make_key, persist
+from tests.kit.persistent_texter import PersistentTexter, check, codes_to, drained
+from tests.kit.processes import Processes, environment
+from tests.kit.timeouts import slow_database, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from harness.apps import App
     from sqlalchemy import URL, Connection
 
-    from bot.store.database import Database
+    from bot.store.engine.database import Database
+    from tests.kit.apps import App
 
 GUESSES = 200
 TRIES = 5
@@ -46,20 +46,20 @@ async def carriers() -> AsyncIterator[list[SimulatedTelnyx]]:
 
 @pytest.fixture
 async def database(database_url: URL) -> AsyncIterator[Database]:
-    database = patient_database(database_url)
+    database = slow_database(database_url)
     yield database
     await database.close()
 
 
 async def both_serve(
     carriers: list[SimulatedTelnyx], processes: Processes, url: URL, *arguments: str
-) -> list[Witness]:
+) -> list[PersistentTexter]:
     """Start a process for each door, and someone who texts through it."""
     env = environment(url, carriers[0])
     bots = [await processes.start("serve", *arguments, env=env) for _ in carriers]
     for bot, carrier in zip(bots, carriers, strict=True):
         carrier.webhook_url = await bot.ready() + WEBHOOK_PATH
-    return [Witness(carrier) for carrier in carriers]
+    return [PersistentTexter(carrier) for carrier in carriers]
 
 
 async def test_guesses_in_parallel_at_two_processes_are_all_counted(
@@ -78,10 +78,10 @@ async def test_guesses_in_parallel_at_two_processes_are_all_counted(
     )
     await other.say(PHONE, code)
     (known,) = await database.read(conversations.find, PHONE)
-    ledger = await database.read(ledgers.read, PHONE)
+    limits = await database.read(phone_limits.read, PHONE)
     assert known.conversation.state is State.LOCKED
     assert known.conversation.verified_at is None
-    assert (ledger.locks, ledger.wrong_guesses) == (1, 0)
+    assert (limits.locks, limits.wrong_guesses) == (1, 0)
     assert await database.read(guesses_of_all_tokens) == [TRIES]
     await drained(database)
     told = [text.text for text in carriers[0].texts]
@@ -109,20 +109,20 @@ async def test_guesses_typed_in_parallel_at_two_processes_cost_the_person_nothin
         ended = (await there.get(f"verifications/{begun['id']}")).body
         assert (ended["status"], ended["reason"]) == ("failed", "too_many_guesses")
     assert await database.read(guesses_of_all_tokens) == [TRIES]
-    by_others = await database.read(ledgers.read, PHONE, ledgers.BY_OTHERS)
+    by_others = await database.read(phone_limits.read, PHONE, phone_limits.WEB_LIMITS)
     assert (by_others.locks, by_others.wrong_guesses) == (1, 0)
     # Whose phone it is has all tries, and a code of their own.
-    by_text = await database.read(ledgers.read, PHONE)
+    by_text = await database.read(phone_limits.read, PHONE)
     assert (by_text.locks, by_text.wrong_guesses, by_text.code_times) == (0, 0, ())
     await other.say(PHONE, "VERIFY")
-    await until(lambda: len(codes_to(carriers[0], PHONE)) > 1)
+    await wait_until(lambda: len(codes_to(carriers[0], PHONE)) > 1)
     await one.say(PHONE, codes_to(carriers[0], PHONE)[-1])
     (known,) = await database.read(conversations.find, PHONE)
     assert known.conversation.state is State.VERIFIED
 
 
-def door_of(witness: Witness) -> str:
-    return witness.telnyx.webhook_url.removesuffix(WEBHOOK_PATH)
+def door_of(texter: PersistentTexter) -> str:
+    return texter.telnyx.webhook_url.removesuffix(WEBHOOK_PATH)
 
 
 async def check_typed(app: App, name: str, code: str) -> str:
@@ -147,7 +147,7 @@ async def test_two_that_send_and_two_that_listen_text_each_person_once(
     await asyncio.gather(
         *(door.say(phone, "VERIFY") for door, phone in zip(doors, PHONES, strict=True))
     )
-    await until(lambda: len(carriers[0].texts) >= len(PHONES))
+    await wait_until(lambda: len(carriers[0].texts) >= len(PHONES))
     codes = {phone: await one.code_of(phone) for phone in PHONES}
     await asyncio.gather(
         *(

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp import ClientSession
-from harness.patience import PATIENCE, until
 
 from bot.simulator.demo import play
-from bot.simulator.stage import PHONE
-from bot.simulator.telnyx import SimulatedTelnyx
+from bot.simulator.sandbox import PHONE
+from bot.simulator.telnyx.server import SimulatedTelnyx
+from tests.kit.timeouts import TEST_TIMEOUT, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from harness.processes import BotProcess, Processes
+    from tests.kit.processes import BotProcess, Processes
 
 
 STORY = """\
@@ -91,7 +91,7 @@ async def test_a_port_that_is_taken_is_told_in_a_sentence(processes: Processes) 
 async def demo(processes: Processes, tmp_path: Path) -> AsyncIterator[tuple[BotProcess, str]]:
     """Start the demo without a terminal, as a script does."""
     bot = await processes.start_cold("demo", "--port", "0", env={"TMPDIR": str(tmp_path)})
-    await until(lambda: "form on the web" in bot.out)
+    await wait_until(lambda: "form on the web" in bot.out)
     yield bot, re.findall(r"http://\S+", bot.out)[0]
 
 
@@ -112,7 +112,7 @@ async def test_without_a_terminal_it_goes_on_until_told_to_stop_and_leaves_nothi
 
 async def test_the_key_it_prints_can_ask_the_api(processes: Processes, tmp_path: Path) -> None:
     async with demo(processes, tmp_path) as (bot, _):
-        await until(lambda: bool(re.search(r"TEXTPROOF_KEY=\S+\n", bot.out)))
+        await wait_until(lambda: bool(re.search(r"TEXTPROOF_KEY=\S+\n", bot.out)))
         printed = dict(re.findall(r"(TEXTPROOF_\w+)=(\S+)", bot.out))
         authorization = {"Authorization": f"Bearer {printed['TEXTPROOF_KEY']}"}
         async with (
@@ -120,7 +120,7 @@ async def test_the_key_it_prints_can_ask_the_api(processes: Processes, tmp_path:
             session.post("/v1/verifications", json={"to": PHONE}) as answer,
         ):
             assert answer.status == 201
-        await until(lambda: f"is told: verification.delivered, {PHONE}" in bot.out)
+        await wait_until(lambda: f"is told: verification.delivered, {PHONE}" in bot.out)
     assert "Textproof code: " in bot.out
 
 
@@ -131,7 +131,7 @@ async def test_it_ends_while_telnyx_keeps_a_request_waiting(
         await session.post("/simulator/faults", json={"fault": "hang"})
         await session.post("/simulator/texts", json={"from": PHONE, "text": "VERIFY"})
         async with session.get("/simulator/events") as events:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TEST_TIMEOUT):
                 while b'"wire": "api"' not in await events.content.readline():
                     pass
         bot.send(signal.SIGTERM)
@@ -145,7 +145,11 @@ def test_what_serves_does_not_even_import_the_simulator() -> None:
         "print([name for name in sys.modules if name.startswith('bot.simulator')])"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", look], capture_output=True, text=True, check=True, timeout=PATIENCE
+        [sys.executable, "-c", look],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=TEST_TIMEOUT,
     )
     assert ended.stdout == "[]\n"
     assert SimulatedTelnyx.__module__.startswith("bot.simulator")

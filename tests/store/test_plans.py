@@ -15,26 +15,27 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import ClientSession
-from harness.apps import app_with, make_key
-from harness.crowd import GROWING, gather
-from harness.reading import other_than
 from sqlalchemy import Connection, Engine, event, text
 
 from bot.conversation.verification import Origin, Status
-from bot.services.verifications import Wish
+from bot.services.verifications import VerificationRequest
 from bot.simulator.clock import NOON
-from bot.simulator.stage import PHONE
-from bot.simulator.transcript import code_in
-from bot.store import retention, schema
-from bot.store.models import Base
+from bot.simulator.sandbox import PHONE
+from bot.simulator.stories.transcript import code_in
+from bot.store import retention
+from bot.store.engine import migrate
+from bot.store.tables import Base
+from tests.kit.apps import app_with, make_key
+from tests.kit.bulk_data import GROWING, insert_people
+from tests.kit.stored import other_than
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import SetStage
     from sqlalchemy import URL
 
-    from bot.simulator.stage import Stage
+    from bot.simulator.sandbox import Sandbox
+    from tests.conftest import MakeSandbox
 
 CROWD = range(20000)
 OTHERS = [f"+1312555{number:04}" for number in range(2, 8)]
@@ -55,9 +56,9 @@ async def crowded(database_url: URL) -> URL:
     """Have many people be known already."""
 
     def fill(connection: Connection) -> None:
-        gather(connection, CROWD, NOON - timedelta(days=1), timedelta(seconds=20))
+        insert_people(connection, CROWD, NOON - timedelta(days=1), timedelta(seconds=20))
 
-    await schema.on_connection(database_url, fill)
+    await migrate.on_connection(database_url, fill)
     return database_url
 
 
@@ -78,43 +79,43 @@ def noted() -> Iterator[Statements]:
         event.remove(Engine, "before_cursor_execute", note)
 
 
-async def be_busy(stage: Stage) -> None:
+async def be_busy(sandbox: Sandbox) -> None:
     """Do all that people, apps and loops do."""
-    await text_much(stage)
-    await ask_by_api(stage)
-    await ask_at_form(stage)
-    await be_unlucky(stage)
-    async with ClientSession() as session, session.get(f"{stage.bot.url}/readyz") as answer:
+    await text_much(sandbox)
+    await ask_by_api(sandbox)
+    await ask_at_form(sandbox)
+    await be_unlucky(sandbox)
+    async with ClientSession() as session, session.get(f"{sandbox.bot.url}/readyz") as answer:
         assert answer.status == 200
-    await stage.travel(PHONE, timedelta(hours=1))
-    assert stage.bot.expirer is not None
-    await stage.bot.expirer.expire_all()
-    assert await stage.bot.database.write(retention.purge_chunk, NOON + timedelta(days=40))
+    await sandbox.travel(PHONE, timedelta(hours=1))
+    assert sandbox.bot.expirer is not None
+    await sandbox.bot.expirer.expire_all()
+    assert await sandbox.bot.database.write(retention.purge_chunk, NOON + timedelta(days=40))
 
 
-async def text_much(stage: Stage) -> None:
-    (asked,) = await stage.text(PHONE, "VERIFY")
+async def text_much(sandbox: Sandbox) -> None:
+    (asked,) = await sandbox.text(PHONE, "VERIFY")
     code = code_in(asked.text) or ""
-    await stage.travel(PHONE, timedelta(seconds=31))
+    await sandbox.travel(PHONE, timedelta(seconds=31))
     for said in ("RESEND", other_than(code), "hello", code, "STATUS", "STOP", "START", "NOT ME"):
-        await stage.text(PHONE, said)
+        await sandbox.text(PHONE, said)
 
 
-async def ask_by_api(stage: Stage) -> None:
-    key = await make_key(stage.bot.database, stage.clock)
-    async with app_with(stage.bot.url or "", key) as app:
+async def ask_by_api(sandbox: Sandbox) -> None:
+    key = await make_key(sandbox.bot.database, sandbox.clock)
+    async with app_with(sandbox.bot.url or "", key) as app:
         begun = [await app.begin(to=phone, reference="order") for phone in OTHERS[:3]]
         names = [f"verifications/{each['id']}" for each in begun]
-        await stage.quiet()
-        sent = next(came.text for came in stage.telnyx.texts if came.phone == OTHERS[0])
-        await stage.travel(PHONE, timedelta(seconds=31))
+        await sandbox.quiet()
+        sent = next(came.text for came in sandbox.telnyx.texts if came.phone == OTHERS[0])
+        await sandbox.travel(PHONE, timedelta(seconds=31))
         await app.post(f"{names[0]}/resend", once="once")
         await app.post(f"{names[0]}/check", {"code": other_than(code_in(sent) or "")})
         await app.post(f"{names[0]}/check", {"code": code_in(sent)})
         await app.post(f"{names[1]}/cancel")
         await app.get(names[1])
         by_text = await app.begin()
-        await stage.text(OTHERS[3], f"VERIFY {by_text['reference']}")
+        await sandbox.text(OTHERS[3], f"VERIFY {by_text['reference']}")
         await app.post(f"verifications/{(await app.begin())['id']}/cancel")
         first = await app.get("verifications?limit=1")
         filters = [f"status={status}" for status in Status]
@@ -123,24 +124,26 @@ async def ask_by_api(stage: Stage) -> None:
             assert (await app.get(f"verifications?{each}")).status == 200
 
 
-async def ask_at_form(stage: Stage) -> None:
-    apps = stage.bot.verifications
+async def ask_at_form(sandbox: Sandbox) -> None:
+    apps = sandbox.bot.verifications
     assert apps is not None
     for _ in range(2):
-        begun = await apps.begin(Wish(Origin.FORM, OTHERS[4], session="s", asked_from="here"))
-        await stage.travel(PHONE, timedelta(seconds=31))
+        begun = await apps.begin(
+            VerificationRequest(Origin.FORM, OTHERS[4], session="s", asked_from="here")
+        )
+        await sandbox.travel(PHONE, timedelta(seconds=31))
         assert begun.verification is not None
         await apps.resend(begun.verification.id)
     await apps.of_session("s")
 
 
-async def be_unlucky(stage: Stage) -> None:
+async def be_unlucky(sandbox: Sandbox) -> None:
     """Have the carrier fail in each way that has statements of its own."""
     for fault in ("500", "drop", "early", "failed", "40300"):
-        stage.arm(fault)
-        await stage.text(OTHERS[5], "VERIFY")
-        await stage.travel(PHONE, timedelta(minutes=20))
-        await stage.text(OTHERS[5], "START")
+        sandbox.arm(fault)
+        await sandbox.text(OTHERS[5], "VERIFY")
+        await sandbox.travel(PHONE, timedelta(minutes=20))
+        await sandbox.text(OTHERS[5], "START")
 
 
 def scans_on_sqlite(connection: Connection, statement: str, parameters: Any) -> list[str]:
@@ -190,13 +193,13 @@ def scans(connection: Connection, statements: Statements) -> dict[str, list[str]
 
 
 async def test_no_statement_of_a_bot_at_work_looks_through_a_table(
-    crowded: URL, set_stage: SetStage, monkeypatch: pytest.MonkeyPatch
+    crowded: URL, make_sandbox: MakeSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # So few of so many, as in a table that has grown.
     monkeypatch.setattr(retention, "CHUNK", 5)
-    stage = await set_stage(with_app=True, web_codes_per_day=4)
+    sandbox = await make_sandbox(with_app=True, web_codes_per_day=4)
     with noted() as statements:
-        await be_busy(stage)
+        await be_busy(sandbox)
     assert len(statements) > 50
     found: dict[str, list[str]] = {}
 
@@ -207,7 +210,7 @@ async def test_no_statement_of_a_bot_at_work_looks_through_a_table(
         connection.execute(text("ANALYZE"))
         found.update(scans(connection, statements))
 
-    await schema.on_connection(crowded, judge)
+    await migrate.on_connection(crowded, judge)
     assert found == {}
 
 

@@ -9,28 +9,28 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from aiohttp import ClientSession, web
-from harness.patience import until
-from harness.settings import settings_for
 from sqlalchemy import text
 
 from bot import app
 from bot.simulator.clock import StoppedClock
-from bot.simulator.stage import BOT_NUMBER, PATIENT
-from bot.store.outages import BusyError, UnavailableError
-from bot.store.write_check import write_and_roll_back
+from bot.simulator.sandbox import BOT_NUMBER, LONG_DEADLINES
+from bot.store.engine.errors import BusyError, UnavailableError
+from bot.store.engine.write_check import write_and_roll_back
 from bot.web.health import Readiness, accepts_writes, remembered
+from tests.kit.settings import settings_for
+from tests.kit.timeouts import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from aiohttp.pytest_plugin import AiohttpClient
-    from conftest import MakeDatabase, SetStage
     from sqlalchemy import URL, Connection
 
     from bot.app import Running
     from bot.carrier.client import Carrier
     from bot.settings import Settings
-    from bot.simulator.stage import Stage
+    from bot.simulator.sandbox import Sandbox
+    from tests.conftest import MakeDatabase, MakeSandbox
 
 Answer = tuple[int, Any]
 
@@ -60,18 +60,18 @@ async def end_task(name: str) -> None:
     await asyncio.wait([task])
 
 
-async def test_a_bot_at_work_is_ready_and_says_what_it_has_looked_at(stage: Stage) -> None:
-    await until(lambda: ready(stage.bot))
-    assert await ask(stage.bot, "/readyz") == (
+async def test_a_bot_at_work_is_ready_and_says_what_it_has_looked_at(sandbox: Sandbox) -> None:
+    await wait_until(lambda: ready(sandbox.bot))
+    assert await ask(sandbox.bot, "/readyz") == (
         200,
         {"database": True, "writer": True, "sender": True},
     )
-    assert await ask(stage.bot, "/healthz") == (200, {"alive": True})
+    assert await ask(sandbox.bot, "/healthz") == (200, {"alive": True})
 
 
 @on_sqlite
 async def test_a_bot_is_not_ready_before_its_sender_is_warm_but_alive(
-    set_stage: SetStage, monkeypatch: pytest.MonkeyPatch
+    make_sandbox: MakeSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     warm = asyncio.Event()
     open_carrier = app._carrier
@@ -83,10 +83,10 @@ async def test_a_bot_is_not_ready_before_its_sender_is_warm_but_alive(
             yield carrier
 
     monkeypatch.setattr(app, "_carrier", slow)
-    stage = await set_stage()
+    sandbox = await make_sandbox()
 
     try:
-        answers = [await ask(stage.bot, path) for path in ("/readyz", "/healthz")]
+        answers = [await ask(sandbox.bot, path) for path in ("/readyz", "/healthz")]
     finally:
         warm.set()
 
@@ -94,55 +94,57 @@ async def test_a_bot_is_not_ready_before_its_sender_is_warm_but_alive(
         (503, {"database": True, "writer": True, "sender": False}),
         (200, {"alive": True}),
     ]
-    await until(lambda: ready(stage.bot))
+    await wait_until(lambda: ready(sandbox.bot))
 
 
 @on_sqlite
-async def test_a_bot_whose_writer_has_died_is_not_ready_and_takes_no_webhook(stage: Stage) -> None:
-    await until(lambda: ready(stage.bot))
+async def test_a_bot_whose_writer_has_died_is_not_ready_and_takes_no_webhook(
+    sandbox: Sandbox,
+) -> None:
+    await wait_until(lambda: ready(sandbox.bot))
     await end_task("inbox")
 
-    status, passed = await ask(stage.bot, "/readyz")
+    status, passed = await ask(sandbox.bot, "/readyz")
     assert (status, passed["writer"]) == (503, False)
-    assert await stage.telnyx.text("+13125550001", BOT_NUMBER, "VERIFY") == 503
-    assert await ask(stage.bot, "/healthz") == (200, {"alive": True})
+    assert await sandbox.telnyx.text("+13125550001", BOT_NUMBER, "VERIFY") == 503
+    assert await ask(sandbox.bot, "/healthz") == (200, {"alive": True})
 
 
 @on_sqlite
-async def test_a_bot_whose_sender_has_died_is_not_ready(stage: Stage) -> None:
-    await until(lambda: ready(stage.bot))
+async def test_a_bot_whose_sender_has_died_is_not_ready(sandbox: Sandbox) -> None:
+    await wait_until(lambda: ready(sandbox.bot))
     await end_task("sender")
 
-    status, passed = await ask(stage.bot, "/readyz")
+    status, passed = await ask(sandbox.bot, "/readyz")
     assert (status, passed["sender"]) == (503, False)
 
 
 async def test_a_bot_whose_schema_is_not_the_newest_is_not_ready(
-    stage: Stage,
+    sandbox: Sandbox,
 ) -> None:
     def age(connection: Connection) -> None:
         connection.execute(text("UPDATE alembic_version SET version_num = 'an older one'"))
 
-    await until(lambda: ready(stage.bot))
-    await stage.bot.database.write(age)
+    await wait_until(lambda: ready(sandbox.bot))
+    await sandbox.bot.database.write(age)
 
-    status, passed = await ask(stage.bot, "/readyz")
+    status, passed = await ask(sandbox.bot, "/readyz")
     assert (status, passed["database"]) == (503, False)
 
 
 async def test_a_bot_whose_database_is_out_of_reach_is_not_ready_until_it_is_back(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def out_of_reach(*_: object) -> NoReturn:
         raise UnavailableError("gone for the test")
 
-    await until(lambda: ready(stage.bot))
+    await wait_until(lambda: ready(sandbox.bot))
     with monkeypatch.context() as outage:
-        outage.setattr(stage.bot.database, "read", out_of_reach)
-        status, passed = await ask(stage.bot, "/readyz")
+        outage.setattr(sandbox.bot.database, "read", out_of_reach)
+        status, passed = await ask(sandbox.bot, "/readyz")
         assert (status, passed["database"]) == (503, False)
-        assert await ask(stage.bot, "/healthz") == (200, {"alive": True})
-    assert await ready(stage.bot)
+        assert await ask(sandbox.bot, "/healthz") == (200, {"alive": True})
+    assert await ready(sandbox.bot)
 
 
 def only_read(connection: Connection) -> None:
@@ -157,36 +159,38 @@ def only_read(connection: Connection) -> None:
 
 
 async def test_a_bot_whose_database_only_reads_is_not_ready_and_takes_no_webhook(
-    stage: Stage,
+    sandbox: Sandbox,
 ) -> None:
-    await until(lambda: ready(stage.bot))
-    await stage.bot.database.write(only_read)
-    if stage.bot.database.url.get_backend_name() == "postgresql":
-        await stage.bot.database._kind.reader.dispose()  # the setting is one of new connections
+    await wait_until(lambda: ready(sandbox.bot))
+    await sandbox.bot.database.write(only_read)
+    if sandbox.bot.database.url.get_backend_name() == "postgresql":
+        await sandbox.bot.database._kind.reader.dispose()  # the setting is one of new connections
 
-    assert await ask(stage.bot, "/readyz") == (
+    assert await ask(sandbox.bot, "/readyz") == (
         503,
         {"database": True, "writer": False, "sender": True},
     )
-    assert await stage.telnyx.text("+13125550001", BOT_NUMBER, "VERIFY") == 503
-    assert await ask(stage.bot, "/healthz") == (200, {"alive": True})
+    assert await sandbox.telnyx.text("+13125550001", BOT_NUMBER, "VERIFY") == 503
+    assert await ask(sandbox.bot, "/healthz") == (200, {"alive": True})
 
 
 @on_sqlite
-async def test_a_bot_whose_database_may_not_grow_is_not_ready_until_it_may(stage: Stage) -> None:
+async def test_a_bot_whose_database_may_not_grow_is_not_ready_until_it_may(
+    sandbox: Sandbox,
+) -> None:
     def limit(connection: Connection, pages: int) -> None:
         connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
 
-    await until(lambda: ready(stage.bot))
-    await stage.bot.database.write(limit, 1)  # SQLite makes of it as many as there are
-    status, passed = await ask(stage.bot, "/readyz")
+    await wait_until(lambda: ready(sandbox.bot))
+    await sandbox.bot.database.write(limit, 1)  # SQLite makes of it as many as there are
+    status, passed = await ask(sandbox.bot, "/readyz")
     assert (status, passed["writer"]) == (503, False)
-    await stage.bot.database.write(limit, 1_000_000)
-    assert await ready(stage.bot)
+    await sandbox.bot.database.write(limit, 1_000_000)
+    assert await ready(sandbox.bot)
 
 
 @on_postgresql
-async def test_a_bot_that_may_not_write_is_not_ready(stage: Stage) -> None:
+async def test_a_bot_that_may_not_write_is_not_ready(sandbox: Sandbox) -> None:
     def forbid(connection: Connection) -> None:
         connection.execute(
             text(
@@ -198,37 +202,37 @@ async def test_a_bot_that_may_not_write_is_not_ready(stage: Stage) -> None:
             text("CREATE TRIGGER refuse BEFORE INSERT ON received EXECUTE FUNCTION refuse()")
         )
 
-    await until(lambda: ready(stage.bot))
-    await stage.bot.database.write(forbid)
-    status, passed = await ask(stage.bot, "/readyz")
+    await wait_until(lambda: ready(sandbox.bot))
+    await sandbox.bot.database.write(forbid)
+    status, passed = await ask(sandbox.bot, "/readyz")
     assert (status, passed["writer"]) == (503, False)
 
 
-async def test_a_look_leaves_nothing_behind(stage: Stage) -> None:
+async def test_a_look_leaves_nothing_behind(sandbox: Sandbox) -> None:
     def rows(connection: Connection) -> Any:
         return connection.execute(text("SELECT count(*) FROM received")).scalar_one()
 
     def cache(connection: Connection) -> Any:
         return connection.exec_driver_sql("PRAGMA cache_size").scalar_one()
 
-    on_sqlite = stage.bot.database.url.get_backend_name() == "sqlite"
-    cache_before = await stage.bot.database.write(cache) if on_sqlite else None
-    await until(lambda: ready(stage.bot))
-    assert await stage.bot.database.read(rows) == 0
-    assert (await stage.bot.database.write(cache) if on_sqlite else None) == cache_before
+    on_sqlite = sandbox.bot.database.url.get_backend_name() == "sqlite"
+    cache_before = await sandbox.bot.database.write(cache) if on_sqlite else None
+    await wait_until(lambda: ready(sandbox.bot))
+    assert await sandbox.bot.database.read(rows) == 0
+    assert (await sandbox.bot.database.write(cache) if on_sqlite else None) == cache_before
 
 
 @on_sqlite
 async def test_a_lock_that_another_program_holds_for_a_moment_does_not_make_a_bot_unready(
-    stage: Stage,
+    sandbox: Sandbox,
 ) -> None:
-    await until(lambda: ready(stage.bot))
-    with closing(sqlite3.connect(stage.bot.database.url.database or "")) as other:
+    await wait_until(lambda: ready(sandbox.bot))
+    with closing(sqlite3.connect(sandbox.bot.database.url.database or "")) as other:
         other.isolation_level = None
         other.execute("BEGIN IMMEDIATE")
-        asking = [asyncio.create_task(ready(stage.bot)) for _ in range(3)]
+        asking = [asyncio.create_task(ready(sandbox.bot)) for _ in range(3)]
         await asyncio.sleep(0.3)
-        texting = asyncio.create_task(stage.telnyx.text("+13125550001", BOT_NUMBER, "VERIFY"))
+        texting = asyncio.create_task(sandbox.telnyx.text("+13125550001", BOT_NUMBER, "VERIFY"))
         await asyncio.sleep(0.3)
         other.execute("ROLLBACK")
         assert await asyncio.gather(*asking) == [True] * 3
@@ -265,7 +269,7 @@ async def test_those_that_hold_a_lock_for_long_make_a_bot_unready_in_the_end(
 
 
 async def test_a_write_is_tried_at_most_once_in_five_seconds(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uptime, writes = SimpleNamespace(seconds=100.0), 0
     monkeypatch.setattr("bot.web.health._WRITE_FRESH_FOR", 5.0)
@@ -277,11 +281,11 @@ async def test_a_write_is_tried_at_most_once_in_five_seconds(
         writes += 1
         write(connection)
 
-    monkeypatch.setattr("bot.store.database.write_and_roll_back", counted)
-    await until(lambda: ready(stage.bot))
+    monkeypatch.setattr("bot.store.engine.database.write_and_roll_back", counted)
+    await wait_until(lambda: ready(sandbox.bot))
     for seconds, in_all in ((104.9, 1), (105.0, 2)):
         uptime.seconds = seconds
-        assert all(await asyncio.gather(*(ready(stage.bot) for _ in range(20))))
+        assert all(await asyncio.gather(*(ready(sandbox.bot) for _ in range(20))))
         assert writes == in_all
 
 
@@ -295,7 +299,7 @@ async def test_a_bot_that_leaves_the_sending_to_others_is_ready_without_a_sender
         asyncio.Event(),
         with_web=True,
         with_work=False,
-        deadlines=PATIENT,
+        deadlines=LONG_DEADLINES,
     ) as bot:
         assert bot.sender is None
         assert await ask(bot, "/readyz") == (200, {"database": True, "writer": True})
@@ -339,15 +343,15 @@ async def test_those_who_ask_in_a_rush_share_one_look(
 
 @on_sqlite
 async def test_a_loop_that_ends_is_told_at_once_while_the_database_is_remembered(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await until(lambda: ready(stage.bot))
+    await wait_until(lambda: ready(sandbox.bot))
     monkeypatch.setattr("bot.web.health._FRESH_FOR", 60.0)
-    assert await ready(stage.bot)
+    assert await ready(sandbox.bot)
 
     await end_task("sender")
 
-    assert not await ready(stage.bot)
+    assert not await ready(sandbox.bot)
 
 
 @pytest.fixture
@@ -364,7 +368,7 @@ async def test_a_database_without_a_schema_is_migrated_on_sqlite_and_refused_on_
         asyncio.Event(),
         with_web=True,
         with_work=False,
-        deadlines=PATIENT,
+        deadlines=LONG_DEADLINES,
     )
     if empty_database_url.get_backend_name() == "sqlite":
         async with starting as bot:

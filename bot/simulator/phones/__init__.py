@@ -1,0 +1,1 @@
+"""Simulated phones: a page in the browser and one in the terminal."""

@@ -1,0 +1,1 @@
+"""Conversations as readable scripts: played as tests, written from a session."""

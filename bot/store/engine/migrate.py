@@ -1,0 +1,121 @@
+"""The schema's version, and how it is brought to the newest: Alembic's migrations.
+
+The folder `migrations/` stands beside the package in a checkout and inside it in a wheel, and
+the configuration is made here, since a wheel has no pyproject.toml.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from bot.store.engine import postgresql
+from bot.store.engine.errors import is_locked, open_connection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import URL, Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+
+class NewerSchemaError(Exception):
+    """The database was migrated by a newer version of the bot."""
+
+
+_ADVISORY_LOCK = 0x7465787470726F66
+"""Any number will do, as long as every process of ours takes the same."""
+_SQLITE_WAIT = 60.0  # seconds
+_TRY_EVERY = 0.05  # seconds
+_PACKAGE = Path(__file__).parents[2]
+
+
+async def migrate(url: URL) -> None:
+    """Bring the database to the newest schema.
+
+    Processes that migrate at the same time wait for each other. Raises NewerSchemaError,
+    UnavailableError where there is no connection, or what the database does.
+    """
+    await on_connection(url, _upgrade)
+
+
+def _upgrade(connection: Connection) -> None:
+    try:
+        command.upgrade(config(connection), "head")
+    except CommandError as error:
+        raise NewerSchemaError from error
+
+
+def is_current(connection: Connection) -> bool:
+    """Tell whether the schema is the newest that this version of the bot knows."""
+    return MigrationContext.configure(connection).get_current_revision() == _newest()
+
+
+async def on_connection(url: URL, work: Callable[[Connection], None]) -> None:
+    """Run `work` in a transaction that only one process has at a time, and commit it."""
+    on_sqlite = url.get_backend_name() == "sqlite"
+    # No time limits here, and none of the other engines' listeners: a migration may be long.
+    engine = _on_sqlite(url) if on_sqlite else postgresql.engine(url, {}, poolclass=NullPool)
+    try:
+        async with open_connection(engine) as connection:
+            if on_sqlite:
+                # The mode stays with the file; two first connections that set it would collide.
+                await _set_wal(connection)
+                # Foreign keys off, before the transaction: a table made anew is dropped first,
+                # which would delete its children.
+                await connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+                await connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+            await connection.run_sync(work)
+            await connection.commit()
+    finally:
+        await engine.dispose()
+
+
+def _on_sqlite(url: URL) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        poolclass=NullPool,
+        hide_parameters=True,
+        connect_args={"isolation_level": None, "timeout": _SQLITE_WAIT},
+    )
+
+
+@cache
+def _newest() -> str | None:
+    return ScriptDirectory.from_config(config()).get_current_head()
+
+
+async def _set_wal(connection: AsyncConnection) -> None:
+    """Set the journal mode; its change does not wait for others, so try until they are done."""
+    async with asyncio.timeout(_SQLITE_WAIT):
+        while True:
+            try:
+                await connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+            except OperationalError as error:
+                if not is_locked(error):
+                    raise
+                await asyncio.sleep(_TRY_EVERY)
+            else:
+                return
+
+
+def config(connection: Connection | None = None) -> Config:
+    """Make Alembic's configuration, wherever the migrations are, for work on a connection."""
+    inside, beside = _PACKAGE / "migrations", _PACKAGE.parent / "migrations"
+    made = Config()
+    made.set_main_option("script_location", str(inside if inside.is_dir() else beside))
+    made.attributes["connection"] = connection
+    return made

@@ -1,0 +1,1 @@
+"""Queues in the database: texts to people, and app events."""

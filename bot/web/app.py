@@ -1,0 +1,66 @@
+"""Which door leads where."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import structlog
+from aiohttp import web
+
+from bot.web.api.handlers import OPERATIONS
+from bot.web.api.openapi import Description
+from bot.web.api.problems import problem_middleware
+from bot.web.health import healthz
+from bot.web.telnyx import RETRY_LATER
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Handler
+
+    from bot.web.api.handlers import Api
+    from bot.web.form.views import Form
+    from bot.web.health import Readiness
+    from bot.web.telnyx import TelnyxWebhook
+
+WEBHOOK_PATH = "/webhooks/telnyx"
+
+_log = structlog.get_logger(__name__)
+
+
+def build_application(
+    webhook: TelnyxWebhook, readiness: Readiness, api: Api | None = None, form: Form | None = None
+) -> web.Application:
+    """Make the web application; `api` is for apps and describes itself, `form` is for people."""
+    application = web.Application(middlewares=[error_middleware, problem_middleware])
+    application.add_routes(
+        [
+            web.post(WEBHOOK_PATH, webhook.handle),
+            web.get("/healthz", healthz),
+            web.get("/readyz", readiness.handle),
+        ]
+    )
+    if api:
+        application.add_routes([*api.routes(), *_description().routes()])
+    if form:
+        application.add_routes(form.routes())
+    return application
+
+
+@cache
+def _description() -> Description:
+    """Describe the API, once in a process: the page takes a tenth of a second to make."""
+    return Description(OPERATIONS)
+
+
+@web.middleware
+async def error_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer 503 for a fault of our own: Telnyx then sends the webhook again."""
+    try:
+        return await handler(request)
+    except web.HTTPException:
+        raise
+    except (ConnectionError, web.RequestPayloadError):
+        return web.Response(status=400)
+    except Exception:  # noqa: BLE001 - whatever it is, the webhook must come again
+        _log.exception("request failed", path=request.path)
+        return web.Response(status=503, headers=RETRY_LATER)

@@ -1,0 +1,1 @@
+"""The web form: type a number, get a code by text, type the code."""

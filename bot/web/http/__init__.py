@@ -1,0 +1,1 @@
+"""What every handler shares: bodies, client addresses, log throttling, templates, static files."""

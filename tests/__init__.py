@@ -1,0 +1,1 @@
+"""Tests; kit/ holds what they share, the other folders mirror bot/."""

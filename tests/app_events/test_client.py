@@ -1,0 +1,322 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp.resolver import DefaultResolver
+
+from bot import __version__
+from bot.app_events import addresses, client
+from bot.app_events.client import MAX_RETRY_AFTER, open_client
+from bot.app_events.results import REFUSED, EndpointGone, PostAccepted, PostLater, advice
+from bot.app_events.signing import signing_key
+from tests.kit.event_receiver import EVENTS_SECRET, NEXT_EVENTS_SECRET, EventReceiver
+from tests.kit.persistent_texter import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from bot.app_events.results import PostResult
+
+NAME = "msg_0123456789abcdef0123456789abcdef"
+BODY = '{"type":"verification.verified","data":{"metadata":{"who":"Zoë"}}}'
+KEYS = [signing_key(EVENTS_SECRET)]
+NOW = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[EventReceiver]:
+    async with EventReceiver().listening() as receiver:
+        yield receiver
+
+
+async def post(url: str, *, to_private: bool = True, at: datetime | None = None) -> PostResult:
+    async with open_client(url, KEYS, to_private=to_private) as app:
+        return await app.post(name=NAME, body=BODY, at=at or datetime.now(UTC))
+
+
+@asynccontextmanager
+async def answering(raw: bytes, *, forever: bytes = b"") -> AsyncIterator[str]:
+    """Answer with these bytes whatever is asked, and then on and on with those."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(raw)
+        try:
+            while forever:
+                writer.write(forever)
+                await writer.drain()
+            await writer.drain()
+            await reader.read()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+
+@asynccontextmanager
+async def watched(host: str, port: int = 0) -> AsyncIterator[tuple[int, list[Any]]]:
+    """Listen, and note who connects: the port and the list of them."""
+    connected: list[Any] = []
+
+    def note(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.append(writer.get_extra_info("peername"))
+        writer.close()
+
+    async with await asyncio.start_server(note, host, port) as server:
+        yield server.sockets[0].getsockname()[1], connected
+
+
+def looked_up(monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
+    """Have every name lead to these addresses."""
+
+    async def resolve(_self: object, host: str, port: int = 0, **_: object) -> list[dict[str, Any]]:
+        return [
+            {
+                "hostname": host,
+                "host": answer,
+                "port": port,
+                "family": socket.AF_INET6 if ":" in answer else socket.AF_INET,
+                "proto": 0,
+                "flags": socket.AI_NUMERICHOST,
+            }
+            for answer in answers
+        ]
+
+    monkeypatch.setattr(DefaultResolver, "resolve", resolve)
+
+
+async def test_an_event_is_posted_as_it_is_and_signed(receiver: EventReceiver) -> None:
+    assert await post(receiver.url) == PostAccepted()
+    (heard,) = receiver.heard
+    assert (heard.name, heard.body) == (NAME, BODY.encode())
+    assert heard.headers["Content-Type"] == "application/json"
+    assert heard.headers["User-Agent"] == f"Textproof/{__version__}"
+
+
+async def test_while_a_secret_is_replaced_the_app_may_know_either(receiver: EventReceiver) -> None:
+    keys = [signing_key(NEXT_EVENTS_SECRET), signing_key(EVENTS_SECRET)]
+    for secret in (EVENTS_SECRET, NEXT_EVENTS_SECRET):
+        receiver.secret = secret
+        async with open_client(receiver.url, keys, to_private=True) as app:
+            assert await app.post(name=NAME, body=BODY, at=datetime.now(UTC)) == PostAccepted()
+    assert len(receiver.heard) == 2
+
+
+async def test_the_apps_cookies_are_not_kept(receiver: EventReceiver) -> None:
+    receiver.answers = [(204, {"Set-Cookie": "session=1"})]
+    # By name: of an address no jar would keep a cookie anyway.
+    url = receiver.url.replace("127.0.0.1", "localhost")
+    async with open_client(url, KEYS, to_private=True) as app:
+        for _ in range(2):
+            await app.post(name=NAME, body=BODY, at=datetime.now(UTC))
+    assert ["Cookie" in heard.headers for heard in receiver.heard] == [False, False]
+
+
+async def test_a_proxy_of_the_environment_is_not_asked(
+    receiver: EventReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert await post(receiver.url) == PostAccepted()
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "outcome"),
+    [
+        (200, {}, PostAccepted()),
+        (201, {}, PostAccepted()),
+        (204, {}, PostAccepted()),
+        (299, {}, PostAccepted()),
+        (410, {}, EndpointGone()),
+        (400, {}, PostLater("HTTP 400")),
+        (404, {}, PostLater("HTTP 404")),
+        (500, {"Retry-After": "60"}, PostLater("HTTP 500")),
+        (429, {}, PostLater("HTTP 429")),
+        (429, {"Retry-After": "60"}, PostLater("HTTP 429", 60)),
+        (503, {"Retry-After": "3600"}, PostLater("HTTP 503", 3600)),
+        (503, {"Retry-After": "9" * 400}, PostLater("HTTP 503", MAX_RETRY_AFTER)),
+        (503, {"Retry-After": "-5"}, PostLater("HTTP 503")),
+        (503, {"Retry-After": "soon"}, PostLater("HTTP 503")),
+        (503, {"Retry-After": "Fri, 99 Foo 99999 99:99:99 GMT"}, PostLater("HTTP 503")),
+    ],
+)
+def test_what_is_answered_decides(
+    status: int, headers: dict[str, str], outcome: PostResult
+) -> None:
+    assert client._read(status, headers, NOW) == outcome
+
+
+@pytest.mark.parametrize(
+    ("wait", "seconds"),
+    [
+        (timedelta(minutes=2), 120.0),
+        (timedelta(days=400), MAX_RETRY_AFTER),
+        (timedelta(minutes=-2), None),
+    ],
+)
+def test_a_date_to_try_again_at_is_understood(wait: timedelta, seconds: float | None) -> None:
+    headers = {"Retry-After": format_datetime(NOW + wait, usegmt=True)}
+    assert client._read(503, headers, NOW) == PostLater("HTTP 503", seconds)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("Thu, 15 Jan 2026 12:02:00 GMT", "Thursday, 15-Jan-26 12:02:00 GMT"),
+        *("Thu Jan 15 12:02:00 2026", "Thu, 15 Jan 2026 12:02:00 -0000"),
+    ],
+)
+def test_every_form_of_a_date_is_understood(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/Chicago")
+    time.tzset()
+    assert client._read(503, {"Retry-After": value}, NOW) == PostLater("HTTP 503", 120)
+    monkeypatch.undo()
+    time.tzset()
+
+
+async def test_retry_after_is_read_off_the_wire(receiver: EventReceiver) -> None:
+    receiver.answers = [(429, {"retry-after": "7"})]
+    assert await post(receiver.url) == PostLater("HTTP 429", 7)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed(status: int, receiver: EventReceiver) -> None:
+    receiver.answers = [(status, {"Location": f"{receiver.url}/elsewhere"})]
+    outcome = await post(receiver.url)
+    assert outcome == PostLater(f"HTTP {status}")
+    assert len(receiver.heard) == 1
+    assert "redirect" in advice(f"HTTP {status}")
+
+
+async def test_an_answer_without_end_does_not_keep_us() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n"
+    async with answering(head, forever=b"x" * 65536) as url:
+        assert await post(url) == PostAccepted()
+
+
+async def test_headers_without_end_are_a_fault() -> None:
+    async with answering(b"HTTP/1.1 200 OK\r\nX: ", forever=b"x" * 65536) as url:
+        outcome = await post(url)
+    assert isinstance(outcome, PostLater)
+
+
+async def test_no_answer_in_time_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "POST_TIMEOUT", 0.05)
+    async with answering(b"") as url:
+        assert await post(url) == PostLater("timeout")
+
+
+@pytest.mark.parametrize("raw", [b"HTTP/1.1 200", b"hello\r\n\r\n", b"HTTP/1.1 999999 No\r\n\r\n"])
+async def test_what_is_no_answer_is_a_fault(raw: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "POST_TIMEOUT", 1)
+    async with answering(raw) as url:
+        outcome = await post(url)
+    assert isinstance(outcome, PostLater)
+    assert "127.0.0.1" not in outcome.fault
+
+
+async def test_nobody_there_is_a_fault_that_does_not_quote_the_address() -> None:
+    url = f"http://user:hunter2@127.0.0.1:{free_port()}/?token=hunter2"
+    outcome = await post(url)
+    assert outcome == PostLater("ClientConnectorError")
+    assert "EVENTS_URL" in advice("ClientConnectorError")
+
+
+@pytest.mark.parametrize("host", ["a" * 70 + ".example", "exa mple", "[::1", "\N{SNOWMAN}" * 80])
+async def test_an_address_that_is_none_is_a_fault(host: str) -> None:
+    assert isinstance(await post(f"http://{host}/"), PostLater)
+
+
+# Only outward.
+
+
+async def test_events_leave_by_https_alone() -> None:
+    with pytest.raises(ValueError, match="https"):
+        await post("http://app.example/", to_private=False)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "0.0.0.0", "[::ffff:127.0.0.1]", "localhost"],  # noqa: S104 - to be refused
+)
+async def test_nobody_is_connected_to_on_this_machine(host: str) -> None:
+    async with watched("127.0.0.1") as (port, connected):
+        assert await post(f"https://{host}:{port}/", to_private=False) == PostLater(REFUSED)
+        assert connected == []
+    assert "EVENTS_TO_PRIVATE" in advice(REFUSED)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1.", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "0"]
+)
+async def test_no_other_spelling_of_this_machine_leads_there(host: str) -> None:
+    async with watched("127.0.0.1") as (port, connected):
+        assert isinstance(await post(f"https://{host}:{port}/", to_private=False), PostLater)
+        assert connected == []
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("10.0.0.1", "169.254.169.254", "192.168.0.1", "224.0.0.1"),
+        *("[::1]", "[fe80::1]", "[fd00:ec2::254]", "[64:ff9b::a9fe:a9fe]", "[2002:7f00:1::]"),
+    ],
+)
+async def test_no_address_in_the_url_leads_inward(host: str) -> None:
+    assert await post(f"https://{host}/latest/meta-data/", to_private=False) == PostLater(REFUSED)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        ["127.0.0.1"],
+        ["10.1.2.3"],
+        ["169.254.169.254"],
+        ["::1"],
+        ["fe80::1"],
+        ["::ffff:127.0.0.1"],
+        ["64:ff9b::7f00:1"],
+        ["127.0.0.1", "::1"],
+        ["192.168.0.1", "10.0.0.1", "fd00::1"],
+    ],
+)
+async def test_no_name_leads_inward(answers: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up(monkeypatch, *answers)
+    async with watched("127.0.0.1") as (port, connected):
+        outcome = await post(f"https://app.example:{port}/", to_private=False)
+        assert outcome == PostLater(REFUSED)
+        assert connected == []
+
+
+@pytest.mark.parametrize(
+    "answers", [["127.0.0.1", "127.0.0.2"], ["127.0.0.2", "127.0.0.1"], ["::1", "127.0.0.2"]]
+)
+async def test_of_a_mixed_answer_only_what_is_public_is_connected_to(
+    answers: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing leaves this machine in a test: here the one address of it that is "public".
+    monkeypatch.setattr(addresses, "is_public", lambda address: address == "127.0.0.2")
+    looked_up(monkeypatch, *answers)
+    async with watched("127.0.0.2") as (port, outside), watched("127.0.0.1", port) as (_, inside):
+        # It speaks no TLS, so all addresses are tried in vain.
+        assert isinstance(await post(f"https://app.example:{port}/", to_private=False), PostLater)
+        assert (bool(outside), inside) == (True, [])
+
+
+async def test_a_name_may_lead_inward_where_the_operator_says_so(
+    receiver: EventReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up(monkeypatch, "127.0.0.1")
+    port = receiver.url.split(":")[2]
+    assert await post(f"http://app.internal:{port}") == PostAccepted()

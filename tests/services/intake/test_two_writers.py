@@ -1,0 +1,154 @@
+"""Two processes that write for the same people at the same moment: what one does, both heed."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from msgspec.structs import replace
+
+from bot.conversation.inputs import Cancelled, CodeSubmitted
+from bot.conversation.verification import Origin, RequestOutcome, Status, Verification
+from bot.services.intake.app_requests import FORM_REQUESTS_PER_HOUR, AppRequest, IdempotencyKey
+from bot.services.intake.inbox import Inbox
+from bot.simulator.clock import NOON, StoppedClock
+from bot.store.engine.database import Database
+from bot.store.engine.errors import DeadlockError
+from tests.kit.samples import BOT_NUMBER, PHONE, RULES, text
+from tests.kit.timeouts import TEST_TIMEOUT, slow_database
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from sqlalchemy import URL
+
+    from bot.services.intake.app_requests import RequestedAction
+
+ROUNDS = 10
+OTHER = "+13125550002"
+
+on_postgresql = pytest.mark.parametrize("make_database", ["postgresql"], indirect=True)
+
+
+@asynccontextmanager
+async def two_writers(
+    url: URL, open_database: Callable[[URL], Database] = slow_database
+) -> AsyncIterator[tuple[Inbox, Inbox]]:
+    """Run two inboxes, each on connections of its own."""
+    async with AsyncExitStack() as stack:
+        inboxes = []
+        for _ in range(2):
+            database = open_database(url)
+            stack.push_async_callback(database.close)
+            inbox = Inbox(database, RULES, StoppedClock(), lambda: None, answer_within=TEST_TIMEOUT)
+            writer = asyncio.create_task(inbox.run())
+            stack.callback(writer.cancel)
+            inboxes.append(inbox)
+        await asyncio.sleep(0)
+        yield inboxes[0], inboxes[1]
+
+
+def asked(what: RequestedAction, key: str | None = None) -> AppRequest:
+    return AppRequest(what, IdempotencyKey(key or secrets.token_hex(32), ""))
+
+
+def wanted(phone: str, origin: Origin = Origin.APP, network: str | None = None) -> Verification:
+    return Verification(
+        secrets.token_hex(16),
+        origin,
+        BOT_NUMBER,
+        NOON,
+        NOON + timedelta(minutes=10),
+        phone=phone,
+        asked_from=network,
+    )
+
+
+async def test_the_form_is_limited_for_both_together(database_url: URL) -> None:
+    async with two_writers(database_url) as both:
+        for each in range(ROUNDS):
+            requests = [
+                wanted(f"+1312555{each:02}{number:02}", Origin.FORM, f"network {each}")
+                for number in range(2 * FORM_REQUESTS_PER_HOUR)
+            ]
+            results = await asyncio.gather(
+                *(both[number % 2].ask(asked(params)) for number, params in enumerate(requests))
+            )
+            outcomes = [result.outcome for result in results]
+            assert outcomes.count(RequestOutcome.DONE) == FORM_REQUESTS_PER_HOUR
+
+
+async def test_one_request_at_both_is_carried_out_once(database_url: URL) -> None:
+    async with two_writers(database_url) as both:
+        for each in range(ROUNDS):
+            params = asked(wanted(f"+1312555{each:04}"), f"key {each}")
+            one, other = await asyncio.gather(*(inbox.ask(params) for inbox in both))
+            assert (one.outcome, other.outcome) == (RequestOutcome.DONE, RequestOutcome.DONE)
+
+
+async def test_a_verification_lives_as_long_as_its_code_however_long_it_waited_to_be_stored(
+    database_url: URL,
+) -> None:
+    async with two_writers(database_url) as (one, _):
+        early = NOON - timedelta(seconds=1)
+        params = replace(wanted(PHONE), created_at=early, expires_at=early + timedelta(minutes=10))
+        result = await one.ask(asked(params))
+        assert result.verification is not None
+        assert result.verification.expires_at == NOON + RULES.policy.code_lifetime
+
+
+@pytest.mark.parametrize("text_first", [True, False])
+async def test_a_cancel_and_the_reference_at_once_cancel_whichever_comes_first(
+    database_url: URL, *, text_first: bool
+) -> None:
+    async with two_writers(database_url) as (one, other):
+        for each in range(ROUNDS):
+            phone = f"+1312555{each:04}"
+            reference = f"7Q2K{each + 22}"
+            params = replace(wanted(phone, Origin.REFERENCE), phone=None, reference=reference)
+            await one.ask(asked(params))
+            texted = one.accept(text(f"VERIFY {reference}", phone=phone))
+            canceled = other.ask(asked(Cancelled(params.id)))
+            both = asyncio.gather(*((texted, canceled) if text_first else (canceled, texted)))
+            result = (await both)[1 if text_first else 0]
+            assert result is not None
+            assert result.outcome is RequestOutcome.DONE
+            assert result.verification is not None
+            assert result.verification.status is Status.CANCELED
+
+
+@on_postgresql
+async def test_texts_and_requests_of_the_same_people_do_not_wait_for_each_other_for_ever(
+    database_url: URL,
+) -> None:
+    deadlocks: list[DeadlockError] = []
+
+    class Watched(Database):
+        async def _write(self, *args: Any, **options: Any) -> Any:  # type: ignore[override] # it hands them on
+            try:
+                return await super()._write(*args, **options)
+            except DeadlockError as error:
+                deadlocks.append(error)
+                raise
+
+    def watched(url: URL) -> Database:
+        return Watched(url, TEST_TIMEOUT)
+
+    async with two_writers(database_url, watched) as (one, other):
+        names = {}
+        for phone in (PHONE, OTHER):
+            params = wanted(phone)
+            names[phone] = params.id
+            await one.ask(asked(params))
+        for _ in range(ROUNDS):
+            await asyncio.gather(
+                one.accept(text("STATUS", phone=PHONE)),
+                one.ask(asked(CodeSubmitted(names[OTHER], "no code"))),
+                other.accept(text("STATUS", phone=OTHER)),
+                other.ask(asked(CodeSubmitted(names[PHONE], "no code"))),
+            )
+    assert deadlocks == []

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import Connection, insert
+
+from bot.conversation.state import State
+from bot.services.intake.inbox import apply
+from bot.services.upkeep.janitor import Janitor
+from bot.simulator.clock import NOON, StoppedClock
+from bot.store.engine.errors import UnavailableError
+from bot.store.retention import CHUNK, purge_chunk
+from bot.store.tables import EarlyReportRow, OutboxRow, OutboxState, ProcessedWebhookRow, TokenRow
+from tests.kit.samples import RULES, text
+from tests.kit.stored import conversation_of, row_count
+
+if TYPE_CHECKING:
+    from bot.store.engine.database import Database
+
+
+async def test_what_is_past_its_time_goes_and_the_conversation_stays(database: Database) -> None:
+    noon = NOON
+    await database.write(apply, [text("VERIFY")], noon, RULES)
+    await database.write(purge_chunk, noon + timedelta(days=2))
+    assert await row_count(database, ProcessedWebhookRow) == 1
+    await database.write(purge_chunk, noon + timedelta(days=8))
+    assert await row_count(database, ProcessedWebhookRow) == 0
+    assert await row_count(database, TokenRow) == 1
+    assert await row_count(database, OutboxRow) == 1
+    await database.write(purge_chunk, noon + timedelta(days=31))
+    assert await row_count(database, TokenRow) == 0
+    assert await row_count(database, OutboxRow) == 0
+    found = await conversation_of(database)
+    assert (found.state, found.token) == (State.AWAITING_CODE, None)
+
+
+async def test_a_conversation_whose_token_is_purged_goes_on(database: Database) -> None:
+    noon = NOON
+    await database.write(apply, [text("VERIFY")], noon, RULES)
+    later = noon + timedelta(days=40)
+    await database.write(purge_chunk, later)
+    await database.write(apply, [text("123456"), text("VERIFY")], later, RULES)
+    assert (await conversation_of(database)).state is State.AWAITING_CODE
+    assert await row_count(database, OutboxRow) == 2
+
+
+async def test_the_janitor_removes_a_great_deal_in_small_pieces_and_others_write_between(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"key": f"event:{n}", "received_at": NOON} for n in range(CHUNK * 2 + 10)]
+    await database.write(Connection.execute, insert(ProcessedWebhookRow.__table__), rows)
+    clock = StoppedClock()
+    clock.travel(timedelta(days=4))
+    left: list[int] = []
+
+    async def write_meanwhile(_seconds: float) -> None:
+        left.append(await row_count(database, ProcessedWebhookRow))
+        await database.write(apply, [text("STATUS")], clock.now(), RULES)
+
+    monkeypatch.setattr("bot.services.upkeep.janitor.asyncio.sleep", write_meanwhile)
+    assert await Janitor(database, clock).purge() == len(rows)
+    assert left == [CHUNK + 10, 10 + 1]
+    assert await row_count(database, ProcessedWebhookRow) == 2
+
+
+async def test_a_chunk_is_of_all_tables_together(database: Database) -> None:
+    long_ago = NOON - timedelta(days=40)
+    for table in (ProcessedWebhookRow, EarlyReportRow):
+        (key,) = table.__table__.primary_key.columns
+        more = {"state": OutboxState.SENT} if table is EarlyReportRow else {}
+        rows = [{key.name: str(n), "received_at": long_ago} | more for n in range(CHUNK - 1)]
+        await database.write(Connection.execute, insert(table.__table__), rows)
+    removed = [await database.write(purge_chunk, NOON) for _ in range(3)]
+    assert removed == [CHUNK, CHUNK - 2, 0]
+
+
+async def test_the_janitor_goes_on_after_an_outage(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults: list[Exception] = [UnavailableError("gone"), ValueError("a bug")]
+    write = database.write
+    rests: list[float] = []
+
+    async def fail_at_first(*args: Any, **kwargs: Any) -> Any:
+        if faults:
+            raise faults.pop(0)
+        return await write(*args, **kwargs)
+
+    async def note(seconds: float) -> None:
+        rests.append(seconds)
+        if len(rests) == 3:
+            raise asyncio.CancelledError
+
+    await database.write(apply, [text("VERIFY")], NOON, RULES)
+    clock = StoppedClock()
+    clock.travel(timedelta(days=40))
+    monkeypatch.setattr(database, "write", fail_at_first)
+    monkeypatch.setattr("bot.services.upkeep.janitor.asyncio.sleep", note)
+    with pytest.raises(asyncio.CancelledError):
+        await Janitor(database, clock).run()
+    assert await row_count(database, OutboxRow) == 0

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp.test_utils import make_mocked_request
+
+from bot.conversation.verification import RequestOutcome
+from bot.simulator.clock import NOON, StoppedClock
+from bot.store import api_keys
+from bot.store.api_keys import Scope
+from bot.store.engine.errors import UnavailableError
+from bot.web.api.authentication import Authentication, KeyRateLimits
+from bot.web.api.problems import ProblemError
+from bot.web.http.lookup_gate import LookupGate
+from tests.kit.apps import make_key
+from tests.kit.timeouts import TEST_TIMEOUT, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bot.store.engine.database import Database
+
+SECRET = "a" * 64
+
+
+@pytest.fixture
+def clock() -> StoppedClock:
+    return StoppedClock()
+
+
+@pytest.fixture
+def authentication(database: Database, clock: StoppedClock) -> Authentication:
+    return Authentication(database, clock, LookupGate(TEST_TIMEOUT))
+
+
+async def asked(
+    authentication: Authentication, headers: Mapping[str, str], scope: Scope = Scope.READ
+) -> ProblemError | str:
+    """Return the name of the key that was let in, or the problem."""
+    request = make_mocked_request("GET", "/v1/verifications", headers=headers)
+    try:
+        return (await authentication.admit(request, scope)).name
+    except ProblemError as problem:
+        return problem
+
+
+async def refused(
+    authentication: Authentication, headers: Mapping[str, str], scope: Scope = Scope.READ
+) -> ProblemError:
+    problem = await asked(authentication, headers, scope)
+    assert isinstance(problem, ProblemError)
+    return problem
+
+
+@pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER   "])
+async def test_a_key_that_holds_is_let_in(
+    scheme: str, authentication: Authentication, database: Database, clock: StoppedClock
+) -> None:
+    key = await make_key(database, clock)
+    assert await asked(authentication, {"Authorization": scheme + key}) == key.split("_")[1]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": ""},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer tp_"},
+        {"Authorization": f"Basic tp_{'0' * 12}_{SECRET}"},
+        {"Authorization": f"Bearer tp_{'0' * 12}_{SECRET} more"},
+        {"Authorization": f"Bearer tp_{'0' * 12}_{'é' * 64}"},
+        {"X-Api-Key": f"tp_{'0' * 12}_{SECRET}"},
+    ],
+)
+async def test_without_a_key_it_is_said_how_to_send_one(
+    headers: Mapping[str, str], authentication: Authentication
+) -> None:
+    problem = await refused(authentication, headers)
+    assert problem.view.status == 401
+    assert problem.headers == {"WWW-Authenticate": 'Bearer realm="textproof"'}
+
+
+async def test_an_unknown_name_a_wrong_secret_and_a_revoked_key_get_the_same_answer(
+    authentication: Authentication, database: Database, clock: StoppedClock
+) -> None:
+    key, revoked = await make_key(database, clock), await make_key(database, clock)
+    await database.write(api_keys.revoke, revoked.split("_")[1], clock.now())
+    wrong = f"tp_{key.split('_')[1]}_{SECRET}"
+    answers = [
+        await refused(authentication, {"Authorization": f"Bearer {each}"})
+        for each in (f"tp_{'0' * 12}_{SECRET}", wrong, revoked)
+    ]
+    assert len({(each.view.model_dump_json(), str(each.headers)) for each in answers}) == 1
+    assert answers[0].view.status == 401
+    assert answers[0].headers["WWW-Authenticate"] == (
+        'Bearer realm="textproof", error="invalid_token"'
+    )
+    assert SECRET not in answers[0].view.model_dump_json()
+
+
+async def test_a_revoked_key_is_refused_at_once(
+    authentication: Authentication, database: Database, clock: StoppedClock
+) -> None:
+    key = await make_key(database, clock)
+    headers = {"Authorization": f"Bearer {key}"}
+    assert await asked(authentication, headers) == key.split("_")[1]
+    await database.write(api_keys.revoke, key.split("_")[1], clock.now())
+    assert (await refused(authentication, headers)).view.status == 401
+
+
+async def test_a_scope_that_is_missing_is_named(
+    authentication: Authentication, database: Database, clock: StoppedClock
+) -> None:
+    key = await make_key(database, clock, [Scope.READ])
+    headers = {"Authorization": f"Bearer {key}"}
+    assert await asked(authentication, headers, Scope.READ) == key.split("_")[1]
+    problem = await refused(authentication, headers, Scope.WRITE)
+    assert problem.view.status == 403
+    assert "verifications:write" in problem.view.detail
+    assert 'scope="verifications:write"' in problem.headers["WWW-Authenticate"]
+
+
+async def test_too_many_requests_are_told_when_the_next_may_come(
+    authentication: Authentication, database: Database, clock: StoppedClock
+) -> None:
+    busy = {"Authorization": f"Bearer {await make_key(database, clock, per_minute=60)}"}
+    idle = {"Authorization": f"Bearer {await make_key(database, clock, per_minute=60)}"}
+    for _ in range(10):
+        assert isinstance(await asked(authentication, busy), str)
+    problem = await refused(authentication, busy)
+    assert (problem.view.status, problem.view.code) == (429, RequestOutcome.TOO_MANY_REQUESTS)
+    assert problem.headers == {"Retry-After": "1"}
+    assert isinstance(await asked(authentication, idle), str)
+    clock.travel(timedelta(seconds=1))
+    assert isinstance(await asked(authentication, busy), str)
+    assert isinstance(await asked(authentication, busy), ProblemError)
+
+
+async def test_strangers_leave_the_database_to_others(
+    database: Database, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authentication = Authentication(database, clock, LookupGate(timeout=0.05))
+    reading, slow = 0, asyncio.Event()
+
+    async def read(*_: object) -> None:
+        nonlocal reading
+        reading += 1
+        await slow.wait()
+
+    monkeypatch.setattr(database, "read", read)
+    stranger = {"Authorization": f"Bearer tp_{'0' * 12}_{SECRET}"}
+    asking = [asyncio.create_task(asked(authentication, stranger)) for _ in range(6)]
+    await wait_until(lambda: sum(task.done() for task in asking) == 2)
+    done, waiting = await asyncio.wait(asking, timeout=0)
+    assert reading == 4
+    assert {type(task.exception()) for task in done} == {UnavailableError}
+    slow.set()
+    answers = await asyncio.gather(*waiting)
+    assert [isinstance(each, ProblemError) and each.view.status for each in answers] == [401] * 4
+
+
+@pytest.mark.parametrize(("per_minute", "burst"), [(1, 5), (29, 5), (36, 6), (600, 100)])
+def test_a_bucket_holds_a_few_and_fills_in_a_minute(per_minute: int, burst: int) -> None:
+    rates, second = KeyRateLimits(), timedelta(minutes=1) / per_minute
+    assert [rates.take("a", per_minute, NOON) for _ in range(burst)] == [None] * burst
+    free_at = rates.take("a", per_minute, NOON)
+    assert free_at is not None
+    assert abs(free_at - (NOON + second)) < timedelta(milliseconds=1)
+    assert rates.take("a", per_minute, free_at + timedelta(milliseconds=1)) is None
+    much_later = NOON + timedelta(days=1)
+    taken = [rates.take("a", per_minute, much_later) for _ in range(burst + 1)]
+    assert taken.count(None) == burst
+
+
+def test_the_bucket_that_has_been_silent_longest_is_forgotten() -> None:
+    rates = KeyRateLimits(most=2)
+    for name in ("a", "a", "a", "a", "a", "b", "a", "c"):
+        rates.take(name, 1, NOON)
+    assert len(rates) == 2
+    assert rates.take("a", 1, NOON) is not None

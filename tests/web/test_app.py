@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import web
+
+from bot import app
+from bot.simulator.clock import StoppedClock
+from tests.kit.settings import settings_for
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+
+BOTS = {
+    ("POST", "/webhooks/telnyx"),
+    ("GET", "/healthz"),
+    ("HEAD", "/healthz"),
+    ("GET", "/readyz"),
+    ("HEAD", "/readyz"),
+    ("POST", "/v1/verifications"),
+    ("GET", "/v1/verifications"),
+    ("HEAD", "/v1/verifications"),
+    ("GET", "/v1/verifications/{id}"),
+    ("HEAD", "/v1/verifications/{id}"),
+    ("POST", "/v1/verifications/{id}/check"),
+    ("POST", "/v1/verifications/{id}/resend"),
+    ("POST", "/v1/verifications/{id}/cancel"),
+    ("GET", "/openapi.json"),
+    ("HEAD", "/openapi.json"),
+    ("GET", "/docs"),
+    ("HEAD", "/docs"),
+}
+FORMS = {
+    ("GET", "/"),
+    ("HEAD", "/"),
+    ("POST", "/request"),
+    ("GET", "/verify"),
+    ("HEAD", "/verify"),
+    ("POST", "/verify"),
+    ("POST", "/resend"),
+    ("GET", "/status"),
+    ("HEAD", "/status"),
+    ("GET", "/success"),
+    ("HEAD", "/success"),
+    ("GET", "/static/{name}"),
+    ("HEAD", "/static/{name}"),
+}
+
+
+@pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(("changes", "expected"), [({}, BOTS), ({"web_form": True}, BOTS | FORMS)])
+async def test_a_bot_that_serves_has_these_doors_and_no_other(
+    database_url: URL,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    expected: set[tuple[str, str]],
+) -> None:
+    served: list[web.Application] = []
+
+    class Watched(web.AppRunner):
+        def __init__(self, application: web.Application, **how: Any) -> None:
+            served.append(application)
+            super().__init__(application, **how)
+
+    monkeypatch.setattr(web, "AppRunner", Watched)
+    settings = settings_for(database_url).model_copy(update=changes)
+    async with app.running(
+        settings, StoppedClock(), asyncio.Event(), with_web=True, with_work=False
+    ):
+        (application,) = served
+
+    doors = {
+        (route.method, route.resource.canonical if route.resource else "")
+        for route in application.router.routes()
+    }
+    assert doors == expected
