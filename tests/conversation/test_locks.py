@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import pytest
+
+from bot.conversation.decision import Decision
+from bot.conversation.policy import Policy
+from bot.conversation.replies import Reply
+from bot.conversation.state import State
+from bot.conversation.turn import Cancel
+from tests.conversation.person import (
+    DAY,
+    HOUR,
+    INSTANT,
+    MINUTE,
+    MORNING,
+    OTHER_BOT,
+    RIGHT,
+    WRONG,
+    Person,
+    Step,
+    but_for_its_times,
+    someone_in,
+)
+
+
+def test_each_further_lock_is_twice_as_long_up_to_a_day(person: Person) -> None:
+    lengths = []
+    for _ in range(9):
+        assert person.plays("VERIFY", *[WRONG] * 5) is Reply.LOCKED
+        assert person.limits.locked_until is not None
+        lengths.append((person.limits.locked_until - person.now) // MINUTE)
+        person.now = person.limits.locked_until
+
+    assert lengths == [15, 30, 60, 120, 240, 480, 960, 1440, 1440]
+
+
+def test_only_success_makes_the_next_lock_short_again(locked: Person) -> None:
+    assert locked.plays(15 * MINUTE, "VERIFY", *[WRONG] * 5) is Reply.LOCKED
+    assert "30 minutes" in locked.message().body
+
+    assert locked.plays(30 * MINUTE, "VERIFY", RIGHT) is Reply.SUCCESS
+    assert locked.plays("VERIFY", *[WRONG] * 5) is Reply.LOCKED
+    assert "15 minutes" in locked.message().body
+
+
+@pytest.mark.parametrize(
+    "between", [("STOP", "START"), (15 * DAY,), (15 * MINUTE, "NOT ME", HOUR)], ids=repr
+)
+def test_nothing_but_success_makes_the_next_lock_short_again(
+    locked: Person, between: tuple[Step, ...]
+) -> None:
+    locked.plays(*between, 15 * MINUTE)
+
+    assert locked.plays("VERIFY", *[WRONG] * 5) is Reply.LOCKED
+    assert "30 minutes" in locked.message().body
+
+
+@pytest.mark.parametrize(
+    "text", ["VERIFY", "RESEND", "hello", "START", "123456", "12345", RIGHT, WRONG]
+)
+def test_a_lock_is_told_once_and_then_there_is_silence_until_it_ends(
+    locked: Person, text: str
+) -> None:
+    before = locked.last()
+
+    assert locked.plays(15 * MINUTE - INSTANT, text) is None
+    assert locked.last() == Decision(but_for_its_times(locked, before), before.limits)
+
+
+def test_a_lock_ends_on_time_and_all_tries_are_back(locked: Person) -> None:
+    assert locked.plays(15 * MINUTE, "VERIFY") is Reply.CODE
+    assert locked.plays(*[WRONG] * 4) is Reply.WRONG
+    assert locked.plays(RIGHT) is Reply.SUCCESS
+
+
+def test_whatever_is_texted_after_a_lock_finds_it_ended(locked: Person) -> None:
+    assert locked.plays(15 * MINUTE, "hello") is Reply.HINT
+    assert locked.state() is State.IDLE
+
+
+def test_during_a_lock_status_says_how_long_it_lasts(locked: Person) -> None:
+    assert locked.plays(5 * MINUTE, "STATUS") is Reply.STATUS_LOCKED
+    assert "10 minutes" in locked.message().body
+
+
+def test_during_a_lock_help_is_given(locked: Person) -> None:
+    assert locked.texts("HELP") is Reply.HELP
+    assert locked.state() is State.LOCKED
+
+
+def test_a_lock_holds_at_every_number_of_the_bot_and_ends_the_codes_there(awaiting: Person) -> None:
+    code = awaiting.code()
+    assert awaiting.plays("VERIFY", *[WRONG] * 5, at=OTHER_BOT) is Reply.LOCKED
+
+    assert awaiting.texts(code) is None
+    assert awaiting.state() is State.LOCKED
+    assert awaiting.token().ended_at == MORNING
+    assert awaiting.last().cancel is Cancel.CODES
+    assert awaiting.plays(15 * MINUTE, code) is Reply.NO_CODE
+
+
+@pytest.mark.parametrize("state", [State.IDLE, State.VERIFIED])
+def test_a_lock_at_another_number_holds_here_where_no_code_was_asked_for(state: State) -> None:
+    someone = someone_in(state)
+    someone.plays("VERIFY", *[WRONG] * 5, at=OTHER_BOT)
+
+    assert someone.texts("VERIFY") is None
+    assert someone.state() is State.LOCKED
+
+
+def test_stop_and_start_lift_no_lock(locked: Person) -> None:
+    assert locked.plays("STOP", "START") is Reply.STATUS_LOCKED
+    assert locked.texts("VERIFY") is None
+    assert locked.state() is State.LOCKED
+    assert locked.plays(15 * MINUTE, "VERIFY") is Reply.CODE
+
+
+def test_somebody_who_only_guesses_gets_few_tries_on_the_first_day_and_five_on_each_later() -> None:
+    someone = Person()
+    tries = [0, 0, 0, 0]
+    for minute in range(4 * 24 * 60):
+        someone.now = MORNING + minute * MINUTE
+        someone.texts("VERIFY")
+        while someone.plays(WRONG) in {Reply.WRONG, Reply.LOCKED}:
+            tries[minute // (24 * 60)] += 1
+
+    assert tries[0] == 7 * 5
+    assert max(tries[1:]) == 5
+
+
+def test_a_code_does_not_outlive_a_lock_at_another_number() -> None:
+    someone = Person(Policy(attempts=1, code_lifetime=HOUR))
+    someone.texts("VERIFY")
+    code = someone.code()
+    someone.texts("VERIFY", to=OTHER_BOT)
+    assert someone.texts("000000", to=OTHER_BOT) is Reply.LOCKED
+    assert someone.plays(16 * MINUTE, code) is Reply.EXPIRED
+
+
+def test_where_fewer_tries_are_given_than_were_spent_nothing_more_is_compared() -> None:
+    someone = Person()
+    someone.plays("VERIFY", WRONG, WRONG, WRONG, WRONG)
+    someone.policy = Policy(attempts=2)
+    assert someone.texts(someone.code()) is Reply.LOCKED
