@@ -1,1 +1,1 @@
-"""The pure heart: what was said, what it means, what happens next. No I/O, no clock."""
+"""What a text means and what follows from it: pure functions and values, no I/O, no clock."""

@@ -1,7 +1,7 @@
-"""Codes are derived from a token and a secret key, so none is ever stored.
+"""Codes, derived from a token and a secret key, so that none is ever stored.
 
-A hash of six digits is reversed in a second; an HMAC under a key that is not in the database
-is not. The derivation is HOTP's idea (RFC 4226 §5) with SHA-256 and the whole digest.
+A hash of six digits can be reversed in a second; an HMAC whose key is not in the database
+cannot. The derivation is HOTP's idea (RFC 4226 §5) with SHA-256 and the whole digest.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _KEY_ID_LENGTH = 12
 
 
 class Keyring:
-    """The secret keys, first the one that signs; the others still read older tokens.
+    """The secret keys: the first one signs, the others still verify codes of older tokens.
 
     `test_codes` are the fixed codes of test numbers (E.164).
     """
@@ -40,13 +40,13 @@ class Keyring:
         return key_id in self._keys
 
     def is_test(self, phone: str) -> bool:
-        """Tell whether a number's code is fixed, so that no text need go there."""
+        """Return whether a number is a test number: its code is fixed, and no text is sent."""
         return phone in self._test_codes
 
     def code(self, token: Token, bot_number: str, phone: str) -> str:
-        """Derive the code of `token` for these two numbers (E.164).
+        """Return the code of `token` for these two numbers (E.164).
 
-        Raises KeyError where the token's key is not on the ring any more.
+        Raises KeyError if the token's key is no longer in the keyring.
         """
         if self.is_test(phone):
             return self._test_codes[phone]
@@ -61,7 +61,7 @@ class Keyring:
         return f"{int.from_bytes(digest.digest()) % 10**length:0{length}d}"
 
     def matches(self, guess: str, token: Token, bot_number: str, phone: str) -> bool:
-        """Compare a guess with the code in constant time; an unknown key matches nothing."""
+        """Return whether a guess is right, in constant time; False for an unknown key."""
         if token.key_id not in self:
             return False
         return hmac.compare_digest(guess.encode(), self.code(token, bot_number, phone).encode())

@@ -1,7 +1,6 @@
-"""One event decided: perceive what happened, let the table move, carry out what it says.
+"""The decision on one input: find its event, look the transition up, run its actions.
 
-Nothing happens by time alone: an expiry is noticed, by comparing times, when something else
-happens.
+No timer is involved: an expiry takes effect with the next input, by comparing times.
 """
 
 from __future__ import annotations
@@ -10,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from bot.conversation.answering import say
-from bot.conversation.machine import TABLE, Event
-from bot.conversation.perceiving import perceive, perceive_rest, perceive_time
+from bot.conversation.answering import write_reply
+from bot.conversation.machine import TRANSITIONS, Event
+from bot.conversation.perceiving import read_follow_up, read_input, read_time
 from bot.conversation.policy import clamped
 from bot.conversation.state import NOTHING_USED
 from bot.conversation.turn import ACTIONS, Cancel, Turn
@@ -29,10 +28,10 @@ if TYPE_CHECKING:
 
 
 class Decision(Struct, frozen=True):
-    """What an event leads to: what to remember, what to cancel, and then what to send.
+    """The results of an input: facts to save, texts to cancel, and a message to send after that.
 
-    New and changed tokens are those of `conversation`. `news` is what apps are to be told, in
-    order, and `answer` what the app is answered that asked.
+    `conversation` holds the new and changed tokens. `app_events` are to be sent to apps in this
+    order; `answer` is the answer to an app's own request.
     """
 
     conversation: Conversation
@@ -40,50 +39,50 @@ class Decision(Struct, frozen=True):
     web_limits: PhoneLimits = NOTHING_USED
     cancel: Cancel = Cancel.NOTHING
     message: Message | None = None
-    news: tuple[AppEvent, ...] = ()
+    app_events: tuple[AppEvent, ...] = ()
     answer: AppAnswer | None = None
 
 
-def decide(  # noqa: PLR0913 - all that a pure decision rests on is handed to it, by name
+def decide(  # noqa: PLR0913 - a pure decision takes everything it depends on, by name
     conversation: Conversation,
     limits: PhoneLimits,
-    happened: Input,
+    incoming: Input,
     *,
     now: datetime,
     policy: Policy,
     keyring: Keyring,
-    fresh_id: str,
+    new_token_id: str,
     web_limits: PhoneLimits = NOTHING_USED,
 ) -> Decision:
-    """Decide what one event leads to.
+    """Return the results of one input.
 
-    `now` is UTC; `fresh_id` is a name that no token has had, used where one is issued.
-    `ledger` is what the phone has spent by text, `web_ledger` what others have spent for it.
+    `now` is UTC; `new_token_id` is unique, for a token that may be issued. `limits` are those of
+    the phone's own texts, `web_limits` those of apps and the form for this phone.
     """
-    limits_of = clamped(limits, now), clamped(web_limits, now)
-    turn = Turn(conversation, *limits_of, now, policy, keyring, fresh_id)
-    _make(turn, perceive_time(turn))
-    _make(turn, perceive(turn, happened))
-    _make(turn, perceive_rest(turn))
+    both_limits = clamped(limits, now), clamped(web_limits, now)
+    turn = Turn(conversation, *both_limits, now, policy, keyring, new_token_id)
+    _apply(turn, read_time(turn))
+    _apply(turn, read_input(turn, incoming))
+    _apply(turn, read_follow_up(turn))
     return Decision(
         turn.conversation,
         turn.limits,
         turn.web_limits,
         turn.cancel,
         turn.message,
-        tuple(turn.news),
+        tuple(turn.app_events),
         turn.answer,
     )
 
 
-def _make(turn: Turn, event: Event) -> None:
-    """Let the table move; a pair that is not in it changes nothing."""
-    move = TABLE.get((turn.state, event))
-    if move is None:
+def _apply(turn: Turn, event: Event) -> None:
+    """Make the transition of an event, if it has one in this state."""
+    transition = TRANSITIONS.get((turn.state, event))
+    if transition is None:
         return
     turn.event = event
-    for action in move.actions:
+    for action in transition.actions:
         ACTIONS[action](turn)
-    turn.keep(state=move.to)
-    if move.reply is not None:
-        say(turn, move.reply)
+    turn.update(state=transition.to)
+    if transition.reply is not None:
+        write_reply(turn, transition.reply)

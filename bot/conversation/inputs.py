@@ -1,4 +1,4 @@
-"""What may happen to a conversation: somebody texts, the carrier refuses, an app asks."""
+"""The inputs of a conversation: texts, delivery results, requests of apps, and time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Shape(StrEnum):
-    """How a text came: only a plain one, from one person to one number, can carry a guess."""
+    """The kind of a text: only a plain one, from one person to one number, can carry a guess."""
 
     PLAIN = "plain"
     MEDIA = "media"
@@ -22,7 +22,7 @@ class Shape(StrEnum):
 
 
 class AutoReply(StrEnum):
-    """A keyword that the carrier has answered by itself, so that we stay silent."""
+    """A keyword that the carrier has already answered, so that the bot must not."""
 
     STOP = "stop"
     START = "start"
@@ -30,70 +30,70 @@ class AutoReply(StrEnum):
 
 
 class ReferenceLookup(Struct, frozen=True):
-    """What is known of the reference in a text: the verification, and whether it may be begun.
+    """The verification of a reference (its id), and whether it is still available.
 
-    `begun_here` tells that this very conversation has begun it.
+    `begun_here` means that the sender of this text has begun it.
     """
 
     verification: str
-    free: bool
+    available: bool
     begun_here: bool
 
 
 class TextReceived(Struct, frozen=True):
-    """What a person texted; `referenced` is what its reference, if it has one, stands for.
+    """A text from a person; `reference` is the verification that its reference stands for.
 
-    `received_at` (UTC) is when the carrier received the text: that, and not when its webhook
-    arrived, is the order of what a person wants. None stands for the moment of the decision.
+    `received_at` (UTC) is when the carrier received the text: texts are ordered by it, not by the
+    arrival of their webhooks. None means the time of the decision.
     """
 
     text: str
     shape: Shape = Shape.PLAIN
-    answered: AutoReply | None = None
-    referenced: ReferenceLookup | None = None
+    auto_reply: AutoReply | None = None
+    reference: ReferenceLookup | None = None
     received_at: datetime | None = None
 
 
 class OptedOutAtCarrier(Struct, frozen=True):
-    """The carrier refuses to text this person, who told it to stop (Telnyx error 40300)."""
+    """The carrier blocks texts to this person after a STOP; `code` is its error (Telnyx: 40300)."""
 
     code: str
 
 
 class CodeRequested(Struct, frozen=True):
-    """An app, or somebody at the web form, asks that a code be texted."""
+    """An app or the web form requests a code for a verification (its id)."""
 
     verification: str
     origin: Origin
 
 
 class ResendRequested(Struct, frozen=True):
-    """An app asks that the code of a verification be texted once more."""
+    """An app or the web form requests that the code of a verification is sent again."""
 
     verification: str
 
 
 class CodeSubmitted(Struct, frozen=True):
-    """Somebody typed this as the code of a verification, outside of the conversation."""
+    """An app or the web form submits a code for a verification."""
 
     verification: str
     code: str
 
 
 class Cancelled(Struct, frozen=True):
-    """An app does not need a verification any more."""
+    """An app cancels a verification."""
 
     verification: str
 
 
 class DeliveryFailed(Struct, frozen=True):
-    """No text with the code of this token has reached, or will reach, the phone."""
+    """No text with the code of this token (its id) has reached the phone, and none will."""
 
     token: str
 
 
 class TimePassed(Struct, frozen=True):
-    """Time has passed: what is over is to be noted."""
+    """Time has passed, so that something may have expired."""
 
 
 AppInput = CodeRequested | ResendRequested | CodeSubmitted | Cancelled

@@ -1,7 +1,7 @@
-"""The states of a conversation and the table of every move: `(state, event) -> move`.
+"""The state machine: the events of a conversation and the table of its transitions.
 
-The table is the machine: what is not in it does not happen, and every pair that is not in it
-stands in `IGNORED`. `decision` perceives the events.
+The table is complete: every pair of a state and an event is either in it or in `IGNORED`.
+`perceiving` finds the event of an input.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ if TYPE_CHECKING:
 
 
 class Event(StrEnum):
-    """What has happened, with every guard decided, so that state and event fix the move."""
+    """An input with every guard decided, so that state and event determine the transition."""
 
-    CODE_ASKED = "asks for a code"
-    CODE_ASKED_AGAIN = "asks again"
-    ASKED_TOO_SOON = "asks again within the cooldown"
-    ASKED_TOO_OFTEN = "asks beyond the limit"
-    ASKED_TOO_OFTEN_AGAIN = "asks beyond the limit, was told"
-    RESEND_WITHOUT_CODE = "asks again, no code lives"
+    CODE_REQUESTED = "asks for a code"
+    CODE_REQUESTED_AGAIN = "asks again"
+    REQUESTED_TOO_SOON = "asks again within the cooldown"
+    REQUESTED_TOO_OFTEN = "asks beyond the limit"
+    REQUESTED_TOO_OFTEN_AGAIN = "asks beyond the limit, knows the wait"
+    RESEND_WITHOUT_CODE = "asks again, no live code"
     REFERENCE_UNKNOWN = "asks with an unknown reference"
-    REFERENCE_SPENT = "asks with a reference that is used up"
-    APP_ASKS = "an app asks for a code"
-    APP_ASKS_AGAIN = "an app asks again"
+    REFERENCE_SPENT = "asks with a used or expired reference"
+    APP_REQUESTS_CODE = "an app requests a code"
+    APP_REQUESTS_RESEND = "an app requests the code again"
     APP_CANCELS = "an app cancels"
-    TYPED_RIGHT = "right code, typed elsewhere"
-    TYPED_RIGHT_OF_SEVERAL = "right code, typed elsewhere, another lives"
-    TYPED_WRONG = "wrong code, typed elsewhere"
-    LAST_TYPED_WRONG = "wrong code, typed elsewhere, last try"
+    SUBMITTED_RIGHT = "right code, submitted by an app or the form"
+    SUBMITTED_RIGHT_OF_SEVERAL = "right code, submitted, another is live"
+    SUBMITTED_WRONG = "wrong code, submitted by an app or the form"
+    LAST_SUBMITTED_WRONG = "wrong code, submitted, last try"
     GUESS_RIGHT = "right code"
-    GUESS_RIGHT_OF_SEVERAL = "right code, another lives"
+    GUESS_RIGHT_OF_SEVERAL = "right code, another is live"
     GUESS_WRONG = "wrong code"
-    GUESS_WRONG_CODES_SPENT = "wrong code, the last for those that live"
+    GUESS_WRONG_CODES_SPENT = "wrong code, the last try of every live code"
     LAST_GUESS_WRONG = "wrong code, last try"
     GUESS_TOO_LATE = "code after its expiry"
-    GUESS_WITHOUT_CODE = "code, none lives"
+    GUESS_WITHOUT_CODE = "code, none is live"
     GUESS_USED = "used code"
     GUESS_MISTYPED = "code of a wrong length"
     STATUS = "STATUS"
@@ -52,119 +52,127 @@ class Event(StrEnum):
     STOP = "STOP"
     CHATTER = "anything else"
     NOT_FOR_US = "a reaction, thanks or a group message"
-    OUTDATED = "a text from before an opt-out, a START or NOT ME that is known already"
-    ANSWERED = "HELP or other, answered by the carrier"
+    OUTDATED = "a text sent before an opt-out, START or NOT ME decided already"
+    ANSWERED_AT_CARRIER = "HELP or another keyword, answered by the carrier"
     STARTED_AT_CARRIER = "START, answered by the carrier"
     STOPPED_AT_CARRIER = "STOP, answered by the carrier"
     CODE_EXPIRED = "the code expires"
-    ONE_CODE_EXPIRED = "the code expires, another lives"
+    ONE_CODE_EXPIRED = "the code expires, another is live"
     CODE_UNDELIVERABLE = "the code cannot be delivered"
-    LAST_CODE_ENDED = "no code lives any more"
+    LAST_CODE_ENDED = "no live code is left"
     LOCK_ENDED = "the lock ends"
     LOCKED_ELSEWHERE = "locked at another number of the bot"
-    NOTHING = "nothing that moves anything"
+    NOTHING = "nothing to do"
 
 
 class Action(StrEnum):
-    """What a move does besides changing the state and replying."""
+    """What a transition does besides changing the state and replying."""
 
     ISSUE_CODE = "issue a code"
-    REPEAT_CODE = "send the code again"
+    RESEND_CODE = "send the code again"
     END_CODES = "end every code"
-    END_THAT_CODE = "end that code"
-    END_DEAD_CODES = "end the codes that are over"
+    END_CODE = "end this code"
+    END_UNUSABLE_CODES = "end the codes that no longer work"
     RECORD_SUCCESS = "record the success"
-    FORGET_WRONG_GUESSES = "give the tries by text back"
-    FORGET_WRONG_TYPING = "give the tries elsewhere back"
+    RESET_WRONG_GUESSES = "give back the tries by text"
+    RESET_WRONG_SUBMISSIONS = "give back the tries by apps and the form"
     LOCK = "lock the phone"
-    LOCK_TYPING = "refuse what is typed elsewhere for a while, if too much was wrong"
+    LOCK_SUBMISSIONS = "lock submissions by apps and the form after too many wrong ones"
     REFUSE_CODES = "refuse codes for an hour"
-    REMEMBER_WAIT_TOLD = "remember that the wait was told"
+    RECORD_WAIT_NOTICE = "record that the wait was announced"
     CLEAR_COOLDOWN = "clear the cooldown"
-    OPT_OUT = "record the opt-out, cancel what is queued"
-    OPT_IN = "record that texts are wanted again"
-    REMEMBER_STOP = "remember when STOP was texted"
-    REMEMBER_START = "remember when START was texted"
+    OPT_OUT = "record the opt-out, cancel all queued texts"
+    OPT_IN = "record the opt-in"
+    RECORD_STOP = "record when STOP was texted"
+    RECORD_START = "record when START was texted"
 
 
-class Move(Struct, frozen=True):
-    """Where an event leads, what it does on the way, and what is answered."""
+class Transition(Struct, frozen=True):
+    """The next state, the actions in their order, and the reply."""
 
     to: State
     actions: tuple[Action, ...] = ()
     reply: Reply | None = None
 
 
-def _moves(
+def _rows(
     states: Iterable[State],
     event: Event,
     *actions: Action,
     to: State | None = None,
     reply: Reply | None = None,
-) -> dict[tuple[State, Event], Move]:
-    """Write the same move for several states; without `to` each stays where it is."""
-    return {(state, event): Move(to or state, actions, reply) for state in states}
+) -> dict[tuple[State, Event], Transition]:
+    """Return the same transition for several states; without `to` the state stays the same."""
+    return {(state, event): Transition(to or state, actions, reply) for state in states}
 
 
-_UNCODED = (State.IDLE, State.VERIFIED)
+_WITHOUT_CODE = (State.IDLE, State.VERIFIED)
 _AWAITING = (State.AWAITING_CODE,)
-_OPEN = (*_UNCODED, *_AWAITING)
+_UNLOCKED = (*_WITHOUT_CODE, *_AWAITING)
 _LOCKED = (State.LOCKED,)
-_REACHABLE = (*_OPEN, *_LOCKED)
-_OUT = (State.OPTED_OUT,)
+_OPTED_IN = (*_UNLOCKED, *_LOCKED)
+_OPTED_OUT = (State.OPTED_OUT,)
 
-TABLE: Mapping[tuple[State, Event], Move] = {
-    **_moves(_OPEN, Event.CODE_ASKED, Action.ISSUE_CODE, to=State.AWAITING_CODE, reply=Reply.CODE),
-    **_moves(_OPEN, Event.APP_ASKS, Action.ISSUE_CODE, to=State.AWAITING_CODE, reply=Reply.CODE),
-    **_moves(_AWAITING, Event.APP_ASKS_AGAIN, Action.REPEAT_CODE, reply=Reply.CODE),
-    **_moves(_AWAITING, Event.APP_CANCELS, Action.END_THAT_CODE),
-    **_moves(_OPEN, Event.REFERENCE_UNKNOWN, reply=Reply.REFERENCE_UNKNOWN),
-    **_moves(_OPEN, Event.REFERENCE_SPENT, reply=Reply.REFERENCE_SPENT),
-    **_moves(_AWAITING, Event.CODE_ASKED_AGAIN, Action.REPEAT_CODE, reply=Reply.CODE),
-    **_moves(_UNCODED, Event.ASKED_TOO_OFTEN, Action.REMEMBER_WAIT_TOLD, reply=Reply.WAIT),
-    **_moves(_AWAITING, Event.ASKED_TOO_OFTEN, Action.REMEMBER_WAIT_TOLD, reply=Reply.WAIT_CODE),
-    **_moves(_UNCODED, Event.RESEND_WITHOUT_CODE, reply=Reply.NO_CODE),
-    **_moves(
+TRANSITIONS: Mapping[tuple[State, Event], Transition] = {
+    **_rows(
+        _UNLOCKED, Event.CODE_REQUESTED, Action.ISSUE_CODE, to=State.AWAITING_CODE, reply=Reply.CODE
+    ),
+    **_rows(
+        _UNLOCKED,
+        Event.APP_REQUESTS_CODE,
+        Action.ISSUE_CODE,
+        to=State.AWAITING_CODE,
+        reply=Reply.CODE,
+    ),
+    **_rows(_AWAITING, Event.APP_REQUESTS_RESEND, Action.RESEND_CODE, reply=Reply.CODE),
+    **_rows(_AWAITING, Event.APP_CANCELS, Action.END_CODE),
+    **_rows(_UNLOCKED, Event.REFERENCE_UNKNOWN, reply=Reply.REFERENCE_UNKNOWN),
+    **_rows(_UNLOCKED, Event.REFERENCE_SPENT, reply=Reply.REFERENCE_SPENT),
+    **_rows(_AWAITING, Event.CODE_REQUESTED_AGAIN, Action.RESEND_CODE, reply=Reply.CODE),
+    **_rows(_WITHOUT_CODE, Event.REQUESTED_TOO_OFTEN, Action.RECORD_WAIT_NOTICE, reply=Reply.WAIT),
+    **_rows(_AWAITING, Event.REQUESTED_TOO_OFTEN, Action.RECORD_WAIT_NOTICE, reply=Reply.WAIT_CODE),
+    **_rows(_WITHOUT_CODE, Event.RESEND_WITHOUT_CODE, reply=Reply.NO_CODE),
+    **_rows(
         _AWAITING,
         Event.GUESS_RIGHT,
         Action.RECORD_SUCCESS,
-        Action.END_DEAD_CODES,
-        Action.FORGET_WRONG_GUESSES,
+        Action.END_UNUSABLE_CODES,
+        Action.RESET_WRONG_GUESSES,
         to=State.VERIFIED,
         reply=Reply.SUCCESS,
     ),
-    **_moves(
+    **_rows(
         _AWAITING,
         Event.GUESS_RIGHT_OF_SEVERAL,
         Action.RECORD_SUCCESS,
-        Action.END_DEAD_CODES,
-        Action.FORGET_WRONG_GUESSES,
+        Action.END_UNUSABLE_CODES,
+        Action.RESET_WRONG_GUESSES,
         reply=Reply.SUCCESS,
     ),
-    **_moves(
+    **_rows(
         _AWAITING,
-        Event.TYPED_RIGHT,
+        Event.SUBMITTED_RIGHT,
         Action.RECORD_SUCCESS,
-        Action.FORGET_WRONG_TYPING,
+        Action.RESET_WRONG_SUBMISSIONS,
         to=State.VERIFIED,
     ),
-    **_moves(
+    **_rows(
         _AWAITING,
-        Event.TYPED_RIGHT_OF_SEVERAL,
+        Event.SUBMITTED_RIGHT_OF_SEVERAL,
         Action.RECORD_SUCCESS,
-        Action.FORGET_WRONG_TYPING,
+        Action.RESET_WRONG_SUBMISSIONS,
     ),
-    **_moves(_AWAITING, Event.TYPED_WRONG, Action.LOCK_TYPING),
-    **_moves(_AWAITING, Event.LAST_TYPED_WRONG, Action.END_THAT_CODE, Action.LOCK_TYPING),
-    **_moves(_AWAITING, Event.GUESS_WRONG, Action.END_DEAD_CODES, reply=Reply.WRONG),
-    **_moves(
+    **_rows(_AWAITING, Event.SUBMITTED_WRONG, Action.LOCK_SUBMISSIONS),
+    **_rows(_AWAITING, Event.LAST_SUBMITTED_WRONG, Action.END_CODE, Action.LOCK_SUBMISSIONS),
+    **_rows(_AWAITING, Event.GUESS_WRONG, Action.END_UNUSABLE_CODES, reply=Reply.WRONG),
+    **_rows(
         _AWAITING,
         Event.GUESS_WRONG_CODES_SPENT,
         Action.END_CODES,
         to=State.IDLE,
         reply=Reply.CODE_SPENT,
     ),
-    **_moves(
+    **_rows(
         _AWAITING,
         Event.LAST_GUESS_WRONG,
         Action.END_CODES,
@@ -172,12 +180,12 @@ TABLE: Mapping[tuple[State, Event], Move] = {
         to=State.LOCKED,
         reply=Reply.LOCKED,
     ),
-    **_moves(_UNCODED, Event.GUESS_TOO_LATE, reply=Reply.EXPIRED),
-    **_moves(_UNCODED, Event.GUESS_WITHOUT_CODE, reply=Reply.NO_CODE),
-    **_moves(_AWAITING, Event.GUESS_MISTYPED, reply=Reply.MISTYPED),
-    **_moves(_REACHABLE, Event.STATUS, reply=Reply.STATUS),
-    **_moves(_REACHABLE, Event.HELP, reply=Reply.HELP),
-    **_moves(
+    **_rows(_WITHOUT_CODE, Event.GUESS_TOO_LATE, reply=Reply.EXPIRED),
+    **_rows(_WITHOUT_CODE, Event.GUESS_WITHOUT_CODE, reply=Reply.NO_CODE),
+    **_rows(_AWAITING, Event.GUESS_MISTYPED, reply=Reply.MISTYPED),
+    **_rows(_OPTED_IN, Event.STATUS, reply=Reply.STATUS),
+    **_rows(_OPTED_IN, Event.HELP, reply=Reply.HELP),
+    **_rows(
         _AWAITING,
         Event.NOT_ME,
         Action.END_CODES,
@@ -185,78 +193,80 @@ TABLE: Mapping[tuple[State, Event], Move] = {
         to=State.IDLE,
         reply=Reply.NOT_ME,
     ),
-    **_moves((*_UNCODED, *_LOCKED), Event.NOT_ME, Action.REFUSE_CODES, reply=Reply.NOT_ME),
-    **_moves(_UNCODED, Event.CHATTER, reply=Reply.HINT),
-    **_moves(_AWAITING, Event.CHATTER, reply=Reply.HINT_CODE),
-    **_moves(_UNCODED, Event.START, Action.REMEMBER_START, reply=Reply.WELCOME),
-    **_moves(
+    **_rows((*_WITHOUT_CODE, *_LOCKED), Event.NOT_ME, Action.REFUSE_CODES, reply=Reply.NOT_ME),
+    **_rows(_WITHOUT_CODE, Event.CHATTER, reply=Reply.HINT),
+    **_rows(_AWAITING, Event.CHATTER, reply=Reply.HINT_CODE),
+    **_rows(_WITHOUT_CODE, Event.START, Action.RECORD_START, reply=Reply.WELCOME),
+    **_rows(
         _AWAITING,
         Event.START,
-        Action.REMEMBER_START,
+        Action.RECORD_START,
         Action.CLEAR_COOLDOWN,
         reply=Reply.STATUS,
     ),
-    **_moves(_AWAITING, Event.STARTED_AT_CARRIER, Action.REMEMBER_START, Action.CLEAR_COOLDOWN),
-    **_moves(_LOCKED, Event.START, Action.REMEMBER_START),
-    **_moves((*_UNCODED, *_LOCKED), Event.STARTED_AT_CARRIER, Action.REMEMBER_START),
-    **_moves(
-        _OUT,
+    **_rows(_AWAITING, Event.STARTED_AT_CARRIER, Action.RECORD_START, Action.CLEAR_COOLDOWN),
+    **_rows(_LOCKED, Event.START, Action.RECORD_START),
+    **_rows((*_WITHOUT_CODE, *_LOCKED), Event.STARTED_AT_CARRIER, Action.RECORD_START),
+    **_rows(
+        _OPTED_OUT,
         Event.START,
-        Action.REMEMBER_START,
+        Action.RECORD_START,
         Action.OPT_IN,
         to=State.IDLE,
         reply=Reply.WELCOME,
     ),
-    **_moves(_OUT, Event.STARTED_AT_CARRIER, Action.REMEMBER_START, Action.OPT_IN, to=State.IDLE),
-    **_moves(
-        _REACHABLE,
+    **_rows(
+        _OPTED_OUT, Event.STARTED_AT_CARRIER, Action.RECORD_START, Action.OPT_IN, to=State.IDLE
+    ),
+    **_rows(
+        _OPTED_IN,
         Event.STOP,
         Action.END_CODES,
-        Action.REMEMBER_STOP,
+        Action.RECORD_STOP,
         Action.OPT_OUT,
         to=State.OPTED_OUT,
         reply=Reply.STOPPED,
     ),
-    **_moves(
-        _REACHABLE,
+    **_rows(
+        _OPTED_IN,
         Event.STOPPED_AT_CARRIER,
         Action.END_CODES,
-        Action.REMEMBER_STOP,
+        Action.RECORD_STOP,
         Action.OPT_OUT,
         to=State.OPTED_OUT,
     ),
-    **_moves(_OUT, Event.STOP, Action.REMEMBER_STOP),
-    **_moves(_OUT, Event.STOPPED_AT_CARRIER, Action.REMEMBER_STOP),
-    **_moves(_OUT, Event.NOT_ME, Action.REFUSE_CODES),
-    **_moves(_AWAITING, Event.CODE_EXPIRED, Action.END_CODES, to=State.IDLE),
-    **_moves(_AWAITING, Event.ONE_CODE_EXPIRED, Action.END_DEAD_CODES),
-    **_moves(_AWAITING, Event.CODE_UNDELIVERABLE, Action.END_THAT_CODE),
-    **_moves(_AWAITING, Event.LAST_CODE_ENDED, to=State.IDLE),
-    **_moves(_LOCKED, Event.LOCK_ENDED, to=State.IDLE),
-    **_moves(_OPEN, Event.LOCKED_ELSEWHERE, Action.END_CODES, to=State.LOCKED),
+    **_rows(_OPTED_OUT, Event.STOP, Action.RECORD_STOP),
+    **_rows(_OPTED_OUT, Event.STOPPED_AT_CARRIER, Action.RECORD_STOP),
+    **_rows(_OPTED_OUT, Event.NOT_ME, Action.REFUSE_CODES),
+    **_rows(_AWAITING, Event.CODE_EXPIRED, Action.END_CODES, to=State.IDLE),
+    **_rows(_AWAITING, Event.ONE_CODE_EXPIRED, Action.END_UNUSABLE_CODES),
+    **_rows(_AWAITING, Event.CODE_UNDELIVERABLE, Action.END_CODE),
+    **_rows(_AWAITING, Event.LAST_CODE_ENDED, to=State.IDLE),
+    **_rows(_LOCKED, Event.LOCK_ENDED, to=State.IDLE),
+    **_rows(_UNLOCKED, Event.LOCKED_ELSEWHERE, Action.END_CODES, to=State.LOCKED),
 }
-"""Every move there is."""
+"""Every transition."""
 
-_ALWAYS_SILENT = frozenset(
+_ALWAYS_IGNORED = frozenset(
     {
-        Event.ASKED_TOO_SOON,
-        Event.ASKED_TOO_OFTEN_AGAIN,
+        Event.REQUESTED_TOO_SOON,
+        Event.REQUESTED_TOO_OFTEN_AGAIN,
         Event.GUESS_USED,
         Event.NOT_FOR_US,
         Event.OUTDATED,
-        Event.ANSWERED,
+        Event.ANSWERED_AT_CARRIER,
         Event.NOTHING,
     }
 )
-_NOT_WITHOUT_CODE = frozenset(
+_IMPOSSIBLE_WITHOUT_CODE = frozenset(
     {
-        Event.CODE_ASKED_AGAIN,
-        Event.APP_ASKS_AGAIN,
+        Event.CODE_REQUESTED_AGAIN,
+        Event.APP_REQUESTS_RESEND,
         Event.APP_CANCELS,
-        Event.TYPED_RIGHT,
-        Event.TYPED_RIGHT_OF_SEVERAL,
-        Event.TYPED_WRONG,
-        Event.LAST_TYPED_WRONG,
+        Event.SUBMITTED_RIGHT,
+        Event.SUBMITTED_RIGHT_OF_SEVERAL,
+        Event.SUBMITTED_WRONG,
+        Event.LAST_SUBMITTED_WRONG,
         Event.GUESS_RIGHT,
         Event.GUESS_RIGHT_OF_SEVERAL,
         Event.GUESS_WRONG,
@@ -270,16 +280,16 @@ _NOT_WITHOUT_CODE = frozenset(
         Event.LOCK_ENDED,
     }
 )
-_LOCKED_HEARS = frozenset(
+_HANDLED_WHEN_LOCKED = frozenset(
     {Event.STATUS, Event.HELP, Event.NOT_ME, Event.STOP, Event.STOPPED_AT_CARRIER}
     | {Event.LOCK_ENDED, Event.START, Event.STARTED_AT_CARRIER}
 )
-_OPTED_OUT_HEARS = frozenset(
+_HANDLED_WHEN_OPTED_OUT = frozenset(
     {Event.START, Event.STARTED_AT_CARRIER, Event.STOP, Event.STOPPED_AT_CARRIER, Event.NOT_ME}
 )
 IGNORED: frozenset[tuple[State, Event]] = frozenset(
-    {(state, event) for state in State for event in _ALWAYS_SILENT}
-    | {(state, event) for state in _UNCODED for event in _NOT_WITHOUT_CODE}
+    {(state, event) for state in State for event in _ALWAYS_IGNORED}
+    | {(state, event) for state in _WITHOUT_CODE for event in _IMPOSSIBLE_WITHOUT_CODE}
     | {
         (State.AWAITING_CODE, event)
         for event in (
@@ -289,9 +299,9 @@ IGNORED: frozenset[tuple[State, Event]] = frozenset(
             Event.LOCK_ENDED,
         )
     }
-    # A lock is told once, then there is silence until it ends.
-    | {(State.LOCKED, event) for event in Event if event not in _LOCKED_HEARS}
-    # After STOP nothing leaves until START.
-    | {(State.OPTED_OUT, event) for event in Event if event not in _OPTED_OUT_HEARS}
+    # A lock is announced once; after that most texts get no reply until it ends.
+    | {(State.LOCKED, event) for event in Event if event not in _HANDLED_WHEN_LOCKED}
+    # After STOP no text is sent until START.
+    | {(State.OPTED_OUT, event) for event in Event if event not in _HANDLED_WHEN_OPTED_OUT}
 )
-"""Every pair that is met with silence, or cannot be met at all."""
+"""Every pair that changes nothing and gets no reply, or cannot occur."""

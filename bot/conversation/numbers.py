@@ -1,4 +1,4 @@
-"""Phone numbers: how people write them, how we keep them (E.164), how we show them in a log."""
+"""Phone numbers: as people write them, in E.164, and masked for the log."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import phonenumbers
 from phonenumbers import PhoneNumberFormat, PhoneNumberType
 
 E164 = re.compile(r"\+[1-9]\d{6,14}", re.ASCII)
-"""A number as ITU-T E.164 has it; short codes and alphanumeric senders do not match."""
+"""A number in the format of ITU-T E.164; short codes and alphanumeric senders do not match."""
 
-_SHOWN = 4
+_SHOWN_DIGITS = 4
 _NOT_TEXTABLE = {
     PhoneNumberType.FIXED_LINE: "a landline",
     PhoneNumberType.TOLL_FREE: "a toll-free number",
@@ -25,15 +25,14 @@ _NOT_TEXTABLE = {
 
 
 def is_e164(number: str) -> bool:
-    """Tell whether `number` is a phone's in E.164."""
+    """Return whether `number` is a phone number in E.164."""
     return E164.fullmatch(number) is not None
 
 
 def to_e164(written: str, country_code: str) -> str:
-    """Read a number as people write one; without a country code it is read in `country_code`.
+    """Return a number as people write it in E.164; `country_code`, like "+1", is the default.
 
-    Raises ValueError where no such number can exist, or where it has an extension. `country_code`
-    is like "+1".
+    Raises ValueError if no such number can exist, or if it has an extension.
     """
     region = phonenumbers.region_code_for_country_code(int(country_code))
     try:
@@ -48,26 +47,26 @@ def to_e164(written: str, country_code: str) -> str:
 
 
 def why_not_textable(number: str) -> str | None:
-    """Say what a number (E.164) is, if it is none to text a code to; None where it may be.
+    """Return what kind of number (E.164) this is if no code may be sent to it, else None.
 
-    Where texts cost extra, or nobody can read them, a code only serves whoever earns by it.
+    Where texts cost extra, or nobody can read them, a code serves only SMS pumping fraud.
     """
     kind = phonenumbers.number_type(phonenumbers.parse(number))
     return _NOT_TEXTABLE.get(kind)
 
 
 def region_of(number: str) -> str | None:
-    """Tell the country of a number (E.164) in two letters (ISO 3166-1); None where it has none."""
+    """Return the country of a number (E.164) in two letters (ISO 3166-1), if it has one."""
     return phonenumbers.region_code_for_number(phonenumbers.parse(number))
 
 
 def readable(number: str) -> str:
-    """Write a number (E.164) as people read it: `+1 312-555-0001`."""
+    """Return a number (E.164) in the international notation: `+1 312-555-0001`."""
     return phonenumbers.format_number(phonenumbers.parse(number), PhoneNumberFormat.INTERNATIONAL)
 
 
 def example(country_code: str) -> str:
-    """Write a mobile number of a country (like "+1") as people there do; empty for none known."""
+    """Return an example of a mobile number of a country code (like "+1"), "" if none is known."""
     region = phonenumbers.region_code_for_country_code(int(country_code))
     number = phonenumbers.example_number_for_type(region, PhoneNumberType.MOBILE)
     if number is None:
@@ -76,5 +75,5 @@ def example(country_code: str) -> str:
 
 
 def masked(number: str) -> str:
-    """Show the end of a number: enough to tell two apart in a log, too little to call."""
-    return f"…{number[-_SHOWN:]}"
+    """Return the end of a number: enough to distinguish two in a log, too little to call."""
+    return f"…{number[-_SHOWN_DIGITS:]}"

@@ -1,4 +1,4 @@
-"""What an event means here and now: every guard decided, so that the table alone moves."""
+"""Which event an input is, given the facts: here every guard is decided."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bot.conversation.inputs import (
     TextReceived,
     TimePassed,
 )
-from bot.conversation.intents import Intent, guess_in, understand, visible_part
+from bot.conversation.intents import Intent, guess_in, normalize_text, parse_text
 from bot.conversation.machine import Event
 from bot.conversation.policy import MAX_CLOCK_SKEW, NOT_ME_PERIOD
 from bot.conversation.state import State
@@ -28,15 +28,15 @@ from bot.conversation.verification import Origin, RequestOutcome
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bot.conversation.inputs import AppInput, Input
-    from bot.conversation.intents import Understood
+    from bot.conversation.inputs import AppInput, Input, ReferenceLookup
+    from bot.conversation.intents import ParsedText
     from bot.conversation.state import Token
     from bot.conversation.turn import Turn
 
 _MAX_WORDING_LENGTH = 64
 _MAY_BE_CODE = re.compile(r"\d|[a-f]{4}|^[a-f]+$")
 
-_EVENT_OF: Mapping[Intent, Event] = {
+_EVENTS: Mapping[Intent, Event] = {
     Intent.STATUS: Event.STATUS,
     Intent.HELP: Event.HELP,
     Intent.NOT_ME: Event.NOT_ME,
@@ -47,8 +47,8 @@ _EVENT_OF: Mapping[Intent, Event] = {
 }
 
 
-def perceive_time(turn: Turn) -> Event:
-    """Tell what time alone has made due."""
+def read_time(turn: Turn) -> Event:
+    """Return the event that the time alone causes."""
     if turn.state is State.OPTED_OUT:
         return Event.NOTHING
     if turn.limits.locked_at(turn.now):
@@ -60,64 +60,64 @@ def perceive_time(turn: Turn) -> Event:
     if not turn.live_tokens:
         turn.code_expired = True
         return Event.CODE_EXPIRED
-    over = any(not token.spent and not turn.is_live(token) for token in turn.tokens)
-    return Event.ONE_CODE_EXPIRED if over else Event.NOTHING
+    expired = any(not token.spent and not turn.is_live(token) for token in turn.tokens)
+    return Event.ONE_CODE_EXPIRED if expired else Event.NOTHING
 
 
-def perceive_rest(turn: Turn) -> Event:
-    """Tell what the move just made has left behind."""
+def read_follow_up(turn: Turn) -> Event:
+    """Return the event that the transition just made causes."""
     awaiting = turn.state is State.AWAITING_CODE
     return Event.LAST_CODE_ENDED if awaiting and not turn.live_tokens else Event.NOTHING
 
 
-def perceive(turn: Turn, happened: Input) -> Event:
-    """Tell what has happened."""
-    match happened:
+def read_input(turn: Turn, incoming: Input) -> Event:
+    """Return the event of an input; count a guess first, before it is compared."""
+    match incoming:
         case TextReceived():
-            return _perceive_said(turn, happened)
+            return _read_text(turn, incoming)
         case OptedOutAtCarrier(code):
-            turn.wording = code
-            # What is refused after a STOP follows from that STOP: it is no later opt-out, and must
-            # not outdate a START.
-            out = turn.state is State.OPTED_OUT
-            return Event.NOTHING if out else Event.STOPPED_AT_CARRIER
+            turn.opt_out_wording = code
+            # A refusal after a STOP results from that STOP. It is not a later opt-out, so it must
+            # not make a START outdated.
+            opted_out = turn.state is State.OPTED_OUT
+            return Event.NOTHING if opted_out else Event.STOPPED_AT_CARRIER
         case DeliveryFailed(token_id):
-            return _perceive_undeliverable(turn, token_id)
+            return _read_delivery_failure(turn, token_id)
         case TimePassed():
             return Event.NOTHING
         case _:
-            return _perceive_app(turn, happened)
+            return _read_app_input(turn, incoming)
 
 
-def _perceive_said(turn: Turn, said: TextReceived) -> Event:
-    understood = understand(said.text, turn.code_format)
-    stops = said.answered is AutoReply.STOP or (
-        said.answered is None and understood.intent is Intent.STOP
+def _read_text(turn: Turn, incoming: TextReceived) -> Event:
+    parsed = parse_text(incoming.text, turn.code_format)
+    stops = incoming.auto_reply is AutoReply.STOP or (
+        incoming.auto_reply is None and parsed.intent is Intent.STOP
     )
-    if said.received_at is not None:
-        turn.received_at = said.received_at
-        not_me = said.answered is None and understood.intent is Intent.NOT_ME
+    if incoming.received_at is not None:
+        turn.received_at = incoming.received_at
+        not_me = incoming.auto_reply is None and parsed.intent is Intent.NOT_ME
         if _is_outdated(turn, stops=stops, not_me=not_me):
             return Event.OUTDATED
     if stops:
-        turn.wording = _without_codes(said.text)[:_MAX_WORDING_LENGTH]
-    match said.answered:
+        turn.opt_out_wording = _without_codes(incoming.text)[:_MAX_WORDING_LENGTH]
+    match incoming.auto_reply:
         case AutoReply.STOP:
             return Event.STOPPED_AT_CARRIER
         case AutoReply.START:
             return Event.STARTED_AT_CARRIER
         case AutoReply.OTHER:
-            return Event.ANSWERED
+            return Event.ANSWERED_AT_CARRIER
         case None:
-            return _perceive_text(turn, said, understood)
+            return _read_intent(turn, incoming, parsed)
 
 
 def _is_outdated(turn: Turn, *, stops: bool, not_me: bool) -> bool:
-    """Tell whether what the person texted later, and is decided already, outweighs a text.
+    """Return whether a later text, decided already, takes precedence over this one.
 
-    Of a STOP and a START the later one holds; of two at the same moment, the STOP. NOT ME keeps
-    codes away for its time, whatever was asked before it. A time further in the future than clocks
-    may differ is that of a clock that was wrong, and is not believed.
+    Of a STOP and a START the later one counts; of two at the same time, the STOP. NOT ME refuses
+    codes for its period, also those requested before it. A time further in the future than clocks
+    may differ comes from a wrong clock and is ignored.
     """
     latest = turn.now + MAX_CLOCK_SKEW
     at, conversation = turn.received_at, turn.conversation
@@ -132,66 +132,65 @@ def _is_outdated(turn: Turn, *, stops: bool, not_me: bool) -> bool:
     return any(last is not None and at <= last <= latest for last in earlier)
 
 
-def _perceive_text(  # noqa: PLR0911 - one answer for each intent
-    turn: Turn, said: TextReceived, understood: Understood
+def _read_intent(  # noqa: PLR0911 - one return for each intent
+    turn: Turn, incoming: TextReceived, parsed: ParsedText
 ) -> Event:
-    if said.shape is Shape.GROUP and understood.intent is not Intent.STOP:
+    if incoming.shape is Shape.GROUP and parsed.intent is not Intent.STOP:
         return Event.NOT_FOR_US
-    match understood.intent:
-        case Intent.VERIFY if understood.reference:
-            return _perceive_reference(turn, said)
+    match parsed.intent:
+        case Intent.VERIFY if parsed.reference:
+            return _read_reference(turn, incoming.reference)
         case Intent.VERIFY:
-            return _perceive_asking(turn, turn.own_token)
+            return _read_code_request(turn, turn.own_token)
         case Intent.RESEND:
-            return _perceive_resend(turn)
-        case Intent.GUESS if said.shape is Shape.PLAIN:
-            return _perceive_guess(turn, understood.guess)
+            return _read_resend(turn)
+        case Intent.GUESS if incoming.shape is Shape.PLAIN:
+            return _read_guess(turn, parsed.guess)
         case Intent.MISTYPED if turn.state is State.AWAITING_CODE:
             return Event.GUESS_MISTYPED
         case intent:
-            return _EVENT_OF.get(intent, Event.CHATTER)
+            return _EVENTS.get(intent, Event.CHATTER)
 
 
-def _perceive_reference(turn: Turn, said: TextReceived) -> Event:
-    referenced = said.referenced
+def _read_reference(turn: Turn, reference: ReferenceLookup | None) -> Event:
     if turn.state in (State.LOCKED, State.OPTED_OUT):
-        return Event.CODE_ASKED
-    if referenced is None:
+        return Event.CODE_REQUESTED
+    if reference is None:
         return Event.REFERENCE_UNKNOWN
-    token = turn.live_token_of(referenced.verification) if referenced.begun_here else None
-    if token is None and not referenced.free:
+    token = turn.live_token_of(reference.verification) if reference.begun_here else None
+    if token is None and not reference.available:
         return Event.REFERENCE_SPENT
-    turn.focus, turn.origin = referenced.verification, Origin.REFERENCE
-    return _perceive_asking(turn, token)
+    turn.verification_id, turn.origin = reference.verification, Origin.REFERENCE
+    return _read_code_request(turn, token)
 
 
-def _perceive_resend(turn: Turn) -> Event:
-    nothing_began = turn.state in (State.IDLE, State.VERIFIED)
-    if nothing_began and not turn.code_expired:
+def _read_resend(turn: Turn) -> Event:
+    without_code = turn.state in (State.IDLE, State.VERIFIED)
+    if without_code and not turn.code_expired:
         return Event.RESEND_WITHOUT_CODE
     token = turn.current_token
     if token is not None:
-        turn.focus = token.verification
-    return _perceive_asking(turn, token)
+        turn.verification_id = token.verification
+    return _read_code_request(turn, token)
 
 
-def _perceive_asking(turn: Turn, token: Token | None) -> Event:
+def _read_code_request(turn: Turn, token: Token | None) -> Event:
     if turn.state in (State.LOCKED, State.OPTED_OUT):
-        return Event.CODE_ASKED
+        return Event.CODE_REQUESTED
     if token is not None and turn.now < token.resend_after:
-        return Event.ASKED_TOO_SOON
+        return Event.REQUESTED_TOO_SOON
     free_at = turn.policy.next_code_at(turn.limits)
     if free_at is not None and turn.now < free_at:
-        told = turn.limits.told_until is not None and turn.now < turn.limits.told_until
-        return Event.ASKED_TOO_OFTEN_AGAIN if told else Event.ASKED_TOO_OFTEN
-    return Event.CODE_ASKED if token is None else Event.CODE_ASKED_AGAIN
+        announced = turn.limits.wait_announced_at(turn.now)
+        return Event.REQUESTED_TOO_OFTEN_AGAIN if announced else Event.REQUESTED_TOO_OFTEN
+    return Event.CODE_REQUESTED if token is None else Event.CODE_REQUESTED_AGAIN
 
 
-def _perceive_guess(turn: Turn, guess: str) -> Event:
+def _read_guess(turn: Turn, guess: str) -> Event:
     if turn.code_expired:
         return Event.GUESS_TOO_LATE
     used = [token for token in turn.tokens if token.used_at is not None]
-    if _right(turn, guess, used):
+    if _matching(turn, guess, used):
         return Event.GUESS_USED
     if turn.state is not State.AWAITING_CODE:
         return Event.GUESS_WITHOUT_CODE
@@ -199,13 +198,13 @@ def _perceive_guess(turn: Turn, guess: str) -> Event:
 
 
 def _compare(turn: Turn, guess: str) -> Event:
-    """Count a guess by text, then compare it with every code that lives."""
+    """Count a guess by text, then compare it with the code of every live token."""
     _count_guess(turn)
-    right = _right(turn, guess, turn.live_tokens)
-    if right:
-        turn.focus = right[0].verification
-        others = [token for token in turn.live_tokens if token is not right[0]]
-        # To another code this was a wrong guess like any, and it may have been the last.
+    matching = _matching(turn, guess, turn.live_tokens)
+    if matching:
+        turn.verification_id = matching[0].verification
+        others = [token for token in turn.live_tokens if token is not matching[0]]
+        # For the other tokens this was a wrong guess, and maybe the last one they allow.
         several = any(token.guesses < turn.policy.attempts for token in others)
         return Event.GUESS_RIGHT_OF_SEVERAL if several else Event.GUESS_RIGHT
     if not turn.tries_left():
@@ -215,46 +214,46 @@ def _compare(turn: Turn, guess: str) -> Event:
     return Event.GUESS_WRONG_CODES_SPENT if spent else Event.GUESS_WRONG
 
 
-def _right(turn: Turn, guess: str, tokens: Sequence[Token]) -> list[Token]:
-    """Compare with all, whichever is right: how long it takes tells nothing."""
+def _matching(turn: Turn, guess: str, tokens: Sequence[Token]) -> list[Token]:
+    """Return the tokens that match; compare with all, so that the time reveals nothing."""
     return [token for token in tokens if turn.matches(guess, token)]
 
 
 def _count_guess(turn: Turn) -> None:
-    """Count a guess by text, before it is compared, against every code it is compared with."""
+    """Count a guess by text, before it is compared, for every live token and for the phone."""
     for token in turn.live_tokens:
-        turn.put(replace(token, guesses=token.guesses + 1))
+        turn.put_token(replace(token, guesses=token.guesses + 1))
     turn.limits = replace(turn.limits, wrong_guesses=turn.limits.wrong_guesses + 1)
 
 
-def _perceive_app(turn: Turn, asked: AppInput) -> Event:
-    turn.focus, turn.by_app = asked.verification, True
-    if isinstance(asked, CodeRequested):
-        turn.origin = asked.origin
-        return Event.APP_ASKS if _app_may_have_code(turn) else Event.NOTHING
-    token = turn.live_token_of(asked.verification)
+def _read_app_input(turn: Turn, incoming: AppInput) -> Event:
+    turn.verification_id, turn.by_app = incoming.verification, True
+    if isinstance(incoming, CodeRequested):
+        turn.origin = incoming.origin
+        return Event.APP_REQUESTS_CODE if _may_send_code_for_app(turn) else Event.NOTHING
+    token = turn.live_token_of(incoming.verification)
     if token is None:
         turn.reply_to_app(RequestOutcome.NOT_PENDING)
         return Event.NOTHING
-    match asked:
+    match incoming:
         case ResendRequested():
-            return _perceive_app_asking_again(turn, token)
+            return _read_app_resend(turn, token)
         case CodeSubmitted():
-            return _perceive_typed(turn, token, asked.code)
+            return _read_submission(turn, token, incoming.code)
         case Cancelled():
             turn.reply_to_app(RequestOutcome.DONE)
             return Event.APP_CANCELS
 
 
-def _perceive_app_asking_again(turn: Turn, token: Token) -> Event:
+def _read_app_resend(turn: Turn, token: Token) -> Event:
     if turn.now < token.resend_after:
         turn.reply_to_app(RequestOutcome.TOO_SOON, token.resend_after)
         return Event.NOTHING
-    return Event.APP_ASKS_AGAIN if _app_may_have_code(turn) else Event.NOTHING
+    return Event.APP_REQUESTS_RESEND if _may_send_code_for_app(turn) else Event.NOTHING
 
 
-def _app_may_have_code(turn: Turn) -> bool:
-    """Answer the app whether a code is texted: never against the person's wish."""
+def _may_send_code_for_app(turn: Turn) -> bool:
+    """Return whether a code is texted for an app or the form, and set the answer to the request."""
     limits, now = turn.limits, turn.now
     free_at = turn.policy.next_code_at(turn.web_limits)
     if turn.state is State.OPTED_OUT:
@@ -271,47 +270,51 @@ def _app_may_have_code(turn: Turn) -> bool:
     return False
 
 
-def _perceive_typed(turn: Turn, token: Token, typed: str) -> Event:
-    """Count a guess typed elsewhere, then compare it: never at the cost of the tries by text."""
+def _read_submission(turn: Turn, token: Token, typed: str) -> Event:
+    """Count a code submitted by an app or the form, then compare it.
+
+    It costs no try by text: a stranger must not be able to lock the person out.
+    """
     if turn.web_limits.locked_at(turn.now):
         turn.reply_to_app(RequestOutcome.TOO_MANY_GUESSES, turn.web_limits.locked_until)
         return Event.NOTHING
     guess = guess_in(typed, token.format)
     if guess is None:
-        # It cannot be right, so it costs no try.
-        turn.reply_to_app(RequestOutcome.WRONG, tries_left=_typing_left(turn, token), counted=False)
+        # This cannot be a code, so it costs no try.
+        tries_left = _submissions_left(turn, token)
+        turn.reply_to_app(RequestOutcome.WRONG, tries_left=tries_left, counted=False)
         return Event.NOTHING
     token = replace(token, guesses=token.guesses + 1)
-    turn.put(token)
-    wrong = turn.web_limits.wrong_guesses + 1
-    turn.web_limits = replace(turn.web_limits, wrong_guesses=wrong)
+    turn.put_token(token)
+    wrong_guesses = turn.web_limits.wrong_guesses + 1
+    turn.web_limits = replace(turn.web_limits, wrong_guesses=wrong_guesses)
     if turn.matches(guess, token):
         turn.reply_to_app(RequestOutcome.RIGHT)
         several = len(turn.live_tokens) > 1
-        return Event.TYPED_RIGHT_OF_SEVERAL if several else Event.TYPED_RIGHT
-    turn.reply_to_app(RequestOutcome.WRONG, tries_left=_typing_left(turn, token))
+        return Event.SUBMITTED_RIGHT_OF_SEVERAL if several else Event.SUBMITTED_RIGHT
+    turn.reply_to_app(RequestOutcome.WRONG, tries_left=_submissions_left(turn, token))
     spent = token.guesses >= turn.policy.attempts
-    return Event.LAST_TYPED_WRONG if spent else Event.TYPED_WRONG
+    return Event.LAST_SUBMITTED_WRONG if spent else Event.SUBMITTED_WRONG
 
 
-def _typing_left(turn: Turn, token: Token) -> int:
+def _submissions_left(turn: Turn, token: Token) -> int:
     return turn.policy.tries_left(turn.web_limits, token)
 
 
-def _perceive_undeliverable(turn: Turn, token_id: str) -> Event:
+def _read_delivery_failure(turn: Turn, token_id: str) -> Event:
     for token in turn.live_tokens:
         if token.id == token_id and token.verification is not None:
-            turn.focus = token.verification
+            turn.verification_id = token.verification
             return Event.CODE_UNDELIVERABLE
     return Event.NOTHING
 
 
 def _without_codes(text: str) -> str:
-    """Leave out of a wording whatever may be a code: none is ever stored."""
+    """Return a text without the words that may be codes, since no code is ever stored."""
     masked = ("…" if _may_be_code(word) else word for word in text.split())
     return " ".join(masked)
 
 
 def _may_be_code(word: str) -> bool:
-    """Tell whether a word may hold a code, whatever stands between its characters."""
-    return _MAY_BE_CODE.search("".join(filter(str.isalnum, visible_part(word)))) is not None
+    """Return whether a word may contain a code, whatever separates its characters."""
+    return _MAY_BE_CODE.search("".join(filter(str.isalnum, normalize_text(word)))) is not None

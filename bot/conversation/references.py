@@ -10,17 +10,17 @@ if TYPE_CHECKING:
 
 _DIGITS, _LETTERS = "23456789", "BCDFGHJKMNPQRSTVWXZ"
 _LENGTH = 6
-"""28 bits: with a thousand sessions open, a guess finds one in 400,000 times."""
+"""28 bits: with a thousand open verifications, one guess in 400,000 finds one."""
 
-WRITTEN = rf"(?=[a-z]*\d)(?=\d*[a-z])[{_DIGITS}{_LETTERS.lower()}]{{{_LENGTH}}}"
-"""How one looks in lower case. No vowels and both kinds of characters: so no word is one, no code
-is, and nothing looks like something else."""
-_WHOLE = re.compile(WRITTEN)
+PATTERN = rf"(?=[a-z]*\d)(?=\d*[a-z])[{_DIGITS}{_LETTERS.lower()}]{{{_LENGTH}}}"
+"""The pattern of a reference, in lower case. Without vowels, and with both letters and digits, it
+is never a word or a code; no two of its characters look alike."""
+_WHOLE = re.compile(PATTERN)
 
 
 def make(choose: Callable[[str], str]) -> str:
-    """Make a reference of characters that `choose` picks out of those it is given, at random."""
+    """Return a reference; `choose` returns one of the given characters at random."""
     while True:
-        made = "".join(choose(_DIGITS + _LETTERS) for _ in range(_LENGTH))
-        if _WHOLE.fullmatch(made.lower()):
-            return made
+        reference = "".join(choose(_DIGITS + _LETTERS) for _ in range(_LENGTH))
+        if _WHOLE.fullmatch(reference.lower()):
+            return reference

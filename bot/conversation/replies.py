@@ -1,4 +1,4 @@
-r"""Every text the bot sends: short, kind, and saying what to do next.
+r"""Every text the bot sends: short, kind, and with what to do next.
 
 Each fits one segment of 160 GSM-7 characters (3GPP TS 23.038) with its longest values, so it
 costs one message and arrives whole; `~ ^ | \ { } [ ] €` count double there and are avoided.
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
 CODE_PLACEHOLDER = "{code}"
-"""Stands for the code in a stored text; the sender puts the code in its place."""
+"""Stands for the code in a stored text; the sender replaces it with the code."""
 
 SEGMENT = 160
 MAX_APP_NAME_LENGTH = 24
@@ -25,7 +25,7 @@ GSM7_BASIC = frozenset(
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
     "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
 )
-"""The characters that cost one place each in a GSM-7 text (3GPP TS 23.038 §6.2.1)."""
+"""The characters that count once in a GSM-7 text (3GPP TS 23.038 §6.2.1)."""
 
 
 _MINUTE = 60  # seconds
@@ -34,11 +34,11 @@ _MAX_IN_MINUTES = 120
 
 
 CODE_WORDING = "Reply with it within"
-"""Words of every code text and of no other: whoever sends them back is quoting us."""
+"""Words of every code text and of no other: a text with them quotes ours."""
 
 
 class Reply(StrEnum):
-    """What a text to a person is about."""
+    """The kind of a text to a person."""
 
     CODE = "code"
     CODE_FORM = "code_form"
@@ -114,7 +114,7 @@ _TEXTS: dict[Reply, str] = {
 }
 
 
-def compose(  # noqa: PLR0913 - each value is named at the call, and each text takes its own few
+def compose(  # noqa: PLR0913 - each text uses a few of these, named at the call
     reply: Reply,
     *,
     app: str,
@@ -127,9 +127,9 @@ def compose(  # noqa: PLR0913 - each value is named at the call, and each text t
     tries: int,
     since: datetime | None,
 ) -> str:
-    """Write a reply; its code stays `CODE_PLACEHOLDER`, so that no code is ever stored.
+    """Return the text of a reply; its code stays `CODE_PLACEHOLDER`, so that no code is stored.
 
-    `wait` is how long until VERIFY works, `life` what is left of a code's.
+    `wait` is how long until VERIFY works, `life` how long the code still works.
     """
     return _TEXTS[reply].format(
         app=app,
@@ -146,7 +146,7 @@ def compose(  # noqa: PLR0913 - each value is named at the call, and each text t
 
 
 def duration(length: timedelta) -> str:
-    """Say how long, as people do: in seconds, minutes or hours, rounded up."""
+    """Return a duration in words: in seconds, minutes or hours, rounded up."""
     seconds = max(1, math.ceil(length.total_seconds()))
     if seconds < _MINUTE:
         return _counted(seconds, "second")
@@ -156,5 +156,5 @@ def duration(length: timedelta) -> str:
     return _counted(-(-minutes // _HOUR), "hour")
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+def _counted(count: int, unit: str) -> str:
+    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"

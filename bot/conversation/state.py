@@ -1,4 +1,4 @@
-"""What is known of a person between two texts: values only, decided on by the machine."""
+"""The facts that are kept between two inputs, as values without behaviour of their own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class State(StrEnum):
-    """Where a conversation stands."""
+    """The state of a conversation."""
 
     IDLE = "idle"
     AWAITING_CODE = "awaiting_code"
@@ -24,14 +24,14 @@ class State(StrEnum):
 
 
 class Alphabet(StrEnum):
-    """What a code is made of."""
+    """The characters of a code."""
 
     DIGITS = "digits"
     HEX = "hex"
 
 
 class CodeDelivery(StrEnum):
-    """How far the latest text with a code has come."""
+    """The delivery state of the latest text with a code."""
 
     QUEUED = "queued"
     SENT = "sent"
@@ -39,19 +39,19 @@ class CodeDelivery(StrEnum):
 
 
 class CodeFormat(Struct, frozen=True):
-    """The shape of a code: how many characters of which alphabet."""
+    """The format of a code: how many characters of which alphabet."""
 
     length: int
     alphabet: Alphabet
 
 
 class Token(Struct, frozen=True):
-    """One issued code. The code itself is derived when needed and never kept.
+    """One issued code. The code itself is derived when needed and never stored.
 
     A token works once, from `issued_at` until before `expires_at`, and not after `ended_at`
-    (NIST SP 800-63B-4 §3.1.3.2). `guesses` counts every comparison made against it.
-    `text` says how far the latest text with its code has come. `verification` is what it completes;
-    without one the person has asked on their own account.
+    (NIST SP 800-63B-4 §3.1.3.2). `guesses` counts every comparison with it. `text` is the delivery
+    state of the latest text with its code. `verification` is the id of the verification that it
+    completes; None if the person has requested it without an app.
     """
 
     id: str
@@ -69,20 +69,21 @@ class Token(Struct, frozen=True):
 
     @property
     def spent(self) -> bool:
-        """Tell whether it was used or ended, whatever the time."""
+        """Return whether it was used or ended, regardless of its expiry."""
         return self.used_at is not None or self.ended_at is not None
 
     def works_at(self, now: datetime) -> bool:
-        """Tell whether the token may still be guessed; one from the future has expired."""
+        """Return whether the token still works; one from the future counts as expired."""
         return not self.spent and self.issued_at <= now < self.expires_at
 
 
 class PhoneLimits(Struct, frozen=True):
-    """What one phone has spent, whichever bot number it texted and however many codes it had.
+    """The counts and locks of one phone in one channel, for all bot numbers and codes together.
 
     `wrong_guesses` counts since the last success or lock, `locks` since the last success
-    (NIST SP 800-63B-4 §3.2.2: a new code must not reset the count). `code_times` are the code
-    texts of the last day. `told_until` is the end of a wait the person has been told of.
+    (NIST SP 800-63B-4 §3.2.2: a new code must not reset the count). NOT ME refuses codes until
+    `refused_until`. `code_times` are the code texts of the last day. `told_until` is the end of the
+    wait that was last announced to the person.
     """
 
     wrong_guesses: int = 0
@@ -93,31 +94,35 @@ class PhoneLimits(Struct, frozen=True):
     code_times: tuple[datetime, ...] = ()
 
     def locked_at(self, now: datetime) -> bool:
-        """Tell whether a lock runs at `now`."""
+        """Return whether the phone is locked at `now`."""
         return self.locked_until is not None and now < self.locked_until
 
     def refused_at(self, now: datetime) -> bool:
-        """Tell whether NOT ME keeps new codes away at `now`."""
+        """Return whether NOT ME refuses new codes at `now`."""
         return self.refused_until is not None and now < self.refused_until
 
-    def honours(self, token: Token, now: datetime) -> bool:
-        """Tell whether no lock or NOT ME, at whichever number of the bot, has ended the token."""
+    def wait_announced_at(self, now: datetime) -> bool:
+        """Return whether the person knows of the wait that runs at `now`."""
+        return self.told_until is not None and now < self.told_until
+
+    def allows(self, token: Token, now: datetime) -> bool:
+        """Return whether the token was ended by no lock or NOT ME, at any number of the bot."""
         locked_since = self.locked_until is not None and token.issued_at < self.locked_until
         return not self.refused_at(now) and not locked_since
 
 
 NOTHING_USED = PhoneLimits()
-"""What a phone has spent of which nothing is known."""
+"""The limits of a phone that has not used the bot before."""
 
 
 class Conversation(Struct, frozen=True):
-    """One person's number and one of the bot's, both E.164, and where they stand.
+    """The facts between one person's number and one bot number, both E.164.
 
-    `verified_at` is a fact beside the state: asking anew never erases it. So are the last opt-out
-    and the last START (`opted_in_at`), each by when the carrier received it.
-    `token` is the latest one issued for the person's own asking, live or not; `asked` are those of
-    verifications, as long as they matter. `hints` and `answers` count texts of courtesy in a row,
-    each with the time of the last.
+    `verified_at` is separate from the state: a new request does not erase it. So are the times of
+    the last opt-out and the last START (`opted_in_at`), as the carrier received them. `token` is
+    the latest one that the person requested, live or not; `verification_tokens` are those of
+    verifications, while they are relevant. `hints` and `answers` count courtesy replies in a row,
+    each with the time of the last one.
     """
 
     bot_number: str
@@ -132,4 +137,4 @@ class Conversation(Struct, frozen=True):
     hinted_at: datetime | None = None
     answers: int = 0
     answered_at: datetime | None = None
-    asked: tuple[Token, ...] = ()
+    verification_tokens: tuple[Token, ...] = ()

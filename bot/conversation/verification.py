@@ -1,4 +1,4 @@
-"""A verification: an app's request that a number be proven, and its result."""
+"""A verification: an app's request to prove a number, and its result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Origin(StrEnum):
-    """Who asked for a code, and how the person comes to type it."""
+    """How a code was requested: by the person alone, with a reference, by an app or by the form."""
 
     PERSON = "person"
     REFERENCE = "reference"
@@ -22,7 +22,7 @@ class Origin(StrEnum):
 
 
 class Status(StrEnum):
-    """Where a verification stands; all but `pending` are final."""
+    """The status of a verification; all but `pending` are final."""
 
     PENDING = "pending"
     VERIFIED = "verified"
@@ -32,7 +32,7 @@ class Status(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a verification failed, or was never begun."""
+    """Why a verification failed or was refused."""
 
     TOO_MANY_GUESSES = "too_many_guesses"
     NOT_ME = "not_me"
@@ -43,7 +43,7 @@ class Reason(StrEnum):
 
 
 class EventType(StrEnum):
-    """What an app is told of, by the names it is told it under."""
+    """The types of app events, by the names that apps receive."""
 
     PENDING = "verification.pending"
     SENT = "verification.sent"
@@ -62,16 +62,16 @@ FINAL_STATUS: Mapping[EventType, Status] = {
     EventType.EXPIRED: Status.EXPIRED,
     EventType.CANCELED: Status.CANCELED,
 }
-"""The occurrences that end a verification, and the status it then has for good."""
+"""The events that end a verification, and the final status that each gives it."""
 
 
 class Verification(Struct, frozen=True):
     """An app's request and its result. Numbers are E.164, times UTC.
 
-    `id` is unguessable. `phone` is None until somebody has texted the reference. `reference` is
-    the word to text where `origin` says so, else the app's own name for its session. `session`
-    names the browser session of a web form, `asked_from` the network it was asked from; neither
-    can be read back. `test` tells that no text is sent and the code is fixed.
+    `id` is unguessable. `phone` is None until a person has texted the reference. `reference` is
+    the word to text if `origin` is `reference`, else the app's own name for its session. `session`
+    and `asked_from` are hashes of the web form's browser session and of the client's network.
+    `test` means that no text is sent and the code is fixed.
     """
 
     id: str
@@ -90,21 +90,21 @@ class Verification(Struct, frozen=True):
     test: bool = False
 
     def status_at(self, now: datetime) -> Status:
-        """Tell the status; one whose time is over has expired, noted or not."""
-        over = self.status is Status.PENDING and now >= self.expires_at
-        return Status.EXPIRED if over else self.status
+        """Return the status at `now`, also if its expiry is not yet recorded."""
+        expired = self.status is Status.PENDING and now >= self.expires_at
+        return Status.EXPIRED if expired else self.status
 
 
 class AppEvent(Struct, frozen=True):
-    """Something an app is to be told of; without a verification it is about the number."""
+    """An event to send to an app; without a verification (its id) it is about the number."""
 
-    occurrence: EventType
+    type: EventType
     verification: str | None = None
     reason: Reason | None = None
 
 
 class RequestOutcome(StrEnum):
-    """What became of an app's request."""
+    """The outcome of an app's request."""
 
     DONE = "done"
     RIGHT = "right"
@@ -122,10 +122,10 @@ class RequestOutcome(StrEnum):
 
 
 class AppAnswer(Struct, frozen=True):
-    """What an app is answered; `retry_at` (UTC) where time will mend it.
+    """The answer to an app's request; `retry_at` (UTC) is when it may succeed, if it ever may.
 
-    `tries_left` are the guesses that may still be typed; `counted` tells of a guess that it cost
-    one.
+    `tries_left` are the codes that may still be submitted; `counted` is False if this one cost no
+    try.
     """
 
     outcome: RequestOutcome

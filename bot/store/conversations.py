@@ -59,7 +59,7 @@ def load(
     begun = [row_id for row_id, known in found.items() if known.state is not State.IDLE]
     for row_id, token in tokens.asked(connection, begun, now):
         known = found[row_id]
-        found[row_id] = replace(known, asked=(*known.asked, token))
+        found[row_id] = replace(known, verification_tokens=(*known.verification_tokens, token))
     of_key = {
         ConversationKey(known.phone, known.bot_number): StoredConversation(row_id, known)
         for row_id, known in found.items()

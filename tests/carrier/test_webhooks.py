@@ -639,7 +639,7 @@ def test_a_text_to_any_number_of_ours_names_that_number(number: str) -> None:
     ],
 )
 def test_what_telnyx_has_answered_is_known(keyword: object, answered: AutoReply | None) -> None:
-    assert said(received(autoresponse_type=keyword)).answered is answered
+    assert said(received(autoresponse_type=keyword)).auto_reply is answered
 
 
 @pytest.mark.parametrize(

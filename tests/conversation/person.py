@@ -66,19 +66,19 @@ class Person:
         *,
         to: str = BOT,
         shape: Shape = Shape.PLAIN,
-        answered: AutoReply | None = None,
+        auto_reply: AutoReply | None = None,
     ) -> Reply | None:
-        return self.meets(TextReceived(text, shape, answered), at=to)
+        return self.handle(TextReceived(text, shape, auto_reply), at=to)
 
-    def meets(self, happened: Input, *, at: str = BOT) -> Reply | None:
+    def handle(self, incoming: Input, *, at: str = BOT) -> Reply | None:
         decision = decide(
             self.conversations[at],
             self.limits,
-            happened,
+            incoming,
             now=self.now,
             policy=self.policy,
             keyring=self.keyring,
-            fresh_id=f"{len(self.decided):032x}",
+            new_token_id=f"{len(self.decided):032x}",
             web_limits=self.web_limits,
         )
         self.conversations[at], self.limits = decision.conversation, decision.limits
@@ -96,7 +96,7 @@ class Person:
                 case str():
                     reply = self.texts(self.spelled(step, at=at), to=at)
                 case _:
-                    reply = self.meets(step, at=at)
+                    reply = self.handle(step, at=at)
         return reply
 
     def spelled(self, text: str, *, at: str = BOT) -> str:

@@ -10,8 +10,8 @@ from tests.conversation.person import BOT, PHONE, RIGHT, WRONG, Person
 def test_a_right_code_never_costs_the_last_try_of_another() -> None:
     person = Person()
     person.plays("VERIFY", *[WRONG] * 4, CodeRequested("v", Origin.APP))
-    (asked,) = person.conversations[BOT].asked
-    assert person.texts(person.keyring.code(asked, BOT, PHONE)) is Reply.SUCCESS
+    (token,) = person.conversations[BOT].verification_tokens
+    assert person.texts(person.keyring.code(token, BOT, PHONE)) is Reply.SUCCESS
     assert person.state() is State.VERIFIED
     assert person.token().spent
     assert person.plays(RIGHT) is Reply.NO_CODE
@@ -22,9 +22,9 @@ def test_a_right_code_by_text_gives_no_further_guess_at_another() -> None:
     person = Person()
     person.plays(CodeRequested("v", Origin.APP), CodeRequested("w", Origin.APP))
     for number in range(4):
-        person.meets(CodeSubmitted("w", f"{number:06}"))
-    asked = {token.verification: token for token in person.conversations[BOT].asked}
-    person.texts(person.keyring.code(asked["v"], BOT, PHONE))
-    person.meets(CodeSubmitted("w", "999999"))
-    guesses = [token.guesses for token in person.conversations[BOT].asked]
+        person.handle(CodeSubmitted("w", f"{number:06}"))
+    tokens = {token.verification: token for token in person.conversations[BOT].verification_tokens}
+    person.texts(person.keyring.code(tokens["v"], BOT, PHONE))
+    person.handle(CodeSubmitted("w", "999999"))
+    guesses = [token.guesses for token in person.conversations[BOT].verification_tokens]
     assert max(guesses) <= person.policy.attempts

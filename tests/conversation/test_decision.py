@@ -73,12 +73,12 @@ CODE_OF_FIRST = Keyring([SECRET]).code(FIRST_TOKEN, BOT, PHONE)
 WRONG_FOR_FIRST = ("1" if CODE_OF_FIRST[0] == "0" else "0") + CODE_OF_FIRST[1:]
 
 SCRIPT_OF: dict[Event, tuple[Step, ...]] = {
-    Event.CODE_ASKED: ("VERIFY",),
+    Event.CODE_REQUESTED: ("VERIFY",),
     Event.OUTDATED: ("STOP", HOUR, TextReceived("START", received_at=MORNING)),
-    Event.CODE_ASKED_AGAIN: ("VERIFY", MINUTE, "RESEND"),
-    Event.ASKED_TOO_SOON: ("VERIFY", "VERIFY"),
-    Event.ASKED_TOO_OFTEN: ("NOT ME", "VERIFY"),
-    Event.ASKED_TOO_OFTEN_AGAIN: ("NOT ME", "VERIFY", "VERIFY"),
+    Event.CODE_REQUESTED_AGAIN: ("VERIFY", MINUTE, "RESEND"),
+    Event.REQUESTED_TOO_SOON: ("VERIFY", "VERIFY"),
+    Event.REQUESTED_TOO_OFTEN: ("NOT ME", "VERIFY"),
+    Event.REQUESTED_TOO_OFTEN_AGAIN: ("NOT ME", "VERIFY", "VERIFY"),
     Event.RESEND_WITHOUT_CODE: ("RESEND",),
     Event.GUESS_RIGHT: ("VERIFY", RIGHT),
     Event.GUESS_WRONG: ("VERIFY", WRONG),
@@ -94,27 +94,27 @@ SCRIPT_OF: dict[Event, tuple[Step, ...]] = {
     Event.STOP: ("STOP",),
     Event.CHATTER: ("hello",),
     Event.NOT_FOR_US: ("Liked “hello”",),
-    Event.ANSWERED: (TextReceived("HELP", answered=AutoReply.OTHER),),
-    Event.STARTED_AT_CARRIER: (TextReceived("START", answered=AutoReply.START),),
+    Event.ANSWERED_AT_CARRIER: (TextReceived("HELP", auto_reply=AutoReply.OTHER),),
+    Event.STARTED_AT_CARRIER: (TextReceived("START", auto_reply=AutoReply.START),),
     Event.STOPPED_AT_CARRIER: (OptedOutAtCarrier("40300"),),
     Event.CODE_EXPIRED: ("VERIFY", HOUR, "hello"),
     Event.REFERENCE_UNKNOWN: ("VERIFY 7Q2K42",),
     Event.REFERENCE_SPENT: (
         TextReceived(
-            "VERIFY 7Q2K42", referenced=ReferenceLookup("v", free=False, begun_here=False)
+            "VERIFY 7Q2K42", reference=ReferenceLookup("v", available=False, begun_here=False)
         ),
     ),
-    Event.APP_ASKS: (CodeRequested("v", Origin.APP),),
-    Event.APP_ASKS_AGAIN: (CodeRequested("v", Origin.APP), MINUTE, ResendRequested("v")),
+    Event.APP_REQUESTS_CODE: (CodeRequested("v", Origin.APP),),
+    Event.APP_REQUESTS_RESEND: (CodeRequested("v", Origin.APP), MINUTE, ResendRequested("v")),
     Event.APP_CANCELS: (CodeRequested("v", Origin.APP), Cancelled("v")),
-    Event.TYPED_RIGHT: (CodeRequested("v", Origin.APP), CodeSubmitted("v", CODE_OF_FIRST)),
-    Event.TYPED_RIGHT_OF_SEVERAL: (
+    Event.SUBMITTED_RIGHT: (CodeRequested("v", Origin.APP), CodeSubmitted("v", CODE_OF_FIRST)),
+    Event.SUBMITTED_RIGHT_OF_SEVERAL: (
         CodeRequested("v", Origin.APP),
         CodeRequested("w", Origin.APP),
         CodeSubmitted("v", CODE_OF_FIRST),
     ),
-    Event.TYPED_WRONG: (CodeRequested("v", Origin.APP), CodeSubmitted("v", WRONG_FOR_FIRST)),
-    Event.LAST_TYPED_WRONG: (
+    Event.SUBMITTED_WRONG: (CodeRequested("v", Origin.APP), CodeSubmitted("v", WRONG_FOR_FIRST)),
+    Event.LAST_SUBMITTED_WRONG: (
         CodeRequested("v", Origin.APP),
         *[CodeSubmitted("v", WRONG_FOR_FIRST)] * 5,
     ),
@@ -139,15 +139,15 @@ SCRIPT_OF: dict[Event, tuple[Step, ...]] = {
 
 
 @pytest.mark.parametrize("event", list(Event))
-def test_every_event_is_perceived_somewhere(event: Event, monkeypatch: pytest.MonkeyPatch) -> None:
-    perceived: set[Event] = set()
-    make = decision._make
+def test_every_event_occurs_in_a_script(event: Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: set[Event] = set()
+    apply = decision._apply
 
-    def make_and_tell(turn: Turn, event: Event) -> None:
-        perceived.add(event)
-        make(turn, event)
+    def apply_and_record(turn: Turn, event: Event) -> None:
+        found.add(event)
+        apply(turn, event)
 
-    monkeypatch.setattr(decision, "_make", make_and_tell)
+    monkeypatch.setattr(decision, "_apply", apply_and_record)
     someone = Person()
     if event is Event.LOCKED_ELSEWHERE:
         someone.plays("VERIFY", *[WRONG] * 5, at=OTHER_BOT)
@@ -155,21 +155,21 @@ def test_every_event_is_perceived_somewhere(event: Event, monkeypatch: pytest.Mo
     else:
         someone.plays(*SCRIPT_OF[event])
 
-    assert event in perceived
+    assert event in found
 
 
-Happening = str | TextReceived | OptedOutAtCarrier
+Entry = str | TextReceived | OptedOutAtCarrier
 
-Script = list[tuple[str, timedelta, Happening]]
+Script = list[tuple[str, timedelta, Entry]]
 
-PASSAGES: tuple[tuple[Happening, ...], ...] = (
+PASSAGES: tuple[tuple[Entry, ...], ...] = (
     *[("VERIFY",), (RIGHT,), ("VERIFY", RIGHT), (WRONG, WRONG), ("VERIFY", *[WRONG] * 5)] * 3,
     *[("hello",) * 4, ("NOT ME", "VERIFY"), ("RESEND", "RESEND"), ("STATUS", "HELP"), ("12345",)],
     *[("Liked “123456”",), ("",), ("STOP",), ("STOP", "VERIFY", RIGHT, "hello", "HELP", "START")],
     ("START", "VERIFY"),
-    (OptedOutAtCarrier("40300"), "VERIFY", TextReceived("START", answered=AutoReply.START)),
-    (TextReceived("STOP", answered=AutoReply.STOP), "RESEND", "START"),
-    (TextReceived("HELP", answered=AutoReply.OTHER),),
+    (OptedOutAtCarrier("40300"), "VERIFY", TextReceived("START", auto_reply=AutoReply.START)),
+    (TextReceived("STOP", auto_reply=AutoReply.STOP), "RESEND", "START"),
+    (TextReceived("HELP", auto_reply=AutoReply.OTHER),),
     *[(TextReceived(text, shape),) for text in ("123456", "START") for shape in Shape],
 )
 
@@ -204,11 +204,11 @@ thorough = settings(max_examples=100, deadline=None, suppress_health_check=[Heal
 
 
 class Moment(NamedTuple):
-    """One step of a long script: what was, what happened, and what it led to."""
+    """One step of a long script: the conversation before, the text, and the decision."""
 
     at: str
     before: Conversation
-    said: str
+    text: str
     now: datetime
     decision: Decision
 
@@ -222,15 +222,13 @@ class Moment(NamedTuple):
 
 
 def moments(someone: Person, script: Script) -> Iterator[Moment]:
-    for at, pause, happens in script:
+    for at, pause, entry in script:
         someone.now += pause
-        happened = (
-            TextReceived(someone.spelled(happens, at=at)) if isinstance(happens, str) else happens
-        )
+        incoming = TextReceived(someone.spelled(entry, at=at)) if isinstance(entry, str) else entry
         before = someone.conversations[at]
-        someone.meets(happened, at=at)
-        said = happened.text if isinstance(happened, TextReceived) else ""
-        yield Moment(at, before, said, someone.now, someone.last())
+        someone.handle(incoming, at=at)
+        text = incoming.text if isinstance(incoming, TextReceived) else ""
+        yield Moment(at, before, text, someone.now, someone.last())
 
 
 @thorough
@@ -284,7 +282,7 @@ def test_whatever_happens_only_the_right_code_in_time_verifies(
     for moment in moments(someone, script):
         before, after = moment.before, moment.after
         token = before.token
-        right = token is not None and moment.said == someone.keyring.code(token, moment.at, PHONE)
+        right = token is not None and moment.text == someone.keyring.code(token, moment.at, PHONE)
         if moment.reply is Reply.SUCCESS:
             assert before.state is State.AWAITING_CODE
             assert token is not None
@@ -359,7 +357,7 @@ def test_whatever_happens_a_text_fits_one_segment_and_only_code_texts_carry_a_to
 
 @thorough
 @given(policies, scripts)
-def test_whatever_happens_the_word_verified_is_read_only_by_who_is(
+def test_whatever_happens_only_a_verified_person_reads_the_word_verified(
     policy: Policy, script: Script
 ) -> None:
     someone = Person(policy)
@@ -369,7 +367,7 @@ def test_whatever_happens_the_word_verified_is_read_only_by_who_is(
             assert moment.after.verified_at is not None
 
 
-def told(body: str) -> timedelta:
+def wait_in(body: str) -> timedelta:
     """Read the wait that a text names."""
     found = re.search(r"(?:wait|for) (\d+) (second|minute|hour)", body)
     assert found is not None
@@ -387,7 +385,7 @@ def test_whatever_happens_verify_works_from_when_a_text_says_so(
         if message is None or "ext VERIFY" not in message.body or message.reply is Reply.HELP:
             continue
         named = {Reply.WAIT, Reply.LOCKED, Reply.STATUS_LOCKED, Reply.NOT_ME}
-        wait = told(message.body) if message.reply in named else timedelta()
+        wait = wait_in(message.body) if message.reply in named else timedelta()
         decision = decide(
             moment.after,
             moment.decision.limits,
@@ -395,7 +393,7 @@ def test_whatever_happens_verify_works_from_when_a_text_says_so(
             now=moment.now + wait,
             policy=policy,
             keyring=someone.keyring,
-            fresh_id="f" * 32,
+            new_token_id="f" * 32,
         )
         assert decision.message is not None
         assert decision.message.reply is Reply.CODE

@@ -82,8 +82,8 @@ def test_a_guess_is_counted_whether_it_is_wrong_or_right(awaiting: Person) -> No
         ("STOP", "START", "VERIFY"),
         ("NOT ME", HOUR, "VERIFY"),
         (
-            TextReceived("STOP", answered=AutoReply.STOP),
-            TextReceived("START", answered=AutoReply.START),
+            TextReceived("STOP", auto_reply=AutoReply.STOP),
+            TextReceived("START", auto_reply=AutoReply.START),
             "VERIFY",
         ),
         (OptedOutAtCarrier("40300"), "START", "VERIFY"),

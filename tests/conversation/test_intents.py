@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bot.conversation.intents import STOP_WORDS, Intent, Understood, reference_in, understand
+from bot.conversation.intents import STOP_WORDS, Intent, ParsedText, parse_text, reference_in
 from bot.conversation.replies import CODE_PLACEHOLDER, Reply, compose
 from bot.conversation.state import Alphabet, CodeFormat
 
@@ -35,12 +35,12 @@ any_text = st.text(max_size=200) | telling_texts
 
 
 def intent_of(text: str, code_format: CodeFormat = SIX_DIGITS) -> Intent:
-    return understand(text, code_format).intent
+    return parse_text(text, code_format).intent
 
 
 def guess_of(text: str, code_format: CodeFormat = SIX_DIGITS) -> str:
-    understood = understand(text, code_format)
-    return understood.guess if understood.intent is Intent.GUESS else f"no guess: {understood}"
+    parsed = parse_text(text, code_format)
+    return parsed.guess if parsed.intent is Intent.GUESS else f"no guess: {parsed}"
 
 
 def text_of_ours(reply: Reply) -> str:
@@ -63,22 +63,22 @@ def text_of_ours(reply: Reply) -> str:
 def test_any_text_is_understood_somehow_and_a_guess_is_always_a_whole_code(
     text: str, code_format: CodeFormat
 ) -> None:
-    understood = understand(text, code_format)
+    parsed = parse_text(text, code_format)
 
     symbols = "0123456789ABCDEF" if code_format.alphabet is Alphabet.HEX else "0123456789"
-    if understood.intent is Intent.GUESS:
-        assert len(understood.guess) == code_format.length
-        assert set(understood.guess) <= set(symbols)
-    elif understood.intent is Intent.VERIFY:
-        assert understood == Understood(Intent.VERIFY, reference=understood.reference)
+    if parsed.intent is Intent.GUESS:
+        assert len(parsed.guess) == code_format.length
+        assert set(parsed.guess) <= set(symbols)
+    elif parsed.intent is Intent.VERIFY:
+        assert parsed == ParsedText(Intent.VERIFY, reference=parsed.reference)
     else:
-        assert understood == Understood(understood.intent)
+        assert parsed == ParsedText(parsed.intent)
 
 
 @pytest.mark.parametrize("text", ["\ud800", "\udfff123456", "\x00", "\U0010ffff", "\ufdfa" * 200])
 def test_characters_that_are_no_text_harm_nothing(text: str) -> None:
     for code_format in FORMATS:
-        understand(text, code_format)
+        parse_text(text, code_format)
 
 
 @modest
@@ -202,7 +202,7 @@ def test_a_text_without_any_digit_is_never_a_guess_at_digits(text: str) -> None:
 def test_words_are_understood_however_they_are_typed(
     text: str, intent: Intent, code_format: CodeFormat
 ) -> None:
-    assert understand(text, code_format) == Understood(intent)
+    assert parse_text(text, code_format) == ParsedText(intent)
 
 
 @modest
@@ -314,7 +314,7 @@ def test_case_punctuation_and_what_cannot_be_seen_change_no_word(
 )
 @pytest.mark.parametrize("code_format", [SIX_DIGITS, SIX_HEX], ids=["digits", "hex"])
 def test_every_usual_wording_of_an_opt_out_is_honoured(text: str, code_format: CodeFormat) -> None:
-    assert understand(text, code_format) == Understood(Intent.STOP)
+    assert parse_text(text, code_format) == ParsedText(Intent.STOP)
 
 
 @pytest.mark.parametrize(
@@ -372,7 +372,7 @@ def test_a_wish_is_heard_in_a_short_text_alone(params: str, intent: Intent) -> N
     ],
 )
 def test_stop_and_not_me_win_over_a_code_in_the_same_text(text: str, intent: Intent) -> None:
-    assert understand(text, SIX_DIGITS) == Understood(intent)
+    assert parse_text(text, SIX_DIGITS) == ParsedText(intent)
 
 
 @pytest.mark.parametrize("text", ["NOT ME STOP", "stop, not me", "wrong number, stop texting me"])
@@ -503,7 +503,7 @@ def test_a_stop_word_that_means_something_else_opts_nobody_out(text: str) -> Non
     ],
 )
 def test_a_code_is_understood_in_any_of_the_ways_people_type_one(text: str) -> None:
-    assert understand(text, SIX_DIGITS) == Understood(Intent.GUESS, "123456")
+    assert parse_text(text, SIX_DIGITS) == ParsedText(Intent.GUESS, "123456")
 
 
 @pytest.mark.parametrize(
@@ -594,7 +594,7 @@ def test_a_phone_number_is_no_guess(text: str, length: int) -> None:
     ],
 )
 def test_chatter_with_a_number_in_it_is_no_guess(text: str) -> None:
-    assert understand(text, SIX_DIGITS) == Understood(Intent.CHATTER)
+    assert parse_text(text, SIX_DIGITS) == ParsedText(Intent.CHATTER)
 
 
 @pytest.mark.parametrize(
@@ -614,7 +614,7 @@ def test_chatter_with_a_number_in_it_is_no_guess(text: str) -> None:
     ],
 )
 def test_digits_of_a_wrong_number_are_mistyped_and_no_guess(text: str) -> None:
-    assert understand(text, SIX_DIGITS) == Understood(Intent.MISTYPED)
+    assert parse_text(text, SIX_DIGITS) == ParsedText(Intent.MISTYPED)
 
 
 @modest
@@ -622,12 +622,12 @@ def test_digits_of_a_wrong_number_are_mistyped_and_no_guess(text: str) -> None:
 def test_a_bare_number_is_a_guess_exactly_when_it_has_the_length_of_a_code(
     number: str, length: int
 ) -> None:
-    understood = understand(number, CodeFormat(length, Alphabet.DIGITS))
+    parsed = parse_text(number, CodeFormat(length, Alphabet.DIGITS))
 
     if len(number) == length:
-        assert understood == Understood(Intent.GUESS, number)
+        assert parsed == ParsedText(Intent.GUESS, number)
     else:
-        assert understood == Understood(Intent.MISTYPED)
+        assert parsed == ParsedText(Intent.MISTYPED)
 
 
 @pytest.mark.parametrize(
@@ -647,7 +647,7 @@ def test_a_bare_number_is_a_guess_exactly_when_it_has_the_length_of_a_code(
     ],
 )
 def test_a_hex_code_is_understood_in_any_case_and_spacing(text: str, guess: str) -> None:
-    assert understand(text, SIX_HEX) == Understood(Intent.GUESS, guess)
+    assert parse_text(text, SIX_HEX) == ParsedText(Intent.GUESS, guess)
 
 
 @pytest.mark.parametrize(
@@ -665,7 +665,7 @@ def test_a_hex_code_is_understood_in_any_case_and_spacing(text: str, guess: str)
     ],
 )
 def test_a_guess_at_a_hex_code_must_be_the_whole_message(text: str, intent: Intent) -> None:
-    assert understand(text, SIX_HEX) == Understood(intent)
+    assert parse_text(text, SIX_HEX) == ParsedText(intent)
 
 
 @modest
@@ -715,16 +715,16 @@ def test_a_reaction_that_quotes_any_text_of_ours_is_no_word_and_no_guess(
     reaction: str, code_format: CodeFormat
 ) -> None:
     taken_for = {
-        reply: understand(reaction.format(text_of_ours(reply)), code_format) for reply in Reply
+        reply: parse_text(reaction.format(text_of_ours(reply)), code_format) for reply in Reply
     }
 
-    assert taken_for == dict.fromkeys(Reply, Understood(Intent.REACTION))
+    assert taken_for == dict.fromkeys(Reply, ParsedText(Intent.REACTION))
 
 
 def test_a_reaction_cut_short_by_the_phone_is_still_one() -> None:
     text = "Liked “Textproof code: 123456. Reply with it …”"
 
-    assert understand(text, SIX_DIGITS) == Understood(Intent.REACTION)
+    assert parse_text(text, SIX_DIGITS) == ParsedText(Intent.REACTION)
 
 
 @pytest.mark.parametrize(
@@ -738,7 +738,7 @@ def test_a_reaction_cut_short_by_the_phone_is_still_one() -> None:
     ],
 )
 def test_a_reaction_to_a_text_of_their_own_is_no_word_and_no_guess(text: str) -> None:
-    assert understand(text, SIX_DIGITS) == Understood(Intent.REACTION)
+    assert parse_text(text, SIX_DIGITS) == ParsedText(Intent.REACTION)
 
 
 @pytest.mark.parametrize("around", ["{}", "> {}", "Fwd: {}", "{} 123456", "you wrote: '{}'"])
@@ -748,8 +748,8 @@ def test_our_code_text_sent_back_without_quotes_is_no_guess(
 ) -> None:
     text = around.format(text_of_ours(Reply.CODE))
 
-    assert understand(text, code_format) == Understood(Intent.CHATTER)
-    assert understand(text.upper(), code_format) == Understood(Intent.CHATTER)
+    assert parse_text(text, code_format) == ParsedText(Intent.CHATTER)
+    assert parse_text(text.upper(), code_format) == ParsedText(Intent.CHATTER)
 
 
 @pytest.mark.parametrize("reply", list(Reply))
@@ -827,7 +827,7 @@ def test_refusals_and_complaints_are_taken_as_they_are_meant(text: str, intent: 
     ["VERIFY 7Q2K42", "verify my 7q2k42", "verify with code 7Q2K42.", "Verify: 7Q2K42 please"],
 )
 def test_a_reference_comes_with_verify(text: str) -> None:
-    assert understand(text, SIX_DIGITS) == Understood(Intent.VERIFY, reference="7Q2K42")
+    assert parse_text(text, SIX_DIGITS) == ParsedText(Intent.VERIFY, reference="7Q2K42")
 
 
 @pytest.mark.parametrize(
@@ -835,14 +835,14 @@ def test_a_reference_comes_with_verify(text: str) -> None:
     ["VERIFY 7Q2K", "verify 7q2k4", "verify 7q2k423", "verify code 7q2o42", "verify ref: abc123"],
 )
 def test_a_reference_that_was_mistyped_is_still_one(text: str) -> None:
-    assert understand(text, SIX_DIGITS).reference
+    assert parse_text(text, SIX_DIGITS).reference
 
 
 @pytest.mark.parametrize(
     "text", ["verify me", "verify b4 9pm", "verify phone", "verify my number 2day", "verify"]
 )
 def test_what_people_say_with_verify_is_no_reference(text: str) -> None:
-    assert understand(text, SIX_DIGITS) == Understood(Intent.VERIFY)
+    assert parse_text(text, SIX_DIGITS) == ParsedText(Intent.VERIFY)
 
 
 def test_a_code_that_comes_with_verify_is_a_guess() -> None:
@@ -851,6 +851,6 @@ def test_a_code_that_comes_with_verify_is_a_guess() -> None:
 
 
 def test_a_reference_alone_will_do_where_it_is_no_code() -> None:
-    assert understand("7q2k42.", SIX_DIGITS) == Understood(Intent.VERIFY, reference="7Q2K42")
+    assert parse_text("7q2k42.", SIX_DIGITS) == ParsedText(Intent.VERIFY, reference="7Q2K42")
     assert reference_in("7q2k42.") == "7Q2K42"
     assert guess_of("B2C3D4", SIX_HEX) == "B2C3D4"

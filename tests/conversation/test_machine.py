@@ -4,21 +4,21 @@ from itertools import product
 
 import pytest
 
-from bot.conversation.machine import IGNORED, TABLE, Action, Event, Move
+from bot.conversation.machine import IGNORED, TRANSITIONS, Action, Event, Transition
 from bot.conversation.replies import Reply
 from bot.conversation.state import State
 
 REACHABLE = [State.IDLE, State.AWAITING_CODE, State.VERIFIED, State.LOCKED]
 BY_TIME = {Event.CODE_EXPIRED, Event.LOCK_ENDED, Event.LOCKED_ELSEWHERE}
-BY_CARRIER = {Event.ANSWERED, Event.STARTED_AT_CARRIER, Event.STOPPED_AT_CARRIER}
+BY_CARRIER = {Event.ANSWERED_AT_CARRIER, Event.STARTED_AT_CARRIER, Event.STOPPED_AT_CARRIER}
 NEVER_MOVING = {
     Event.NOTHING,
-    Event.ASKED_TOO_SOON,
-    Event.ASKED_TOO_OFTEN_AGAIN,
+    Event.REQUESTED_TOO_SOON,
+    Event.REQUESTED_TOO_OFTEN_AGAIN,
     Event.GUESS_USED,
     Event.NOT_FOR_US,
     Event.OUTDATED,
-    Event.ANSWERED,
+    Event.ANSWERED_AT_CARRIER,
 }
 
 
@@ -26,19 +26,21 @@ NEVER_MOVING = {
 def test_every_pair_stands_either_in_the_table_or_among_the_ignored(
     state: State, event: Event
 ) -> None:
-    assert ((state, event) in TABLE) != ((state, event) in IGNORED)
+    assert ((state, event) in TRANSITIONS) != ((state, event) in IGNORED)
 
 
 def test_nothing_but_pairs_of_a_state_and_an_event_is_decided() -> None:
-    assert set(TABLE) | IGNORED == set(product(State, Event))
+    assert set(TRANSITIONS) | IGNORED == set(product(State, Event))
 
 
 def test_every_action_is_part_of_a_move() -> None:
-    assert {action for move in TABLE.values() for action in move.actions} == set(Action)
+    assert {action for transition in TRANSITIONS.values() for action in transition.actions} == set(
+        Action
+    )
 
 
 def test_every_event_moves_something_but_those_that_are_always_met_with_silence() -> None:
-    assert {event for _, event in TABLE} == set(Event) - NEVER_MOVING
+    assert {event for _, event in TRANSITIONS} == set(Event) - NEVER_MOVING
 
 
 def test_every_reply_is_given_somewhere_but_the_kinds_of_status_and_code_told_apart_later() -> None:
@@ -51,26 +53,40 @@ def test_every_reply_is_given_somewhere_but_the_kinds_of_status_and_code_told_ap
     }
     kinds_of_code = {Reply.CODE_FORM}
 
-    assert {move.reply for move in TABLE.values()} - {None} == (
+    assert {transition.reply for transition in TRANSITIONS.values()} - {None} == (
         set(Reply) - kinds_of_status - kinds_of_code
     )
 
 
 def test_no_move_does_nothing() -> None:
-    idle = [pair for pair, move in TABLE.items() if move == (type(move))(pair[0])]
+    idle = [
+        pair
+        for pair, transition in TRANSITIONS.items()
+        if transition == (type(transition))(pair[0])
+    ]
 
     assert idle == []
 
 
 def test_only_a_right_guess_of_an_awaited_code_verifies() -> None:
-    ways = {pair for pair, move in TABLE.items() if move.to is State.VERIFIED != pair[0]}
-    successes = {pair for pair, move in TABLE.items() if Action.RECORD_SUCCESS in move.actions}
-    congratulated = {pair for pair, move in TABLE.items() if move.reply is Reply.SUCCESS}
+    ways = {
+        pair
+        for pair, transition in TRANSITIONS.items()
+        if transition.to is State.VERIFIED != pair[0]
+    }
+    successes = {
+        pair
+        for pair, transition in TRANSITIONS.items()
+        if Action.RECORD_SUCCESS in transition.actions
+    }
+    congratulated = {
+        pair for pair, transition in TRANSITIONS.items() if transition.reply is Reply.SUCCESS
+    }
 
     texted = {Event.GUESS_RIGHT, Event.GUESS_RIGHT_OF_SEVERAL}
-    typed = {Event.TYPED_RIGHT, Event.TYPED_RIGHT_OF_SEVERAL}
+    typed = {Event.SUBMITTED_RIGHT, Event.SUBMITTED_RIGHT_OF_SEVERAL}
     awaiting = State.AWAITING_CODE
-    assert ways == {(awaiting, Event.GUESS_RIGHT), (awaiting, Event.TYPED_RIGHT)}
+    assert ways == {(awaiting, Event.GUESS_RIGHT), (awaiting, Event.SUBMITTED_RIGHT)}
     assert successes == {(awaiting, event) for event in texted | typed}
     assert congratulated == {(awaiting, event) for event in texted}
 
@@ -78,58 +94,70 @@ def test_only_a_right_guess_of_an_awaited_code_verifies() -> None:
 def test_a_code_is_awaited_exactly_where_one_was_issued() -> None:
     entering = {
         pair
-        for pair, move in TABLE.items()
-        if move.to is State.AWAITING_CODE and pair[0] is not State.AWAITING_CODE
+        for pair, transition in TRANSITIONS.items()
+        if transition.to is State.AWAITING_CODE and pair[0] is not State.AWAITING_CODE
     }
-    issuing = {pair for pair, move in TABLE.items() if Action.ISSUE_CODE in move.actions}
+    issuing = {
+        pair for pair, transition in TRANSITIONS.items() if Action.ISSUE_CODE in transition.actions
+    }
 
-    asking = {Event.CODE_ASKED, Event.APP_ASKS}
+    asking = {Event.CODE_REQUESTED, Event.APP_REQUESTS_CODE}
     assert entering == set(product(("idle", "verified"), asking))
     assert issuing == set(product(("idle", "verified", "awaiting_code"), asking))
 
 
 def test_a_code_is_texted_exactly_where_it_is_issued_or_repeated() -> None:
-    sending = {Action.ISSUE_CODE, Action.REPEAT_CODE}
-    texted = {pair for pair, move in TABLE.items() if move.reply is Reply.CODE}
+    sending = {Action.ISSUE_CODE, Action.RESEND_CODE}
+    texted = {pair for pair, transition in TRANSITIONS.items() if transition.reply is Reply.CODE}
 
-    assert texted == {pair for pair, move in TABLE.items() if sending & set(move.actions)}
+    assert texted == {
+        pair for pair, transition in TRANSITIONS.items() if sending & set(transition.actions)
+    }
 
 
 def test_no_code_outlives_the_wait_for_it() -> None:
     ending = {Action.END_CODES, Action.RECORD_SUCCESS}
     leaving = [
-        move
-        for (state, event), move in TABLE.items()
+        transition
+        for (state, event), transition in TRANSITIONS.items()
         if state is State.AWAITING_CODE
-        and move.to is not State.AWAITING_CODE
+        and transition.to is not State.AWAITING_CODE
         and event is not Event.LAST_CODE_ENDED
     ]
 
     assert leaving
-    assert all(ending & set(move.actions) for move in leaving)
+    assert all(ending & set(transition.actions) for transition in leaving)
 
 
 def test_a_lock_begins_with_the_last_wrong_guess_or_at_another_number() -> None:
-    entering = {event for (state, event), move in TABLE.items() if move.to is State.LOCKED != state}
+    entering = {
+        event
+        for (state, event), transition in TRANSITIONS.items()
+        if transition.to is State.LOCKED != state
+    }
 
     assert entering == {Event.LAST_GUESS_WRONG, Event.LOCKED_ELSEWHERE}
-    assert [pair for pair, move in TABLE.items() if Action.LOCK in move.actions] == [
-        (State.AWAITING_CODE, Event.LAST_GUESS_WRONG)
-    ]
+    assert [
+        pair for pair, transition in TRANSITIONS.items() if Action.LOCK in transition.actions
+    ] == [(State.AWAITING_CODE, Event.LAST_GUESS_WRONG)]
 
 
 def test_a_lock_ends_by_time_or_by_opting_out_alone() -> None:
     leaving = {
         event
-        for (state, event), move in TABLE.items()
-        if state is State.LOCKED and move.to is not State.LOCKED
+        for (state, event), transition in TRANSITIONS.items()
+        if state is State.LOCKED and transition.to is not State.LOCKED
     }
 
     assert leaving == {Event.LOCK_ENDED, Event.STOP, Event.STOPPED_AT_CARRIER}
 
 
 def test_during_a_lock_only_status_help_not_me_and_stop_are_answered() -> None:
-    answered = {event for (state, event), move in TABLE.items() if move.reply and state == "locked"}
+    answered = {
+        event
+        for (state, event), transition in TRANSITIONS.items()
+        if transition.reply and state == "locked"
+    }
 
     assert answered == {Event.STATUS, Event.HELP, Event.NOT_ME, Event.STOP}
 
@@ -137,35 +165,47 @@ def test_during_a_lock_only_status_help_not_me_and_stop_are_answered() -> None:
 @pytest.mark.parametrize("event", [Event.STOP, Event.STOPPED_AT_CARRIER])
 @pytest.mark.parametrize("state", REACHABLE)
 def test_stop_is_honoured_in_every_state(state: State, event: Event) -> None:
-    move = TABLE[state, event]
+    transition = TRANSITIONS[state, event]
 
-    assert move.to is State.OPTED_OUT
-    assert {Action.END_CODES, Action.OPT_OUT} <= set(move.actions)
+    assert transition.to is State.OPTED_OUT
+    assert {Action.END_CODES, Action.OPT_OUT} <= set(transition.actions)
 
 
 def test_a_person_opts_out_by_no_other_way_than_stop() -> None:
     ways = {
-        event for (state, event), move in TABLE.items() if move.to is State.OPTED_OUT is not state
+        event
+        for (state, event), transition in TRANSITIONS.items()
+        if transition.to is State.OPTED_OUT is not state
     }
-    acting = {event for (_, event), move in TABLE.items() if Action.OPT_OUT in move.actions}
+    acting = {
+        event
+        for (_, event), transition in TRANSITIONS.items()
+        if Action.OPT_OUT in transition.actions
+    }
 
     assert ways == acting == {Event.STOP, Event.STOPPED_AT_CARRIER}
 
 
 def test_after_stop_only_start_leads_back_to_the_beginning_and_another_stop_stays() -> None:
-    heard = {event: move for (state, event), move in TABLE.items() if state is State.OPTED_OUT}
+    heard = {
+        event: transition
+        for (state, event), transition in TRANSITIONS.items()
+        if state is State.OPTED_OUT
+    }
 
     starts = {Event.START, Event.STARTED_AT_CARRIER}
     stops = {Event.STOP, Event.STOPPED_AT_CARRIER}
     assert set(heard) == starts | stops | {Event.NOT_ME}
     assert {heard[event].to for event in starts} == {State.IDLE}
     assert {heard[event] for event in stops} == {
-        Move(State.OPTED_OUT, (Action.REMEMBER_STOP,), None)
+        Transition(State.OPTED_OUT, (Action.RECORD_STOP,), None)
     }
 
 
 def test_what_time_does_and_what_the_carrier_answered_are_met_without_a_text() -> None:
-    texted = {event for (_, event), move in TABLE.items() if move.reply is not None}
+    texted = {
+        event for (_, event), transition in TRANSITIONS.items() if transition.reply is not None
+    }
 
     assert texted.isdisjoint(BY_TIME | BY_CARRIER)
 
@@ -191,6 +231,9 @@ def test_states_are_stored_under_names_that_do_not_change() -> None:
 
 def _reached_from(start: State) -> set[State]:
     reached = {start}
-    while new := {move.to for (state, _), move in TABLE.items() if state in reached} - reached:
+    while (
+        new := {transition.to for (state, _), transition in TRANSITIONS.items() if state in reached}
+        - reached
+    ):
         reached |= new
     return reached

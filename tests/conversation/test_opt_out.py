@@ -49,23 +49,23 @@ def test_every_stop_word_is_confirmed_once_and_kept_with_its_time_and_wording(
 
 @pytest.mark.parametrize("state", REACHABLE)
 @pytest.mark.parametrize(
-    ("happened", "reply", "wording"),
+    ("incoming", "reply", "wording"),
     [
         (TextReceived("Stop"), Reply.STOPPED, "Stop"),
         (TextReceived("Stop", Shape.MEDIA), Reply.STOPPED, "Stop"),
         (TextReceived("Stop", Shape.GROUP), Reply.STOPPED, "Stop"),
-        (TextReceived("Stop", answered=AutoReply.STOP), None, "Stop"),
-        (TextReceived("arrêt", answered=AutoReply.STOP), None, "arrêt"),
+        (TextReceived("Stop", auto_reply=AutoReply.STOP), None, "Stop"),
+        (TextReceived("arrêt", auto_reply=AutoReply.STOP), None, "arrêt"),
         (OptedOutAtCarrier("40300"), None, "40300"),
     ],
     ids=["said", "media", "group", "carrier", "other language", "blocked"],
 )
 def test_stop_is_honoured_in_every_state(
-    state: State, happened: TextReceived | OptedOutAtCarrier, reply: Reply | None, wording: str
+    state: State, incoming: TextReceived | OptedOutAtCarrier, reply: Reply | None, wording: str
 ) -> None:
     someone = someone_in(state)
 
-    assert someone.meets(happened) is reply
+    assert someone.handle(incoming) is reply
     assert someone.state() is State.OPTED_OUT
     assert someone.conversations[BOT].opted_out_at == someone.now
     assert someone.conversations[BOT].opt_out_wording == wording
@@ -99,7 +99,7 @@ def test_a_second_opt_out_changes_only_until_when_a_start_is_outdated(opted_out:
 
     assert opted_out.plays(HOUR, OptedOutAtCarrier("40300")) is None
     assert opted_out.conversations[BOT] == before
-    assert opted_out.plays(TextReceived("END", answered=AutoReply.STOP)) is None
+    assert opted_out.plays(TextReceived("END", auto_reply=AutoReply.STOP)) is None
     assert opted_out.plays(HOUR, "cancel") is None
     assert opted_out.conversations[BOT] == replace(before, opted_out_at=opted_out.now)
 
@@ -113,7 +113,7 @@ def test_stop_ends_the_code(awaiting: Person) -> None:
 
 
 @pytest.mark.parametrize(
-    "happened",
+    "incoming",
     [
         TextReceived("VERIFY"),
         TextReceived("RESEND"),
@@ -125,19 +125,19 @@ def test_stop_ends_the_code(awaiting: Person) -> None:
         TextReceived("hello"),
         TextReceived("VERIFY", Shape.MEDIA),
         TextReceived("START", Shape.GROUP),
-        TextReceived("HELP", answered=AutoReply.OTHER),
-        TextReceived("STOP", answered=AutoReply.STOP),
+        TextReceived("HELP", auto_reply=AutoReply.OTHER),
+        TextReceived("STOP", auto_reply=AutoReply.STOP),
         OptedOutAtCarrier("40300"),
     ],
 )
 @pytest.mark.parametrize("later", [timedelta(), 11 * MINUTE, DAY])
 def test_who_has_opted_out_is_heard_only_with_start(
-    opted_out: Person, happened: TextReceived | OptedOutAtCarrier, later: timedelta
+    opted_out: Person, incoming: TextReceived | OptedOutAtCarrier, later: timedelta
 ) -> None:
     before = opted_out.last()
     opted_out.now += later
 
-    assert opted_out.meets(happened) is None
+    assert opted_out.handle(incoming) is None
     assert opted_out.last() == Decision(but_for_its_times(opted_out, before), before.limits)
 
 
@@ -157,7 +157,7 @@ def test_start_welcomes_back_and_what_is_known_of_the_opt_out_is_kept(
 
 
 def test_start_that_the_carrier_has_answered_opts_in_without_a_text(opted_out: Person) -> None:
-    assert opted_out.texts("START", answered=AutoReply.START) is None
+    assert opted_out.texts("START", auto_reply=AutoReply.START) is None
     assert opted_out.state() is State.IDLE
 
 
@@ -169,14 +169,14 @@ def test_after_start_a_new_code_comes_without_a_cooldown(opted_out: Person) -> N
 
 
 @pytest.mark.parametrize(
-    "happened", [TextReceived("START"), TextReceived("START", answered=AutoReply.START)]
+    "incoming", [TextReceived("START"), TextReceived("START", auto_reply=AutoReply.START)]
 )
 def test_start_while_a_code_is_awaited_clears_the_cooldown(
-    awaiting: Person, happened: TextReceived
+    awaiting: Person, incoming: TextReceived
 ) -> None:
     before = awaiting.token()
 
-    awaiting.meets(happened)
+    awaiting.handle(incoming)
     assert awaiting.state() is State.AWAITING_CODE
     assert awaiting.texts("RESEND") is Reply.CODE
     assert awaiting.token().id == before.id
@@ -208,7 +208,7 @@ def test_what_the_carrier_has_answered_is_met_with_silence(state: State, text: s
         someone.last() if someone.decided else Decision(Conversation(BOT, PHONE), PhoneLimits())
     )
 
-    assert someone.texts(text, answered=AutoReply.OTHER) is None
+    assert someone.texts(text, auto_reply=AutoReply.OTHER) is None
     assert someone.last() == Decision(before.conversation, before.limits)
 
 
@@ -217,7 +217,7 @@ def test_start_answered_by_the_carrier_changes_nothing_where_nobody_opted_out(st
     someone = someone_in(state)
     before = someone.conversations[BOT]
 
-    assert someone.texts("START", answered=AutoReply.START) is None
+    assert someone.texts("START", auto_reply=AutoReply.START) is None
     assert someone.conversations[BOT] == replace(before, opted_in_at=someone.now)
 
 
@@ -240,8 +240,8 @@ def test_of_stop_and_start_the_later_one_holds_whichever_is_decided_first(
         stopped_at = someone.now + 2 * HOUR
         someone.now += DAY
         script = [
-            texted("opt out", stopped_at, answered=stopped_by),
-            texted("START", stopped_at + between, answered=started_by),
+            texted("opt out", stopped_at, auto_reply=stopped_by),
+            texted("START", stopped_at + between, auto_reply=started_by),
         ]
         someone.plays(*(script if stop_first else reversed(script)))
         assert (someone.state() is State.OPTED_OUT) is opted_out

@@ -2,11 +2,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.conversation.policy import Policy, clamped, code_times_with, lock_length
+from bot.conversation.policy import Policy, clamped
 from bot.conversation.state import Alphabet, CodeFormat, PhoneLimits
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -35,20 +34,6 @@ def test_the_figures_are_those_of_the_design_unless_the_operator_chooses_others(
         app_name="Textproof",
         support_contact="",
     )
-
-
-@pytest.mark.parametrize(
-    ("locks", "minutes"),
-    [(0, 15), (1, 30), (2, 60), (3, 120), (4, 240), (5, 480), (6, 960), (7, 1440), (8, 1440)],
-)
-def test_each_further_lock_lasts_twice_as_long_up_to_a_day(locks: int, minutes: int) -> None:
-    assert lock_length(locks) == timedelta(minutes=minutes)
-
-
-@modest
-@given(st.integers(min_value=0, max_value=10**9))
-def test_no_number_of_locks_makes_a_shorter_one_or_overflows(locks: int) -> None:
-    assert timedelta(minutes=15) <= lock_length(locks) <= lock_length(locks + 1) <= DAY
 
 
 def test_a_phone_that_has_had_no_codes_may_have_one_at_once() -> None:
@@ -100,9 +85,11 @@ def test_the_operator_sets_both_limits() -> None:
 
 
 def test_a_code_text_is_remembered_for_a_day() -> None:
-    times = ago(2 * DAY, DAY, DAY - SECOND, HOUR)
+    limits = PhoneLimits(2, code_times=ago(2 * DAY, DAY, DAY - SECOND, HOUR))
 
-    assert code_times_with(times, NOW) == (*ago(DAY - SECOND, HOUR), NOW)
+    assert Policy().with_code_sent(limits, NOW) == PhoneLimits(
+        2, code_times=(*ago(DAY - SECOND, HOUR), NOW)
+    )
 
 
 @modest
@@ -121,7 +108,7 @@ def test_texting_only_when_allowed_never_exceeds_a_limit(
         free_at = policy.next_code_at(limits)
         if free_at is None or free_at <= now:
             sent.append(now)
-            limits = PhoneLimits(code_times=code_times_with(limits.code_times, now))
+            limits = policy.with_code_sent(limits, now)
 
     for time in sent:
         assert sum(time - HOUR < other <= time for other in sent) <= per_hour

@@ -43,14 +43,14 @@ LENGTHS = [(4, False), (6, False), (10, False), (4, True), (64, True)]
 modest = settings(max_examples=60, deadline=None)
 
 
-def longest_told(up_to: timedelta) -> timedelta:
+def longest_duration(up_to: timedelta) -> timedelta:
     """Find the length of time that takes the most characters to tell."""
     minutes = range(1, up_to // timedelta(minutes=1) + 1)
     return max((timedelta(minutes=it) for it in minutes), key=lambda it: len(duration(it)))
 
 
-MAX_WAIT_LENGTH = longest_told(timedelta(hours=24))
-MAX_CODE_LIFE_LENGTH = longest_told(timedelta(hours=1))
+MAX_WAIT_LENGTH = longest_duration(timedelta(hours=24))
+MAX_CODE_LIFE_LENGTH = longest_duration(timedelta(hours=1))
 
 
 def written(  # noqa: PLR0913 - as many values as a reply may name

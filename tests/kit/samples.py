@@ -28,7 +28,7 @@ def text(
 ) -> InboundText:
     """Make the event of a person's text; every one is new unless a key is given."""
     name = key or f"message:{next(_numbers)}"
-    return InboundText(name, phone, BOT_NUMBER, TextReceived(said, answered=answered))
+    return InboundText(name, phone, BOT_NUMBER, TextReceived(said, auto_reply=answered))
 
 
 def report(carrier_id: str, delivery: DeliveryStatus, fault: str | None = None) -> DeliveryReport:

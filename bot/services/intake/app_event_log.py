@@ -43,15 +43,15 @@ def _new_event(
     if news.verification is None:
         return _about_number(key, news, now) if key else None
     verification = known.get(news.verification)
-    if verification is None or (verification.ended_at and news.occurrence in _ON_THE_WAY):
+    if verification is None or (verification.ended_at and news.type in _ON_THE_WAY):
         return None
     view = VerificationView.of(verification, now)
-    return _serialized(verification.id, news.occurrence, view, now)
+    return _serialized(verification.id, news.type, view, now)
 
 
 def _about_number(key: ConversationKey, news: AppEvent, now: datetime) -> app_events.NewAppEvent:
     view = NumberView(number=key.phone, bot_number=key.bot_number)
-    return _serialized(key.phone, news.occurrence, view, now)
+    return _serialized(key.phone, news.type, view, now)
 
 
 def _serialized(

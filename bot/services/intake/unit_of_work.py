@@ -130,7 +130,7 @@ class _UnitOfWork:
             now=now,
             policy=rules.policy,
             keyring=rules.keyring,
-            fresh_id=_fresh_id(now),
+            new_token_id=_fresh_id(now),
             **self._web_limits(key.phone),
         )
         self._keep(key, decision)
@@ -159,7 +159,7 @@ class _UnitOfWork:
         begun_by = verification.phone or self._begun_by(verification)
         waits = verification.status_at(now) is Status.PENDING and begun_by is None
         here = begun_by == key.phone
-        return replace(said, referenced=ReferenceLookup(verification.id, waits, here))
+        return replace(said, reference=ReferenceLookup(verification.id, waits, here))
 
     def _begun_by(self, verification: Verification) -> str | None:
         """Name the phone that has begun it in this very transaction."""
@@ -185,7 +185,7 @@ class _UnitOfWork:
         if decision.message is not None:
             draft = outbox.NewText(secrets.token_hex(16), key.bot_number, decision.message)
             self.drafts.append((key, draft))
-        self.news += [(key, news) for news in decision.news]
+        self.news += [(key, news) for news in decision.app_events]
 
     def _want(self, asked: CodeRequested, answer: AppAnswer | None, now: datetime) -> None:
         """Store a verification that was begun; of the web form also one that was not.
@@ -272,7 +272,7 @@ class _UnitOfWork:
         ended = {
             news.verification: news
             for _, news in self.news
-            if news.verification and news.occurrence in FINAL_STATUS
+            if news.verification and news.type in FINAL_STATUS
         }
         changed = []
         for name, known in verifications.load(connection, {*begun, *ended}).items():
@@ -298,10 +298,10 @@ def _fresh_id(now: datetime) -> str:
 
 def with_final_status(verification: Verification, news: AppEvent, now: datetime) -> Verification:
     """Give a verification its final status."""
-    status = FINAL_STATUS[news.occurrence]
+    status = FINAL_STATUS[news.type]
     return replace(verification, status=status, reason=news.reason, ended_at=now)
 
 
 def _tokens_of(conversation: Conversation) -> tuple[Token, ...]:
-    own = conversation.token
-    return conversation.asked if own is None else (own, *conversation.asked)
+    own, others = conversation.token, conversation.verification_tokens
+    return others if own is None else (own, *others)

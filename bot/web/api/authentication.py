@@ -1,14 +1,14 @@
-"""Who calls the API: `Authorization: Bearer tp_…` (RFC 6750), its scopes and its rate."""
+"""API keys (`Authorization: Bearer tp_…`, RFC 6750), their scopes and their rate limits."""
 
 from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from bot.conversation.limits import TokenBucket
 from bot.conversation.verification import RequestOutcome
 from bot.store import api_keys
 from bot.web.api import problems
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
 
 _BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE)
 _CHALLENGE = 'Bearer realm="textproof"'
-_BURST_PART, _MIN_BURST = 6, 5
-_MAX_BUCKETS = 10_000
+_BURST_PART, _MIN_BURST = 6, 5  # a sixth of the requests of a minute, but at least five
+_MAX_KEYS = 10_000
 
 
 class Authentication:
-    """Lets in who has a key that holds, for what it allows, as often as it may.
+    """Check the API key of each request, its scope and its rate.
 
-    A key is read anew for each request: once revoked, it opens nothing any more.
+    The key is read from the database for every request, so a revoked key stops working at once.
     """
 
     def __init__(self, database: Database, clock: Clock, lookups: LookupGate) -> None:
         self._database = database
         self._clock = clock
-        self._rates = KeyRateLimits()
+        self._rate_limits = KeyRateLimits()
         self._lookups = lookups
 
-    async def admit(self, request: web.Request, scope: Scope) -> ApiKey:
+    async def authenticate(self, request: web.Request, scope: Scope) -> ApiKey:
         """Return the key of a request; raises ProblemError (401, 403, 429), UnavailableError."""
         key = await self._identify(request)
         now = self._clock.now()
-        free_at = self._rates.take(key.name, key.per_minute, now)
+        free_at = self._rate_limits.take(key.name, key.per_minute, now)
         if free_at is not None:
             raise problems.retry_later(RequestOutcome.TOO_MANY_REQUESTS, free_at, now, usually=1)
         if scope not in key.scopes:
@@ -60,15 +60,16 @@ class Authentication:
         return key
 
     async def _identify(self, request: web.Request) -> ApiKey:
-        given = request.headers.getall("Authorization", [])
-        match = _BEARER.fullmatch(given[0].strip()) if len(given) == 1 else None
+        values = request.headers.getall("Authorization", [])
+        match = _BEARER.fullmatch(values[0].strip()) if len(values) == 1 else None
         parts = api_keys.split(match[1]) if match else None
         if parts is None:
-            raise _unknown("send an API key, as Authorization: Bearer tp_…", _CHALLENGE)
+            raise _unauthorized("send an API key, as Authorization: Bearer tp_…", _CHALLENGE)
         name, secret = parts
         key = await self._find(name)
         if not api_keys.secret_matches(key, secret) or key is None:
-            raise _unknown("this API key does not hold", f'{_CHALLENGE}, error="invalid_token"')
+            challenge = f'{_CHALLENGE}, error="invalid_token"'
+            raise _unauthorized("invalid or revoked API key", challenge)
         return key
 
     async def _find(self, name: str) -> ApiKey | None:
@@ -76,41 +77,30 @@ class Authentication:
             return await self._database.read(api_keys.find, name)
 
 
-def _unknown(detail: str, challenge: str) -> ProblemError:
+def _unauthorized(detail: str, challenge: str) -> ProblemError:
     return ProblemError(HTTPStatus.UNAUTHORIZED, detail, headers={"WWW-Authenticate": challenge})
-
-
-@dataclass(slots=True)
-class _Bucket:
-    tokens: float
-    filled_at: datetime
 
 
 class KeyRateLimits:
     """A token bucket for each key: so many requests a minute, and a few more at once.
 
-    It is of this process alone. Of many keys the one that has been silent longest is forgotten,
-    and begins anew with a full bucket.
+    Each process counts for itself. Beyond `max_keys` the key idle for longest is forgotten, and
+    its next request finds a full bucket.
     """
 
-    def __init__(self, most: int = _MAX_BUCKETS) -> None:
-        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
-        self._most = most
+    def __init__(self, max_keys: int = _MAX_KEYS) -> None:
+        self._full_at: OrderedDict[str, datetime] = OrderedDict()
+        self._max_keys = max_keys
 
     def __len__(self) -> int:
-        return len(self._buckets)
+        return len(self._full_at)
 
     def take(self, name: str, per_minute: int, now: datetime) -> datetime | None:
-        """Count a request; where there were too many, return when the next may come (UTC)."""
-        burst = float(max(per_minute // _BURST_PART, _MIN_BURST))
-        bucket = self._buckets.setdefault(name, _Bucket(burst, now))
-        self._buckets.move_to_end(name)
-        if len(self._buckets) > self._most:
-            self._buckets.popitem(last=False)
-        minutes = (now - bucket.filled_at) / timedelta(minutes=1)
-        bucket.tokens = min(burst, bucket.tokens + minutes * per_minute)
-        bucket.filled_at = now
-        if bucket.tokens < 1:
-            return now + (1 - bucket.tokens) / per_minute * timedelta(minutes=1)
-        bucket.tokens -= 1
-        return None
+        """Count a request; return when the next one is allowed (UTC) if there were too many."""
+        burst = max(per_minute // _BURST_PART, _MIN_BURST)
+        bucket = TokenBucket(timedelta(minutes=1) / per_minute, burst)
+        self._full_at[name], free_at = bucket.take(self._full_at.get(name, now), now)
+        self._full_at.move_to_end(name)
+        if len(self._full_at) > self._max_keys:
+            self._full_at.popitem(last=False)
+        return free_at

@@ -126,7 +126,7 @@ class Api:
 
     def _door(self, operation: Operation[Any]) -> Handler:
         async def enter(request: web.Request) -> web.StreamResponse:
-            key = await self._authentication.admit(request, operation.scope)
+            key = await self._authentication.authenticate(request, operation.scope)
             body = await _body(request, operation) if operation.writes else b""
             return await operation.handle(
                 self,

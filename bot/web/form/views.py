@@ -18,7 +18,7 @@ from urllib.parse import parse_qs
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from bot.conversation.intents import visible_part
+from bot.conversation.intents import normalize_text
 from bot.conversation.numbers import example, readable, region_of, to_e164, why_not_textable
 from bot.conversation.replies import duration
 from bot.conversation.state import Alphabet
@@ -200,7 +200,7 @@ class Form:
         if self._own(request, fields) is None:
             return self._stale()
         _, verification = await self._standing(request)
-        code = _BETWEEN_SYMBOLS.sub("", visible_part(fields.get("code", ""))).upper()
+        code = _BETWEEN_SYMBOLS.sub("", normalize_text(fields.get("code", ""))).upper()
         if verification is not None and code:
             result = await self._verifications.check(verification.id, code)
             if result.outcome is RequestOutcome.RIGHT:

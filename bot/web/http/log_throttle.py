@@ -1,28 +1,30 @@
-"""Warnings that whoever asks us could bring about at will."""
+"""Warnings that any caller could cause at will."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
-_LOG_INTERVAL = 60.0
+from bot.conversation.limits import TokenBucket
+
+_LOG_RATE = TokenBucket(interval=timedelta(minutes=1))
 
 _log = structlog.get_logger(__name__)
 
 
 class LogThrottle:
-    """Logs each kind of complaint at most once a minute: a stranger must not fill the log."""
+    """Log each kind of warning at most once a minute, so that strangers cannot fill the log."""
 
     def __init__(self) -> None:
-        self._due: dict[str, float] = {}
+        self._full_at: dict[str, datetime] = {}
         self._unlogged: Counter[str] = Counter()
 
-    def log(self, what: str, **details: str) -> None:
-        """Log a warning with its details and how often it was due since the last one."""
-        self._unlogged[what] += 1
-        now = time.monotonic()
-        if now >= self._due.get(what, 0.0):
-            _log.warning(what, **details, count=self._unlogged.pop(what))
-            self._due[what] = now + _LOG_INTERVAL
+    def log(self, event: str, **details: str) -> None:
+        """Log a warning with its details, and with how often it occurred since the last one."""
+        self._unlogged[event] += 1
+        now = datetime.now(UTC)
+        self._full_at[event], free_at = _LOG_RATE.take(self._full_at.get(event, now), now)
+        if free_at is None:
+            _log.warning(event, **details, count=self._unlogged.pop(event))

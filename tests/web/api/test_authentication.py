@@ -36,13 +36,13 @@ def authentication(database: Database, clock: StoppedClock) -> Authentication:
     return Authentication(database, clock, LookupGate(TEST_TIMEOUT))
 
 
-async def asked(
+async def authenticate(
     authentication: Authentication, headers: Mapping[str, str], scope: Scope = Scope.READ
 ) -> ProblemError | str:
-    """Return the name of the key that was let in, or the problem."""
+    """Return the name of the key that was accepted, or the problem."""
     request = make_mocked_request("GET", "/v1/verifications", headers=headers)
     try:
-        return (await authentication.admit(request, scope)).name
+        return (await authentication.authenticate(request, scope)).name
     except ProblemError as problem:
         return problem
 
@@ -50,17 +50,17 @@ async def asked(
 async def refused(
     authentication: Authentication, headers: Mapping[str, str], scope: Scope = Scope.READ
 ) -> ProblemError:
-    problem = await asked(authentication, headers, scope)
+    problem = await authenticate(authentication, headers, scope)
     assert isinstance(problem, ProblemError)
     return problem
 
 
 @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER   "])
-async def test_a_key_that_holds_is_let_in(
+async def test_a_valid_key_is_accepted(
     scheme: str, authentication: Authentication, database: Database, clock: StoppedClock
 ) -> None:
     key = await make_key(database, clock)
-    assert await asked(authentication, {"Authorization": scheme + key}) == key.split("_")[1]
+    assert await authenticate(authentication, {"Authorization": scheme + key}) == key.split("_")[1]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ async def test_a_key_that_holds_is_let_in(
         {"X-Api-Key": f"tp_{'0' * 12}_{SECRET}"},
     ],
 )
-async def test_without_a_key_it_is_said_how_to_send_one(
+async def test_without_a_key_the_problem_says_how_to_send_one(
     headers: Mapping[str, str], authentication: Authentication
 ) -> None:
     problem = await refused(authentication, headers)
@@ -107,56 +107,56 @@ async def test_a_revoked_key_is_refused_at_once(
 ) -> None:
     key = await make_key(database, clock)
     headers = {"Authorization": f"Bearer {key}"}
-    assert await asked(authentication, headers) == key.split("_")[1]
+    assert await authenticate(authentication, headers) == key.split("_")[1]
     await database.write(api_keys.revoke, key.split("_")[1], clock.now())
     assert (await refused(authentication, headers)).view.status == 401
 
 
-async def test_a_scope_that_is_missing_is_named(
+async def test_a_missing_scope_is_named(
     authentication: Authentication, database: Database, clock: StoppedClock
 ) -> None:
     key = await make_key(database, clock, [Scope.READ])
     headers = {"Authorization": f"Bearer {key}"}
-    assert await asked(authentication, headers, Scope.READ) == key.split("_")[1]
+    assert await authenticate(authentication, headers, Scope.READ) == key.split("_")[1]
     problem = await refused(authentication, headers, Scope.WRITE)
     assert problem.view.status == 403
     assert "verifications:write" in problem.view.detail
     assert 'scope="verifications:write"' in problem.headers["WWW-Authenticate"]
 
 
-async def test_too_many_requests_are_told_when_the_next_may_come(
+async def test_after_too_many_requests_the_answer_says_when_the_next_is_allowed(
     authentication: Authentication, database: Database, clock: StoppedClock
 ) -> None:
     busy = {"Authorization": f"Bearer {await make_key(database, clock, per_minute=60)}"}
     idle = {"Authorization": f"Bearer {await make_key(database, clock, per_minute=60)}"}
     for _ in range(10):
-        assert isinstance(await asked(authentication, busy), str)
+        assert isinstance(await authenticate(authentication, busy), str)
     problem = await refused(authentication, busy)
     assert (problem.view.status, problem.view.code) == (429, RequestOutcome.TOO_MANY_REQUESTS)
     assert problem.headers == {"Retry-After": "1"}
-    assert isinstance(await asked(authentication, idle), str)
+    assert isinstance(await authenticate(authentication, idle), str)
     clock.travel(timedelta(seconds=1))
-    assert isinstance(await asked(authentication, busy), str)
-    assert isinstance(await asked(authentication, busy), ProblemError)
+    assert isinstance(await authenticate(authentication, busy), str)
+    assert isinstance(await authenticate(authentication, busy), ProblemError)
 
 
-async def test_strangers_leave_the_database_to_others(
+async def test_requests_without_a_valid_key_cannot_occupy_the_whole_database(
     database: Database, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authentication = Authentication(database, clock, LookupGate(timeout=0.05))
-    reading, slow = 0, asyncio.Event()
+    reads, slow = 0, asyncio.Event()
 
     async def read(*_: object) -> None:
-        nonlocal reading
-        reading += 1
+        nonlocal reads
+        reads += 1
         await slow.wait()
 
     monkeypatch.setattr(database, "read", read)
     stranger = {"Authorization": f"Bearer tp_{'0' * 12}_{SECRET}"}
-    asking = [asyncio.create_task(asked(authentication, stranger)) for _ in range(6)]
-    await wait_until(lambda: sum(task.done() for task in asking) == 2)
-    done, waiting = await asyncio.wait(asking, timeout=0)
-    assert reading == 4
+    calls = [asyncio.create_task(authenticate(authentication, stranger)) for _ in range(6)]
+    await wait_until(lambda: sum(task.done() for task in calls) == 2)
+    done, waiting = await asyncio.wait(calls, timeout=0)
+    assert reads == 4
     assert {type(task.exception()) for task in done} == {UnavailableError}
     slow.set()
     answers = await asyncio.gather(*waiting)
@@ -176,8 +176,8 @@ def test_a_bucket_holds_a_few_and_fills_in_a_minute(per_minute: int, burst: int)
     assert taken.count(None) == burst
 
 
-def test_the_bucket_that_has_been_silent_longest_is_forgotten() -> None:
-    rates = KeyRateLimits(most=2)
+def test_the_key_idle_for_longest_is_forgotten() -> None:
+    rates = KeyRateLimits(max_keys=2)
     for name in ("a", "a", "a", "a", "a", "b", "a", "c"):
         rates.take(name, 1, NOON)
     assert len(rates) == 2
