@@ -15,9 +15,7 @@ def mermaid() -> str:
     for (state, event), transition in TRANSITIONS.items():
         if transition.to is not state:
             edges.setdefault((state, transition.to), []).append(event.value)
-    lines = [
-        f"    {state} --> {to}: {'<br/>'.join(events)}" for (state, to), events in edges.items()
-    ]
+    lines = [f"    {old} --> {new}: {'<br/>'.join(labels)}" for (old, new), labels in edges.items()]
     return "\n".join(["stateDiagram-v2", f"    [*] --> {State.IDLE}", *lines])
 
 

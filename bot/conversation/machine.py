@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 class Event(StrEnum):
     """An input with every guard decided, so that state and event determine the transition."""
 
-    CODE_REQUESTED = "asks for a code"
-    CODE_REQUESTED_AGAIN = "asks again"
-    REQUESTED_TOO_SOON = "asks again within the cooldown"
-    REQUESTED_TOO_OFTEN = "asks beyond the limit"
-    REQUESTED_TOO_OFTEN_AGAIN = "asks beyond the limit, knows the wait"
+    CODE_REQUEST = "asks for a code"
+    CODE_REQUEST_AGAIN = "asks again"
+    REQUEST_TOO_SOON = "asks again within the cooldown"
+    REQUEST_TOO_OFTEN = "asks beyond the limit"
+    REQUEST_TOO_OFTEN_AGAIN = "asks beyond the limit, knows the wait"
     RESEND_WITHOUT_CODE = "asks again, no live code"
     REFERENCE_UNKNOWN = "asks with an unknown reference"
     REFERENCE_SPENT = "asks with a used or expired reference"
-    APP_REQUESTS_CODE = "an app requests a code"
-    APP_REQUESTS_RESEND = "an app requests the code again"
+    APP_REQUEST = "an app requests a code"
+    APP_REQUEST_AGAIN = "an app requests the code again"
     APP_CANCELS = "an app cancels"
     SUBMITTED_RIGHT = "right code, submitted by an app or the form"
     SUBMITTED_RIGHT_OF_SEVERAL = "right code, submitted, another is live"
@@ -106,32 +106,24 @@ def _rows(
     return {(state, event): Transition(to or state, actions, reply) for state in states}
 
 
-_WITHOUT_CODE = (State.IDLE, State.VERIFIED)
+_NO_CODE = (State.IDLE, State.VERIFIED)
 _AWAITING = (State.AWAITING_CODE,)
-_UNLOCKED = (*_WITHOUT_CODE, *_AWAITING)
+_OPEN = (*_NO_CODE, *_AWAITING)
 _LOCKED = (State.LOCKED,)
-_OPTED_IN = (*_UNLOCKED, *_LOCKED)
+_OPTED_IN = (*_OPEN, *_LOCKED)
 _OPTED_OUT = (State.OPTED_OUT,)
 
 TRANSITIONS: Mapping[tuple[State, Event], Transition] = {
-    **_rows(
-        _UNLOCKED, Event.CODE_REQUESTED, Action.ISSUE_CODE, to=State.AWAITING_CODE, reply=Reply.CODE
-    ),
-    **_rows(
-        _UNLOCKED,
-        Event.APP_REQUESTS_CODE,
-        Action.ISSUE_CODE,
-        to=State.AWAITING_CODE,
-        reply=Reply.CODE,
-    ),
-    **_rows(_AWAITING, Event.APP_REQUESTS_RESEND, Action.RESEND_CODE, reply=Reply.CODE),
+    **_rows(_OPEN, Event.CODE_REQUEST, Action.ISSUE_CODE, to=State.AWAITING_CODE, reply=Reply.CODE),
+    **_rows(_OPEN, Event.APP_REQUEST, Action.ISSUE_CODE, to=State.AWAITING_CODE, reply=Reply.CODE),
+    **_rows(_AWAITING, Event.APP_REQUEST_AGAIN, Action.RESEND_CODE, reply=Reply.CODE),
     **_rows(_AWAITING, Event.APP_CANCELS, Action.END_CODE),
-    **_rows(_UNLOCKED, Event.REFERENCE_UNKNOWN, reply=Reply.REFERENCE_UNKNOWN),
-    **_rows(_UNLOCKED, Event.REFERENCE_SPENT, reply=Reply.REFERENCE_SPENT),
-    **_rows(_AWAITING, Event.CODE_REQUESTED_AGAIN, Action.RESEND_CODE, reply=Reply.CODE),
-    **_rows(_WITHOUT_CODE, Event.REQUESTED_TOO_OFTEN, Action.RECORD_WAIT_NOTICE, reply=Reply.WAIT),
-    **_rows(_AWAITING, Event.REQUESTED_TOO_OFTEN, Action.RECORD_WAIT_NOTICE, reply=Reply.WAIT_CODE),
-    **_rows(_WITHOUT_CODE, Event.RESEND_WITHOUT_CODE, reply=Reply.NO_CODE),
+    **_rows(_OPEN, Event.REFERENCE_UNKNOWN, reply=Reply.REFERENCE_UNKNOWN),
+    **_rows(_OPEN, Event.REFERENCE_SPENT, reply=Reply.REFERENCE_SPENT),
+    **_rows(_AWAITING, Event.CODE_REQUEST_AGAIN, Action.RESEND_CODE, reply=Reply.CODE),
+    **_rows(_NO_CODE, Event.REQUEST_TOO_OFTEN, Action.RECORD_WAIT_NOTICE, reply=Reply.WAIT),
+    **_rows(_AWAITING, Event.REQUEST_TOO_OFTEN, Action.RECORD_WAIT_NOTICE, reply=Reply.WAIT_CODE),
+    **_rows(_NO_CODE, Event.RESEND_WITHOUT_CODE, reply=Reply.NO_CODE),
     **_rows(
         _AWAITING,
         Event.GUESS_RIGHT,
@@ -180,8 +172,8 @@ TRANSITIONS: Mapping[tuple[State, Event], Transition] = {
         to=State.LOCKED,
         reply=Reply.LOCKED,
     ),
-    **_rows(_WITHOUT_CODE, Event.GUESS_TOO_LATE, reply=Reply.EXPIRED),
-    **_rows(_WITHOUT_CODE, Event.GUESS_WITHOUT_CODE, reply=Reply.NO_CODE),
+    **_rows(_NO_CODE, Event.GUESS_TOO_LATE, reply=Reply.EXPIRED),
+    **_rows(_NO_CODE, Event.GUESS_WITHOUT_CODE, reply=Reply.NO_CODE),
     **_rows(_AWAITING, Event.GUESS_MISTYPED, reply=Reply.MISTYPED),
     **_rows(_OPTED_IN, Event.STATUS, reply=Reply.STATUS),
     **_rows(_OPTED_IN, Event.HELP, reply=Reply.HELP),
@@ -193,20 +185,14 @@ TRANSITIONS: Mapping[tuple[State, Event], Transition] = {
         to=State.IDLE,
         reply=Reply.NOT_ME,
     ),
-    **_rows((*_WITHOUT_CODE, *_LOCKED), Event.NOT_ME, Action.REFUSE_CODES, reply=Reply.NOT_ME),
-    **_rows(_WITHOUT_CODE, Event.CHATTER, reply=Reply.HINT),
+    **_rows((*_NO_CODE, *_LOCKED), Event.NOT_ME, Action.REFUSE_CODES, reply=Reply.NOT_ME),
+    **_rows(_NO_CODE, Event.CHATTER, reply=Reply.HINT),
     **_rows(_AWAITING, Event.CHATTER, reply=Reply.HINT_CODE),
-    **_rows(_WITHOUT_CODE, Event.START, Action.RECORD_START, reply=Reply.WELCOME),
-    **_rows(
-        _AWAITING,
-        Event.START,
-        Action.RECORD_START,
-        Action.CLEAR_COOLDOWN,
-        reply=Reply.STATUS,
-    ),
+    **_rows(_NO_CODE, Event.START, Action.RECORD_START, reply=Reply.WELCOME),
+    **_rows(_AWAITING, Event.START, Action.RECORD_START, Action.CLEAR_COOLDOWN, reply=Reply.STATUS),
     **_rows(_AWAITING, Event.STARTED_AT_CARRIER, Action.RECORD_START, Action.CLEAR_COOLDOWN),
     **_rows(_LOCKED, Event.START, Action.RECORD_START),
-    **_rows((*_WITHOUT_CODE, *_LOCKED), Event.STARTED_AT_CARRIER, Action.RECORD_START),
+    **_rows((*_NO_CODE, *_LOCKED), Event.STARTED_AT_CARRIER, Action.RECORD_START),
     **_rows(
         _OPTED_OUT,
         Event.START,
@@ -243,14 +229,14 @@ TRANSITIONS: Mapping[tuple[State, Event], Transition] = {
     **_rows(_AWAITING, Event.CODE_UNDELIVERABLE, Action.END_CODE),
     **_rows(_AWAITING, Event.LAST_CODE_ENDED, to=State.IDLE),
     **_rows(_LOCKED, Event.LOCK_ENDED, to=State.IDLE),
-    **_rows(_UNLOCKED, Event.LOCKED_ELSEWHERE, Action.END_CODES, to=State.LOCKED),
+    **_rows(_OPEN, Event.LOCKED_ELSEWHERE, Action.END_CODES, to=State.LOCKED),
 }
 """Every transition."""
 
 _ALWAYS_IGNORED = frozenset(
     {
-        Event.REQUESTED_TOO_SOON,
-        Event.REQUESTED_TOO_OFTEN_AGAIN,
+        Event.REQUEST_TOO_SOON,
+        Event.REQUEST_TOO_OFTEN_AGAIN,
         Event.GUESS_USED,
         Event.NOT_FOR_US,
         Event.OUTDATED,
@@ -260,8 +246,8 @@ _ALWAYS_IGNORED = frozenset(
 )
 _IMPOSSIBLE_WITHOUT_CODE = frozenset(
     {
-        Event.CODE_REQUESTED_AGAIN,
-        Event.APP_REQUESTS_RESEND,
+        Event.CODE_REQUEST_AGAIN,
+        Event.APP_REQUEST_AGAIN,
         Event.APP_CANCELS,
         Event.SUBMITTED_RIGHT,
         Event.SUBMITTED_RIGHT_OF_SEVERAL,
@@ -289,7 +275,7 @@ _HANDLED_WHEN_OPTED_OUT = frozenset(
 )
 IGNORED: frozenset[tuple[State, Event]] = frozenset(
     {(state, event) for state in State for event in _ALWAYS_IGNORED}
-    | {(state, event) for state in _WITHOUT_CODE for event in _IMPOSSIBLE_WITHOUT_CODE}
+    | {(state, event) for state in _NO_CODE for event in _IMPOSSIBLE_WITHOUT_CODE}
     | {
         (State.AWAITING_CODE, event)
         for event in (

@@ -154,7 +154,7 @@ def _read_intent(  # noqa: PLR0911 - one return for each intent
 
 def _read_reference(turn: Turn, reference: ReferenceLookup | None) -> Event:
     if turn.state in (State.LOCKED, State.OPTED_OUT):
-        return Event.CODE_REQUESTED
+        return Event.CODE_REQUEST
     if reference is None:
         return Event.REFERENCE_UNKNOWN
     token = turn.live_token_of(reference.verification) if reference.begun_here else None
@@ -176,14 +176,14 @@ def _read_resend(turn: Turn) -> Event:
 
 def _read_code_request(turn: Turn, token: Token | None) -> Event:
     if turn.state in (State.LOCKED, State.OPTED_OUT):
-        return Event.CODE_REQUESTED
+        return Event.CODE_REQUEST
     if token is not None and turn.now < token.resend_after:
-        return Event.REQUESTED_TOO_SOON
+        return Event.REQUEST_TOO_SOON
     free_at = turn.policy.next_code_at(turn.limits)
     if free_at is not None and turn.now < free_at:
         announced = turn.limits.wait_announced_at(turn.now)
-        return Event.REQUESTED_TOO_OFTEN_AGAIN if announced else Event.REQUESTED_TOO_OFTEN
-    return Event.CODE_REQUESTED if token is None else Event.CODE_REQUESTED_AGAIN
+        return Event.REQUEST_TOO_OFTEN_AGAIN if announced else Event.REQUEST_TOO_OFTEN
+    return Event.CODE_REQUEST if token is None else Event.CODE_REQUEST_AGAIN
 
 
 def _read_guess(turn: Turn, guess: str) -> Event:
@@ -198,8 +198,10 @@ def _read_guess(turn: Turn, guess: str) -> Event:
 
 
 def _compare(turn: Turn, guess: str) -> Event:
-    """Count a guess by text, then compare it with the code of every live token."""
-    _count_guess(turn)
+    """Count a guess for the phone and every live token, then compare it with their codes."""
+    turn.limits = replace(turn.limits, wrong_guesses=turn.limits.wrong_guesses + 1)
+    for token in turn.live_tokens:
+        turn.put_token(replace(token, guesses=token.guesses + 1))
     matching = _matching(turn, guess, turn.live_tokens)
     if matching:
         turn.verification_id = matching[0].verification
@@ -209,8 +211,7 @@ def _compare(turn: Turn, guess: str) -> Event:
         return Event.GUESS_RIGHT_OF_SEVERAL if several else Event.GUESS_RIGHT
     if not turn.tries_left():
         return Event.LAST_GUESS_WRONG
-    attempts = turn.policy.attempts
-    spent = all(token.guesses >= attempts for token in turn.live_tokens)
+    spent = all(token.guesses >= turn.policy.attempts for token in turn.live_tokens)
     return Event.GUESS_WRONG_CODES_SPENT if spent else Event.GUESS_WRONG
 
 
@@ -219,18 +220,11 @@ def _matching(turn: Turn, guess: str, tokens: Sequence[Token]) -> list[Token]:
     return [token for token in tokens if turn.matches(guess, token)]
 
 
-def _count_guess(turn: Turn) -> None:
-    """Count a guess by text, before it is compared, for every live token and for the phone."""
-    for token in turn.live_tokens:
-        turn.put_token(replace(token, guesses=token.guesses + 1))
-    turn.limits = replace(turn.limits, wrong_guesses=turn.limits.wrong_guesses + 1)
-
-
 def _read_app_input(turn: Turn, incoming: AppInput) -> Event:
     turn.verification_id, turn.by_app = incoming.verification, True
     if isinstance(incoming, CodeRequested):
         turn.origin = incoming.origin
-        return Event.APP_REQUESTS_CODE if _may_send_code_for_app(turn) else Event.NOTHING
+        return Event.APP_REQUEST if _may_send_code_for_app(turn) else Event.NOTHING
     token = turn.live_token_of(incoming.verification)
     if token is None:
         turn.reply_to_app(RequestOutcome.NOT_PENDING)
@@ -249,7 +243,7 @@ def _read_app_resend(turn: Turn, token: Token) -> Event:
     if turn.now < token.resend_after:
         turn.reply_to_app(RequestOutcome.TOO_SOON, token.resend_after)
         return Event.NOTHING
-    return Event.APP_REQUESTS_RESEND if _may_send_code_for_app(turn) else Event.NOTHING
+    return Event.APP_REQUEST_AGAIN if _may_send_code_for_app(turn) else Event.NOTHING
 
 
 def _may_send_code_for_app(turn: Turn) -> bool:
@@ -311,8 +305,7 @@ def _read_delivery_failure(turn: Turn, token_id: str) -> Event:
 
 def _without_codes(text: str) -> str:
     """Return a text without the words that may be codes, since no code is ever stored."""
-    masked = ("…" if _may_be_code(word) else word for word in text.split())
-    return " ".join(masked)
+    return " ".join("…" if _may_be_code(word) else word for word in text.split())
 
 
 def _may_be_code(word: str) -> bool:

@@ -320,12 +320,8 @@ def _latest(known: datetime | None, new: datetime) -> datetime:
 
 
 def _with_lock(limits: PhoneLimits, now: datetime) -> PhoneLimits:
-    return replace(
-        limits,
-        wrong_guesses=0,
-        locks=limits.locks + 1,
-        locked_until=now + lock_length(limits.locks),
-    )
+    until = now + lock_length(limits.locks)
+    return replace(limits, wrong_guesses=0, locks=limits.locks + 1, locked_until=until)
 
 
 ACTIONS: Mapping[Action, Callable[[Turn], None]] = {

@@ -65,14 +65,14 @@ def test_the_code_text_carries_its_token_and_never_the_code(awaiting: Person) ->
     assert awaiting.code() not in repr(awaiting.last())
 
 
-def test_a_code_text_is_not_to_be_sent_after_the_code_has_expired(awaiting: Person) -> None:
+def test_a_code_text_is_not_sent_after_the_code_has_expired(awaiting: Person) -> None:
     assert awaiting.message().send_by == MORNING + timedelta(minutes=10)
     assert awaiting.plays(MINUTE, "RESEND") is Reply.CODE
     assert awaiting.message().send_by == MORNING + timedelta(minutes=10)
 
 
 @pytest.mark.parametrize("text", ["hello", "HELP", "STATUS", "STOP", "NOT ME", "123456"])
-def test_a_text_without_a_code_is_worth_sending_for_a_quarter_of_an_hour(
+def test_a_text_without_a_code_is_sent_within_a_quarter_of_an_hour_or_not_at_all(
     person: Person, text: str
 ) -> None:
     person.texts(text)
@@ -81,7 +81,7 @@ def test_a_text_without_a_code_is_worth_sending_for_a_quarter_of_an_hour(
     assert person.message().send_by == MORNING + TEXT_LIFETIME == MORNING + timedelta(minutes=15)
 
 
-def test_replies_name_the_app_and_whom_to_ask() -> None:
+def test_replies_name_the_app_and_its_support_contact() -> None:
     someone = Person(Policy(app_name="Harbor", support_contact="help@example.com"))
 
     someone.texts("HELP")
@@ -101,7 +101,9 @@ def test_texts_that_end_no_code_cancel_nothing(awaiting: Person) -> None:
 
 
 @pytest.mark.parametrize("text", ["VERIFY", "RESEND", "verify me", "send it again"])
-def test_asking_again_while_a_code_lives_sends_the_same_code(awaiting: Person, text: str) -> None:
+def test_another_request_while_a_code_is_live_sends_the_same_code(
+    awaiting: Person, text: str
+) -> None:
     before, code = awaiting.token(), awaiting.code()
 
     assert awaiting.plays(4 * MINUTE, text) is Reply.CODE
@@ -112,7 +114,7 @@ def test_asking_again_while_a_code_lives_sends_the_same_code(awaiting: Person, t
 
 
 @pytest.mark.parametrize("text", ["VERIFY", "RESEND"])
-def test_asking_again_within_the_cooldown_is_met_with_silence(awaiting: Person, text: str) -> None:
+def test_another_request_within_the_cooldown_gets_no_reply(awaiting: Person, text: str) -> None:
     before = awaiting.last()
 
     assert awaiting.plays(30 * SECOND - INSTANT, text) is None
@@ -120,13 +122,13 @@ def test_asking_again_within_the_cooldown_is_met_with_silence(awaiting: Person, 
     assert awaiting.plays(INSTANT, text) is Reply.CODE
 
 
-def test_every_code_text_starts_the_cooldown_anew(awaiting: Person) -> None:
+def test_every_code_text_restarts_the_cooldown(awaiting: Person) -> None:
     assert awaiting.plays(30 * SECOND, "RESEND") is Reply.CODE
     assert awaiting.plays(29 * SECOND, "RESEND") is None
     assert awaiting.plays(SECOND, "RESEND") is Reply.CODE
 
 
-def test_without_a_cooldown_every_asking_is_answered_at_once() -> None:
+def test_without_a_cooldown_every_request_gets_the_code_at_once() -> None:
     someone = Person(Policy(resend_cooldown=timedelta()))
 
     assert [someone.texts("VERIFY"), someone.texts("RESEND")] == [Reply.CODE, Reply.CODE]
@@ -142,7 +144,7 @@ def test_resend_without_a_code_says_that_none_is_waiting(state: State, text: str
 
 
 @pytest.mark.parametrize("text", ["VERIFY", "RESEND"])
-def test_asking_after_the_code_has_expired_brings_a_new_one_at_once(
+def test_a_request_after_the_code_has_expired_gets_a_new_one_at_once(
     awaiting: Person, text: str
 ) -> None:
     old = awaiting.token()
@@ -162,7 +164,7 @@ def test_an_earlier_code_no_longer_works_once_a_new_one_is_out(awaiting: Person)
     assert awaiting.texts(awaiting.code()) is Reply.SUCCESS
 
 
-def test_asking_anew_never_erases_that_a_person_was_verified(verified: Person) -> None:
+def test_a_new_request_never_erases_that_a_person_was_verified(verified: Person) -> None:
     assert verified.plays(DAY, "VERIFY") is Reply.CODE
     assert verified.state() is State.AWAITING_CODE
     assert verified.verified_at() == MORNING
@@ -177,14 +179,14 @@ def test_a_further_success_is_the_time_that_counts(verified: Person) -> None:
     assert verified.verified_at() == MORNING + DAY
 
 
-def test_a_person_just_verified_may_ask_anew_without_a_cooldown(verified: Person) -> None:
+def test_a_person_just_verified_may_request_a_code_without_a_cooldown(verified: Person) -> None:
     used = verified.token()
 
     assert verified.texts("VERIFY") is Reply.CODE
     assert verified.token().id != used.id
 
 
-def test_beyond_the_hours_limit_one_text_says_when_and_then_there_is_silence(
+def test_beyond_the_hours_limit_one_reply_names_the_wait_and_then_there_is_none(
     person: Person,
 ) -> None:
     for _ in range(5):
@@ -204,7 +206,7 @@ def test_code_texts_sent_again_count_towards_the_limit(awaiting: Person) -> None
 
 
 @pytest.mark.parametrize("text", ["VERIFY", "RESEND"])
-def test_beyond_the_limit_who_has_a_code_is_told_how_long_it_works_and_when_it_can_be_resent(
+def test_beyond_the_limit_a_person_with_a_code_learns_how_long_it_works_and_when_it_can_be_resent(
     text: str,
 ) -> None:
     someone = Person(Policy(codes_per_hour=1))
@@ -216,7 +218,7 @@ def test_beyond_the_limit_who_has_a_code_is_told_how_long_it_works_and_when_it_c
     assert someone.message().token is None
 
 
-def test_beyond_the_limit_the_code_that_lives_still_works(awaiting: Person) -> None:
+def test_beyond_the_limit_a_live_code_still_works(awaiting: Person) -> None:
     for _ in range(5):
         awaiting.plays(30 * SECOND, "RESEND")
 
@@ -242,7 +244,7 @@ def test_the_limits_count_whichever_number_of_the_bot_is_texted(person: Person) 
     assert person.texts("VERIFY") is None
 
 
-def test_a_wait_is_told_anew_when_the_limit_is_reached_anew() -> None:
+def test_a_wait_is_announced_again_when_the_limit_is_reached_again() -> None:
     someone = Person(Policy(codes_per_hour=1))
 
     assert someone.plays("VERIFY", RIGHT, "VERIFY") is Reply.WAIT
@@ -250,14 +252,14 @@ def test_a_wait_is_told_anew_when_the_limit_is_reached_anew() -> None:
     assert someone.texts("VERIFY") is Reply.WAIT
 
 
-def test_the_cooldown_is_silent_even_at_the_limit() -> None:
+def test_a_request_within_the_cooldown_gets_no_reply_even_at_the_limit() -> None:
     someone = Person(Policy(codes_per_hour=1))
 
     assert someone.plays("VERIFY", "RESEND") is None
     assert someone.plays(30 * SECOND, "RESEND") is Reply.WAIT_CODE
 
 
-def test_silence_and_waits_count_towards_no_limit(awaiting: Person) -> None:
+def test_requests_without_a_code_count_towards_no_limit(awaiting: Person) -> None:
     awaiting.plays(*["VERIFY"] * 20)
 
     assert awaiting.plays(30 * SECOND, "RESEND") is Reply.CODE

@@ -105,7 +105,7 @@ def test_digits_moved_from_one_number_to_the_next_make_another_code() -> None:
     assert RING.code(token, "+1312", "5550199") != RING.code(token, "+13125", "550199")
 
 
-def test_what_happens_to_a_token_does_not_change_its_code() -> None:
+def test_changes_of_a_token_do_not_change_its_code() -> None:
     token = token_of()
     later = NOW + timedelta(minutes=3)
     changed = replace(
@@ -132,7 +132,7 @@ def test_the_code_matches(name: str, code_format: CodeFormat) -> None:
 
 @modest
 @given(ids, st.text("0123456789", max_size=8))
-def test_nothing_but_the_code_matches(name: str, guess: str) -> None:
+def test_only_the_code_matches(name: str, guess: str) -> None:
     token = token_of(name=name)
 
     assert RING.matches(guess, token, BOT, PHONE) is (guess == RING.code(token, BOT, PHONE))
@@ -180,7 +180,7 @@ def test_after_a_rotation_the_codes_of_the_old_key_still_work() -> None:
     assert rotated.matches(RING.code(token, BOT, PHONE), token, BOT, PHONE)
 
 
-def test_once_its_key_is_gone_a_code_matches_no_more() -> None:
+def test_once_its_key_is_gone_a_code_no_longer_matches() -> None:
     token = token_of(RING)
     without_it = Keyring([OTHER_SECRET])
 
@@ -193,12 +193,12 @@ def test_a_code_cannot_be_derived_without_its_key() -> None:
         Keyring([OTHER_SECRET]).code(token_of(RING), BOT, PHONE)
 
 
-def test_a_key_id_tells_nothing_of_its_secret() -> None:
+def test_a_key_id_reveals_nothing_of_its_secret() -> None:
     assert RING.signing_key_id != Keyring([OTHER_SECRET]).signing_key_id
     assert SECRET[:4] not in RING.signing_key_id
     assert SECRET not in repr(RING)
 
 
-def test_a_ring_without_any_secret_is_refused() -> None:
+def test_a_keyring_without_a_secret_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one secret"):
         Keyring([])

@@ -20,11 +20,11 @@ from tests.conversation.person import (
 
 
 @pytest.mark.parametrize("state", [State.IDLE, State.VERIFIED])
-def test_chatter_is_told_what_to_text(state: State) -> None:
+def test_chatter_gets_a_hint_what_to_text(state: State) -> None:
     assert someone_in(state).texts("hello") is Reply.HINT
 
 
-def test_chatter_while_a_code_is_awaited_is_told_to_reply_with_it_and_costs_no_try(
+def test_chatter_while_a_code_is_awaited_gets_a_hint_to_reply_with_it_and_costs_no_try(
     awaiting: Person,
 ) -> None:
     assert awaiting.texts("call me at 312-555-0001") is Reply.HINT_CODE
@@ -55,7 +55,7 @@ def test_what_is_texted_into_the_silence_does_not_prolong_it(person: Person) -> 
 
 
 @pytest.mark.parametrize("between", ["HELP", "STATUS", "123456", "RESEND", "START"])
-def test_any_other_reply_starts_the_count_of_hints_anew(person: Person, between: str) -> None:
+def test_any_other_reply_restarts_the_count_of_hints(person: Person, between: str) -> None:
     person.plays("hello", "hello")
     assert person.texts(between) is not None
 
@@ -71,7 +71,7 @@ def test_no_other_reply_ends_the_silence_once_it_has_begun(person: Person, betwe
 
 
 @pytest.mark.parametrize("between", ["thanks", "Liked “hello”"])
-def test_what_is_met_with_silence_does_not_start_the_count_of_hints_anew(
+def test_a_text_without_a_reply_does_not_restart_the_count_of_hints(
     person: Person, between: str
 ) -> None:
     assert person.plays("hello", "hello", between, "hello") is Reply.HINT
@@ -83,7 +83,7 @@ def test_a_code_typed_short_is_answered_after_the_hints_have_ended(awaiting: Per
     assert awaiting.texts("12345") is Reply.MISTYPED
 
 
-def test_a_code_where_none_lives_is_answered_after_the_hints_have_ended(person: Person) -> None:
+def test_a_code_where_none_is_live_is_answered_after_the_hints_have_ended(person: Person) -> None:
     assert person.plays("hello", "hello", "hello", "hello") is None
     assert person.texts("123456") is Reply.NO_CODE
 
@@ -122,7 +122,7 @@ def test_codes_verify_and_stop_are_never_silenced(awaiting: Person, chatter: str
     ids=["a code", "a code again", "success"],
 )
 @pytest.mark.parametrize(("text", "times"), [("hello", 3), ("HELP", 10)])
-def test_what_moves_things_forward_ends_the_silence(
+def test_progress_towards_a_verification_ends_the_silence(
     before: tuple[Step, ...], forward: tuple[Step, ...], text: str, times: int
 ) -> None:
     someone = Person()
@@ -141,7 +141,7 @@ def test_help_and_status_are_still_answered_when_hints_are_not(person: Person) -
     assert person.texts("STATUS") is Reply.STATUS
 
 
-def test_help_and_status_are_not_answered_for_ever(person: Person) -> None:
+def test_help_and_status_are_not_answered_without_end(person: Person) -> None:
     answers = [person.texts(text) for text in ("HELP", "STATUS") * 5]
 
     assert None not in answers

@@ -73,12 +73,12 @@ CODE_OF_FIRST = Keyring([SECRET]).code(FIRST_TOKEN, BOT, PHONE)
 WRONG_FOR_FIRST = ("1" if CODE_OF_FIRST[0] == "0" else "0") + CODE_OF_FIRST[1:]
 
 SCRIPT_OF: dict[Event, tuple[Step, ...]] = {
-    Event.CODE_REQUESTED: ("VERIFY",),
+    Event.CODE_REQUEST: ("VERIFY",),
     Event.OUTDATED: ("STOP", HOUR, TextReceived("START", received_at=MORNING)),
-    Event.CODE_REQUESTED_AGAIN: ("VERIFY", MINUTE, "RESEND"),
-    Event.REQUESTED_TOO_SOON: ("VERIFY", "VERIFY"),
-    Event.REQUESTED_TOO_OFTEN: ("NOT ME", "VERIFY"),
-    Event.REQUESTED_TOO_OFTEN_AGAIN: ("NOT ME", "VERIFY", "VERIFY"),
+    Event.CODE_REQUEST_AGAIN: ("VERIFY", MINUTE, "RESEND"),
+    Event.REQUEST_TOO_SOON: ("VERIFY", "VERIFY"),
+    Event.REQUEST_TOO_OFTEN: ("NOT ME", "VERIFY"),
+    Event.REQUEST_TOO_OFTEN_AGAIN: ("NOT ME", "VERIFY", "VERIFY"),
     Event.RESEND_WITHOUT_CODE: ("RESEND",),
     Event.GUESS_RIGHT: ("VERIFY", RIGHT),
     Event.GUESS_WRONG: ("VERIFY", WRONG),
@@ -104,8 +104,8 @@ SCRIPT_OF: dict[Event, tuple[Step, ...]] = {
             "VERIFY 7Q2K42", reference=ReferenceLookup("v", available=False, begun_here=False)
         ),
     ),
-    Event.APP_REQUESTS_CODE: (CodeRequested("v", Origin.APP),),
-    Event.APP_REQUESTS_RESEND: (CodeRequested("v", Origin.APP), MINUTE, ResendRequested("v")),
+    Event.APP_REQUEST: (CodeRequested("v", Origin.APP),),
+    Event.APP_REQUEST_AGAIN: (CodeRequested("v", Origin.APP), MINUTE, ResendRequested("v")),
     Event.APP_CANCELS: (CodeRequested("v", Origin.APP), Cancelled("v")),
     Event.SUBMITTED_RIGHT: (CodeRequested("v", Origin.APP), CodeSubmitted("v", CODE_OF_FIRST)),
     Event.SUBMITTED_RIGHT_OF_SEVERAL: (

@@ -55,7 +55,7 @@ def test_the_right_code_on_the_last_try_verifies(awaiting: Person) -> None:
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 7])
-def test_a_code_takes_as_many_wrong_guesses_as_the_operator_says(attempts: int) -> None:
+def test_a_code_allows_as_many_wrong_guesses_as_the_operator_says(attempts: int) -> None:
     someone = Person(Policy(attempts=attempts))
     someone.texts("VERIFY")
 
@@ -114,7 +114,7 @@ def test_success_gives_all_tries_back(awaiting: Person) -> None:
     assert awaiting.plays(WRONG) is Reply.LOCKED
 
 
-def test_no_code_takes_more_guesses_than_its_own_tries_even_after_a_success_elsewhere(
+def test_no_code_allows_more_guesses_than_its_own_tries_even_after_a_success_elsewhere(
     awaiting: Person,
 ) -> None:
     awaiting.plays(*[WRONG] * 3)
@@ -135,11 +135,11 @@ def test_a_code_of_a_wrong_length_costs_no_try(awaiting: Person, typed: str) -> 
     assert awaiting.limits == before.limits
 
 
-def test_digits_of_a_wrong_number_are_chatter_where_no_code_is_awaited(person: Person) -> None:
+def test_too_few_digits_are_chatter_if_no_code_is_awaited(person: Person) -> None:
     assert person.texts("12345") is Reply.HINT
 
 
-def test_a_guess_where_no_code_was_asked_for_says_so(person: Person) -> None:
+def test_a_guess_without_a_request_gets_a_reply_that_says_so(person: Person) -> None:
     assert person.texts("123456") is Reply.NO_CODE
     assert person.state() is State.IDLE
     assert person.limits == PhoneLimits()
@@ -235,20 +235,22 @@ def test_a_code_signed_with_the_key_before_still_verifies(awaiting: Person) -> N
 
 
 @pytest.mark.parametrize("later", [timedelta(), MINUTE, DAY])
-def test_a_used_code_texted_again_is_met_with_silence(verified: Person, later: timedelta) -> None:
+def test_a_used_code_texted_again_gets_no_reply(verified: Person, later: timedelta) -> None:
     before = verified.last()
 
     assert verified.plays(later, RIGHT) is None
     assert verified.last() == Decision(before.conversation, before.limits)
 
 
-def test_another_code_from_a_verified_person_finds_none_waiting(verified: Person) -> None:
+def test_another_code_from_a_verified_person_gets_the_reply_that_none_is_waiting(
+    verified: Person,
+) -> None:
     assert verified.plays(WRONG) is Reply.NO_CODE
     assert verified.state() is State.VERIFIED
     assert verified.limits.wrong_guesses == 0
 
 
-def test_a_used_code_is_met_with_silence_in_every_state(awaiting: Person) -> None:
+def test_a_used_code_gets_no_reply_in_every_state(awaiting: Person) -> None:
     code = awaiting.code()
     awaiting.plays(RIGHT, "STOP", "START")
     assert awaiting.texts(code) is None

@@ -60,7 +60,7 @@ def text_of_ours(reply: Reply) -> str:
 
 @modest
 @given(any_text, formats)
-def test_any_text_is_understood_somehow_and_a_guess_is_always_a_whole_code(
+def test_any_text_has_an_intent_and_a_guess_is_always_a_whole_code(
     text: str, code_format: CodeFormat
 ) -> None:
     parsed = parse_text(text, code_format)
@@ -76,7 +76,7 @@ def test_any_text_is_understood_somehow_and_a_guess_is_always_a_whole_code(
 
 
 @pytest.mark.parametrize("text", ["\ud800", "\udfff123456", "\x00", "\U0010ffff", "\ufdfa" * 200])
-def test_characters_that_are_no_text_harm_nothing(text: str) -> None:
+def test_characters_that_are_not_text_do_no_harm(text: str) -> None:
     for code_format in FORMATS:
         parse_text(text, code_format)
 
@@ -224,7 +224,7 @@ def test_words_are_understood_however_they_are_typed(
     capitals=st.lists(st.booleans(), min_size=8, max_size=8),
     zero_width_at=st.integers(0, 8),
 )
-def test_case_punctuation_and_what_cannot_be_seen_change_no_word(
+def test_case_punctuation_and_invisible_characters_change_no_word(
     word: tuple[str, Intent], before: str, after: str, capitals: list[bool], zero_width_at: int
 ) -> None:
     letters = [
@@ -313,7 +313,7 @@ def test_case_punctuation_and_what_cannot_be_seen_change_no_word(
     ],
 )
 @pytest.mark.parametrize("code_format", [SIX_DIGITS, SIX_HEX], ids=["digits", "hex"])
-def test_every_usual_wording_of_an_opt_out_is_honoured(text: str, code_format: CodeFormat) -> None:
+def test_every_usual_wording_of_an_opt_out_opts_out(text: str, code_format: CodeFormat) -> None:
     assert parse_text(text, code_format) == ParsedText(Intent.STOP)
 
 
@@ -325,7 +325,7 @@ def test_every_usual_wording_of_an_opt_out_is_honoured(text: str, code_format: C
     ],
 )
 @pytest.mark.parametrize("word", [("verify", Intent.VERIFY), ("cancel", Intent.STOP)])
-def test_a_courtesy_before_or_after_a_word_changes_nothing(
+def test_polite_words_before_or_after_a_keyword_change_nothing(
     courtesy: str, word: tuple[str, Intent]
 ) -> None:
     assert intent_of(f"{courtesy}, {word[0]}") is word[1]
@@ -350,7 +350,7 @@ def test_the_stop_words_are_those_the_carrier_acts_on_and_those_the_law_names() 
         ("am I verified", Intent.STATUS),
     ],
 )
-def test_a_wish_is_heard_in_a_short_text_alone(params: str, intent: Intent) -> None:
+def test_a_request_to_stop_counts_only_in_a_short_text(params: str, intent: Intent) -> None:
     words = len(params.split())
 
     assert intent_of(params + " now" * (12 - words)) is intent
@@ -613,7 +613,7 @@ def test_chatter_with_a_number_in_it_is_no_guess(text: str) -> None:
         "१२३४५",
     ],
 )
-def test_digits_of_a_wrong_number_are_mistyped_and_no_guess(text: str) -> None:
+def test_too_few_or_too_many_digits_are_mistyped_and_no_guess(text: str) -> None:
     assert parse_text(text, SIX_DIGITS) == ParsedText(Intent.MISTYPED)
 
 
@@ -753,7 +753,7 @@ def test_our_code_text_sent_back_without_quotes_is_no_guess(
 
 
 @pytest.mark.parametrize("reply", list(Reply))
-def test_no_text_of_ours_sent_back_opts_out_disowns_or_guesses(reply: Reply) -> None:
+def test_no_text_of_ours_sent_back_means_stop_not_me_or_a_guess(reply: Reply) -> None:
     misread = {Intent.STOP, Intent.START, Intent.NOT_ME, Intent.GUESS, Intent.MISTYPED}
 
     assert intent_of(text_of_ours(reply)) not in misread
@@ -792,7 +792,7 @@ def test_a_text_with_a_reactions_words_but_not_its_form_is_still_a_guess(text: s
         ("my code is “123456”", Intent.GUESS),
     ],
 )
-def test_quotes_negatives_and_courtesies_do_not_mislead(text: str, intent: Intent) -> None:
+def test_quotes_negatives_and_polite_words_do_not_mislead(text: str, intent: Intent) -> None:
     assert intent_of(text) is intent
 
 
@@ -818,7 +818,7 @@ def test_a_spaced_phone_number_is_no_guess_at_a_short_code(text: str) -> None:
         ("No code is waiting for you here. Text VERIFY to get one.", Intent.CHATTER),
     ],
 )
-def test_refusals_and_complaints_are_taken_as_they_are_meant(text: str, intent: Intent) -> None:
+def test_refusals_and_complaints_have_the_intent_that_is_meant(text: str, intent: Intent) -> None:
     assert intent_of(text) is intent
 
 
@@ -850,7 +850,7 @@ def test_a_code_that_comes_with_verify_is_a_guess() -> None:
     assert guess_of("verify 123456") == "123456"
 
 
-def test_a_reference_alone_will_do_where_it_is_no_code() -> None:
+def test_a_reference_alone_is_enough_if_it_cannot_be_a_code() -> None:
     assert parse_text("7q2k42.", SIX_DIGITS) == ParsedText(Intent.VERIFY, reference="7Q2K42")
     assert reference_in("7q2k42.") == "7Q2K42"
     assert guess_of("B2C3D4", SIX_HEX) == "B2C3D4"

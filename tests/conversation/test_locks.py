@@ -58,7 +58,7 @@ def test_nothing_but_success_makes_the_next_lock_short_again(
 @pytest.mark.parametrize(
     "text", ["VERIFY", "RESEND", "hello", "START", "123456", "12345", RIGHT, WRONG]
 )
-def test_a_lock_is_told_once_and_then_there_is_silence_until_it_ends(
+def test_a_lock_is_announced_once_and_then_there_is_no_reply_until_it_ends(
     locked: Person, text: str
 ) -> None:
     before = locked.last()
@@ -73,7 +73,7 @@ def test_a_lock_ends_on_time_and_all_tries_are_back(locked: Person) -> None:
     assert locked.plays(RIGHT) is Reply.SUCCESS
 
 
-def test_whatever_is_texted_after_a_lock_finds_it_ended(locked: Person) -> None:
+def test_any_text_after_a_lock_ends_it(locked: Person) -> None:
     assert locked.plays(15 * MINUTE, "hello") is Reply.HINT
     assert locked.state() is State.IDLE
 
@@ -100,7 +100,7 @@ def test_a_lock_holds_at_every_number_of_the_bot_and_ends_the_codes_there(awaiti
 
 
 @pytest.mark.parametrize("state", [State.IDLE, State.VERIFIED])
-def test_a_lock_at_another_number_holds_here_where_no_code_was_asked_for(state: State) -> None:
+def test_a_lock_at_another_number_also_holds_here_without_a_code(state: State) -> None:
     someone = someone_in(state)
     someone.plays("VERIFY", *[WRONG] * 5, at=OTHER_BOT)
 
@@ -108,7 +108,7 @@ def test_a_lock_at_another_number_holds_here_where_no_code_was_asked_for(state: 
     assert someone.state() is State.LOCKED
 
 
-def test_stop_and_start_lift_no_lock(locked: Person) -> None:
+def test_stop_and_start_do_not_end_a_lock(locked: Person) -> None:
     assert locked.plays("STOP", "START") is Reply.STATUS_LOCKED
     assert locked.texts("VERIFY") is None
     assert locked.state() is State.LOCKED
@@ -137,7 +137,7 @@ def test_a_code_does_not_outlive_a_lock_at_another_number() -> None:
     assert someone.plays(16 * MINUTE, code) is Reply.EXPIRED
 
 
-def test_where_fewer_tries_are_given_than_were_spent_nothing_more_is_compared() -> None:
+def test_if_the_operator_allows_fewer_tries_than_were_spent_no_guess_is_compared() -> None:
     someone = Person()
     someone.plays("VERIFY", WRONG, WRONG, WRONG, WRONG)
     someone.policy = Policy(attempts=2)

@@ -13,8 +13,8 @@ BY_TIME = {Event.CODE_EXPIRED, Event.LOCK_ENDED, Event.LOCKED_ELSEWHERE}
 BY_CARRIER = {Event.ANSWERED_AT_CARRIER, Event.STARTED_AT_CARRIER, Event.STOPPED_AT_CARRIER}
 NEVER_MOVING = {
     Event.NOTHING,
-    Event.REQUESTED_TOO_SOON,
-    Event.REQUESTED_TOO_OFTEN_AGAIN,
+    Event.REQUEST_TOO_SOON,
+    Event.REQUEST_TOO_OFTEN_AGAIN,
     Event.GUESS_USED,
     Event.NOT_FOR_US,
     Event.OUTDATED,
@@ -23,27 +23,25 @@ NEVER_MOVING = {
 
 
 @pytest.mark.parametrize(("state", "event"), list(product(State, Event)))
-def test_every_pair_stands_either_in_the_table_or_among_the_ignored(
-    state: State, event: Event
-) -> None:
+def test_every_pair_is_either_in_the_table_or_ignored(state: State, event: Event) -> None:
     assert ((state, event) in TRANSITIONS) != ((state, event) in IGNORED)
 
 
-def test_nothing_but_pairs_of_a_state_and_an_event_is_decided() -> None:
+def test_the_table_and_the_ignored_pairs_hold_nothing_else() -> None:
     assert set(TRANSITIONS) | IGNORED == set(product(State, Event))
 
 
-def test_every_action_is_part_of_a_move() -> None:
+def test_every_action_is_part_of_a_transition() -> None:
     assert {action for transition in TRANSITIONS.values() for action in transition.actions} == set(
         Action
     )
 
 
-def test_every_event_moves_something_but_those_that_are_always_met_with_silence() -> None:
+def test_every_event_has_a_transition_except_those_that_are_always_ignored() -> None:
     assert {event for _, event in TRANSITIONS} == set(Event) - NEVER_MOVING
 
 
-def test_every_reply_is_given_somewhere_but_the_kinds_of_status_and_code_told_apart_later() -> None:
+def test_every_reply_is_in_the_table_except_the_variants_of_status_and_code() -> None:
     kinds_of_status = {
         Reply.STATUS_QUEUED,
         Reply.STATUS_SENT,
@@ -58,7 +56,7 @@ def test_every_reply_is_given_somewhere_but_the_kinds_of_status_and_code_told_ap
     )
 
 
-def test_no_move_does_nothing() -> None:
+def test_no_transition_does_nothing() -> None:
     idle = [
         pair
         for pair, transition in TRANSITIONS.items()
@@ -91,7 +89,7 @@ def test_only_a_right_guess_of_an_awaited_code_verifies() -> None:
     assert congratulated == {(awaiting, event) for event in texted}
 
 
-def test_a_code_is_awaited_exactly_where_one_was_issued() -> None:
+def test_a_code_is_awaited_exactly_after_one_was_issued() -> None:
     entering = {
         pair
         for pair, transition in TRANSITIONS.items()
@@ -101,7 +99,7 @@ def test_a_code_is_awaited_exactly_where_one_was_issued() -> None:
         pair for pair, transition in TRANSITIONS.items() if Action.ISSUE_CODE in transition.actions
     }
 
-    asking = {Event.CODE_REQUESTED, Event.APP_REQUESTS_CODE}
+    asking = {Event.CODE_REQUEST, Event.APP_REQUEST}
     assert entering == set(product(("idle", "verified"), asking))
     assert issuing == set(product(("idle", "verified", "awaiting_code"), asking))
 
@@ -164,14 +162,14 @@ def test_during_a_lock_only_status_help_not_me_and_stop_are_answered() -> None:
 
 @pytest.mark.parametrize("event", [Event.STOP, Event.STOPPED_AT_CARRIER])
 @pytest.mark.parametrize("state", REACHABLE)
-def test_stop_is_honoured_in_every_state(state: State, event: Event) -> None:
+def test_stop_opts_out_in_every_state(state: State, event: Event) -> None:
     transition = TRANSITIONS[state, event]
 
     assert transition.to is State.OPTED_OUT
     assert {Action.END_CODES, Action.OPT_OUT} <= set(transition.actions)
 
 
-def test_a_person_opts_out_by_no_other_way_than_stop() -> None:
+def test_only_stop_opts_a_person_out() -> None:
     ways = {
         event
         for (state, event), transition in TRANSITIONS.items()
@@ -186,7 +184,7 @@ def test_a_person_opts_out_by_no_other_way_than_stop() -> None:
     assert ways == acting == {Event.STOP, Event.STOPPED_AT_CARRIER}
 
 
-def test_after_stop_only_start_leads_back_to_the_beginning_and_another_stop_stays() -> None:
+def test_after_stop_only_start_leads_back_to_idle() -> None:
     heard = {
         event: transition
         for (state, event), transition in TRANSITIONS.items()
@@ -202,7 +200,7 @@ def test_after_stop_only_start_leads_back_to_the_beginning_and_another_stop_stay
     }
 
 
-def test_what_time_does_and_what_the_carrier_answered_are_met_without_a_text() -> None:
+def test_events_of_time_and_texts_answered_by_the_carrier_get_no_reply() -> None:
     texted = {
         event for (_, event), transition in TRANSITIONS.items() if transition.reply is not None
     }

@@ -19,7 +19,7 @@ def test_a_code_in_a_media_message_is_never_a_guess(awaiting: Person) -> None:
     assert awaiting.limits == before.limits
 
 
-def test_a_picture_without_words_is_told_what_to_text(person: Person) -> None:
+def test_a_picture_without_words_gets_a_hint_what_to_text(person: Person) -> None:
     assert person.texts("", shape=Shape.MEDIA) is Reply.HINT
 
 
@@ -34,7 +34,7 @@ def test_words_in_a_media_message_are_understood(person: Person, text: str, repl
     "text", ["VERIFY", "RESEND", "HELP", "STATUS", "NOT ME", "START", "hello", "12345", RIGHT]
 )
 @pytest.mark.parametrize("state", list(State))
-def test_a_group_message_is_met_with_silence_and_never_a_guess(state: State, text: str) -> None:
+def test_a_group_message_gets_no_reply_and_is_never_a_guess(state: State, text: str) -> None:
     someone = someone_in(state)
     conversation, limits = someone.conversations[BOT], someone.limits
 
@@ -54,7 +54,7 @@ def test_a_group_message_is_met_with_silence_and_never_a_guess(state: State, tex
     ],
 )
 @pytest.mark.parametrize("state", list(State))
-def test_a_reaction_never_verifies_costs_no_try_and_is_met_with_silence(
+def test_a_reaction_never_verifies_costs_no_try_and_gets_no_reply(
     state: State, reaction: str
 ) -> None:
     someone = someone_in(state)
@@ -67,7 +67,7 @@ def test_a_reaction_never_verifies_costs_no_try_and_is_met_with_silence(
 
 @pytest.mark.parametrize("text", ["thanks", "thank you!", "ok", "👍", "again"])
 @pytest.mark.parametrize("state", list(State))
-def test_thanks_are_met_with_silence_in_every_state(state: State, text: str) -> None:
+def test_thanks_get_no_reply_in_every_state(state: State, text: str) -> None:
     someone = someone_in(state)
     conversation, limits = someone.conversations[BOT], someone.limits
 

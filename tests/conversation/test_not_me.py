@@ -64,14 +64,14 @@ def test_not_me_erases_no_earlier_verification(verified: Person) -> None:
     assert verified.verified_at() == MORNING
 
 
-def test_stop_and_start_lift_no_refusal(awaiting: Person) -> None:
+def test_stop_and_start_do_not_end_the_refusal_of_codes(awaiting: Person) -> None:
     assert awaiting.plays("NOT ME", "STOP", "START") is Reply.WAIT
     assert awaiting.plays(HOUR - INSTANT, "VERIFY") is None
     assert awaiting.plays(INSTANT, "VERIFY") is Reply.CODE
 
 
 @pytest.mark.parametrize("text", ["VERIFY", "RESEND", "START", "hello", RIGHT])
-def test_what_was_texted_before_not_me_undoes_nothing_even_after_its_time(
+def test_a_text_from_before_not_me_does_not_undo_it_even_after_its_period(
     awaiting: Person, text: str
 ) -> None:
     asked_at = awaiting.now
@@ -94,7 +94,7 @@ def test_not_me_holds_for_its_time_from_when_it_was_texted(awaiting: Person) -> 
     assert awaiting.state() is State.AWAITING_CODE
 
 
-def test_not_me_after_stop_keeps_codes_away_after_start_too(opted_out: Person) -> None:
+def test_not_me_after_stop_refuses_codes_after_start_too(opted_out: Person) -> None:
     assert opted_out.plays(MINUTE, "NOT ME") is None
     assert opted_out.plays(MINUTE, "START", "VERIFY") is not Reply.CODE
 

@@ -36,7 +36,7 @@ def test_a_mobile_phone_may_be_texted(number: str) -> None:
         ("+88213123456", "not a number that is in use"),
     ],
 )
-def test_a_number_that_only_costs_is_named_for_what_it_is(number: str, why: str) -> None:
+def test_the_kind_of_a_number_that_must_not_be_texted_is_named(number: str, why: str) -> None:
     assert why_not_textable(number) == why
 
 
@@ -49,7 +49,7 @@ def test_a_number_that_only_costs_is_named_for_what_it_is(number: str, why: str)
         ("+15551234567", None),
     ],
 )
-def test_a_number_tells_its_country(number: str, region: str | None) -> None:
+def test_the_country_of_a_number_is_known(number: str, region: str | None) -> None:
     assert region_of(number) == region
 
 

@@ -60,7 +60,7 @@ def test_every_stop_word_is_confirmed_once_and_kept_with_its_time_and_wording(
     ],
     ids=["said", "media", "group", "carrier", "other language", "blocked"],
 )
-def test_stop_is_honoured_in_every_state(
+def test_stop_opts_out_in_every_state(
     state: State, incoming: TextReceived | OptedOutAtCarrier, reply: Reply | None, wording: str
 ) -> None:
     someone = someone_in(state)
@@ -131,7 +131,7 @@ def test_stop_ends_the_code(awaiting: Person) -> None:
     ],
 )
 @pytest.mark.parametrize("later", [timedelta(), 11 * MINUTE, DAY])
-def test_who_has_opted_out_is_heard_only_with_start(
+def test_after_an_opt_out_only_start_has_an_effect(
     opted_out: Person, incoming: TextReceived | OptedOutAtCarrier, later: timedelta
 ) -> None:
     before = opted_out.last()
@@ -141,15 +141,13 @@ def test_who_has_opted_out_is_heard_only_with_start(
     assert opted_out.last() == Decision(but_for_its_times(opted_out, before), before.limits)
 
 
-def test_the_code_of_who_has_opted_out_verifies_nobody(opted_out: Person) -> None:
+def test_a_code_verifies_nobody_after_an_opt_out(opted_out: Person) -> None:
     assert opted_out.plays(RIGHT) is None
     assert opted_out.verified_at() is None
 
 
 @pytest.mark.parametrize("text", ["START", "unstop", "Start please"])
-def test_start_welcomes_back_and_what_is_known_of_the_opt_out_is_kept(
-    opted_out: Person, text: str
-) -> None:
+def test_start_welcomes_back_and_the_opt_out_stays_on_record(opted_out: Person, text: str) -> None:
     assert opted_out.plays(DAY, text) is Reply.WELCOME
     assert opted_out.state() is State.IDLE
     assert opted_out.conversations[BOT].opted_out_at == MORNING
@@ -202,7 +200,7 @@ def test_an_opt_out_is_between_one_phone_and_one_number_of_the_bot(opted_out: Pe
 
 @pytest.mark.parametrize("state", list(State))
 @pytest.mark.parametrize("text", ["HELP", "INFO", "aide", "VERIFY"])
-def test_what_the_carrier_has_answered_is_met_with_silence(state: State, text: str) -> None:
+def test_a_text_that_the_carrier_has_answered_gets_no_reply(state: State, text: str) -> None:
     someone = someone_in(state)
     before = (
         someone.last() if someone.decided else Decision(Conversation(BOT, PHONE), PhoneLimits())
@@ -213,7 +211,7 @@ def test_what_the_carrier_has_answered_is_met_with_silence(state: State, text: s
 
 
 @pytest.mark.parametrize("state", [State.IDLE, State.VERIFIED, State.LOCKED])
-def test_start_answered_by_the_carrier_changes_nothing_where_nobody_opted_out(state: State) -> None:
+def test_start_answered_by_the_carrier_changes_nothing_without_an_opt_out(state: State) -> None:
     someone = someone_in(state)
     before = someone.conversations[BOT]
 
@@ -270,7 +268,7 @@ def test_a_time_of_a_clock_that_ran_ahead_keeps_nobody_opted_out(person: Person)
     assert person.plays(texted("START", person.now)) is Reply.WELCOME
 
 
-def test_clocks_that_differ_as_they_may_do_not_undo_a_stop(person: Person) -> None:
+def test_clocks_that_differ_within_the_tolerance_do_not_undo_a_stop(person: Person) -> None:
     person.plays(texted("STOP", person.now))
     person.now -= 4 * SECOND  # decided by another process
     assert person.plays(texted("START", person.now + SECOND)) is None
@@ -291,7 +289,7 @@ def test_stop_and_start_are_answered_after_the_hints_have_ended(person: Person) 
     assert person.texts("START") is Reply.WELCOME
 
 
-def test_who_cycles_through_stop_and_start_is_obeyed_but_not_answered_for_ever(
+def test_alternating_stop_and_start_always_takes_effect_but_is_not_answered_without_end(
     person: Person,
 ) -> None:
     answers = 0

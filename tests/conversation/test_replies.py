@@ -119,7 +119,7 @@ def test_no_character_of_a_gsm7_text_counts_double() -> None:
     )
 
 
-def test_only_who_is_verified_reads_the_word() -> None:
+def test_only_replies_to_verified_people_contain_the_word_verified() -> None:
     said = {
         reply
         for reply in Reply
@@ -158,7 +158,7 @@ def test_the_code_text_names_the_app_the_time_and_the_way_out() -> None:
 
 
 @pytest.mark.parametrize("reply", list(Reply))
-def test_no_reply_shows_a_gap_that_was_not_filled(reply: Reply) -> None:
+def test_no_reply_contains_an_unfilled_placeholder(reply: Reply) -> None:
     text = written(reply).replace(CODE_PLACEHOLDER, "123456")
 
     assert [name for _, name, _, _ in Formatter().parse(text) if name is not None] == []
@@ -200,7 +200,7 @@ def test_a_reply_about_a_code_counts_the_tries_left(reply: Reply) -> None:
 
 
 @pytest.mark.parametrize("reply", list(Reply))
-def test_a_reply_names_a_wait_or_a_codes_life_exactly_where_it_is_about_one(reply: Reply) -> None:
+def test_a_reply_names_a_wait_or_a_codes_lifetime_exactly_if_it_is_about_one(reply: Reply) -> None:
     text = written(reply, wait=timedelta(minutes=17), life=timedelta(minutes=7))
 
     assert ("17 minutes" in text) == (reply in ABOUT_A_WAIT)
@@ -215,16 +215,16 @@ def test_only_the_code_text_holds_the_words_by_which_it_is_known_when_sent_back(
 
 
 @pytest.mark.parametrize("reply", sorted(set(Reply) - ANSWERS_TO_A_CODE))
-def test_a_reply_that_may_come_unexpected_names_the_app(reply: Reply) -> None:
+def test_a_reply_that_may_be_unexpected_names_the_app(reply: Reply) -> None:
     assert "Harbor" in written(reply, app="Harbor")
 
 
-def test_help_names_whom_to_ask_where_the_operator_has_said_so() -> None:
+def test_help_names_the_support_contact_if_there_is_one() -> None:
     assert "Questions: help@example.com." in written(Reply.HELP, support="help@example.com")
     assert "Questions" not in written(Reply.HELP, support="")
 
 
-def test_a_mistyped_code_is_told_what_a_code_looks_like() -> None:
+def test_the_reply_to_a_mistyped_code_says_what_a_code_looks_like() -> None:
     assert "8 digits" in written(Reply.MISTYPED, code_length=8)
     assert "8 characters, 0-9 and A-F" in written(Reply.MISTYPED, code_length=8, hexadecimal=True)
 
@@ -265,7 +265,7 @@ def test_braces_in_a_name_are_printed_as_they_are(app: str, support: str) -> Non
         (timedelta(hours=24), "24 hours"),
     ],
 )
-def test_a_duration_is_told_in_seconds_then_minutes_then_hours_rounded_up(
+def test_a_duration_is_written_in_seconds_then_minutes_then_hours_rounded_up(
     length: timedelta, words: str
 ) -> None:
     assert duration(length) == words
@@ -273,7 +273,7 @@ def test_a_duration_is_told_in_seconds_then_minutes_then_hours_rounded_up(
 
 @modest
 @given(st.integers(min_value=1, max_value=86_400))
-def test_a_wait_is_never_told_shorter_than_it_is(seconds: int) -> None:
+def test_a_wait_is_never_written_shorter_than_it_is(seconds: int) -> None:
     figure, unit = duration(timedelta(seconds=seconds)).split()
     told = int(figure) * {"second": 1, "minute": 60, "hour": 3600}[unit.removesuffix("s")]
 

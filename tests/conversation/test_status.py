@@ -38,7 +38,7 @@ def test_status_of_a_verified_person_says_since_when(verified: Person) -> None:
     assert "since 01 Mar 2026, 09:00 UTC" in verified.message().body
 
 
-def test_status_while_verifying_anew_is_about_the_code(verified: Person) -> None:
+def test_status_while_verifying_again_is_about_the_code(verified: Person) -> None:
     assert verified.plays("VERIFY", "STATUS") is Reply.STATUS_QUEUED
     assert verified.plays(10 * MINUTE, "STATUS") is Reply.STATUS_VERIFIED
 

@@ -15,7 +15,7 @@ REFUSING: dict[str, tuple[Step, ...]] = {
 
 @pytest.mark.parametrize("text", ["RESEND", "123456", "hello", "START"])
 @pytest.mark.parametrize("before", REFUSING.values(), ids=REFUSING)
-def test_while_verify_is_refused_no_text_invites_to_it_but_names_the_wait(
+def test_while_verify_is_refused_replies_name_the_wait_instead_of_suggesting_it(
     before: tuple[Step, ...], text: str
 ) -> None:
     someone = Person()
@@ -25,21 +25,21 @@ def test_while_verify_is_refused_no_text_invites_to_it_but_names_the_wait(
     assert "Please wait 40 minutes, then text VERIFY" in someone.message().body
 
 
-def test_status_while_verify_is_refused_names_the_wait_to_who_is_not_verified(
+def test_status_while_verify_is_refused_names_the_wait_to_an_unverified_person(
     awaiting: Person,
 ) -> None:
     assert awaiting.plays("NOT ME", "STATUS") is Reply.WAIT
     assert "1 hour" in awaiting.message().body
 
 
-def test_a_late_code_beyond_the_limit_is_told_when_verify_works() -> None:
+def test_a_late_code_beyond_the_limit_gets_the_time_when_verify_works() -> None:
     someone = Person(Policy(codes_per_hour=1))
 
     assert someone.plays("VERIFY", 10 * MINUTE, RIGHT) is Reply.WAIT
     assert "50 minutes" in someone.message().body
 
 
-def test_who_was_told_the_wait_in_another_answer_is_not_told_again_on_verify(
+def test_verify_does_not_announce_a_wait_that_another_reply_has_announced(
     awaiting: Person,
 ) -> None:
     assert awaiting.plays("NOT ME", "hello") is Reply.WAIT
@@ -55,7 +55,7 @@ def test_a_lock_that_ends_before_the_limit_does_names_the_longer_wait() -> None:
     assert "wait 50 minutes," in someone.message().body
 
 
-def test_a_clock_that_once_ran_ahead_refuses_and_locks_no_longer_than_the_rules_allow(
+def test_a_clock_that_once_ran_ahead_refuses_and_locks_no_longer_than_the_limits_allow(
     person: Person,
 ) -> None:
     ahead = MORNING + 365 * DAY
@@ -68,7 +68,7 @@ def test_a_clock_that_once_ran_ahead_refuses_and_locks_no_longer_than_the_rules_
     assert person.plays(DAY, "VERIFY") is Reply.CODE
 
 
-def test_a_wait_that_was_told_is_told_again_only_to_who_asks_for_the_status() -> None:
+def test_a_wait_is_announced_again_only_for_status_and_start() -> None:
     someone = Person(Policy(codes_per_hour=1))
     someone.plays("VERIFY", RIGHT)
     assert someone.texts("VERIFY") is Reply.WAIT

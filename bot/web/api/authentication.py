@@ -66,15 +66,12 @@ class Authentication:
         if parts is None:
             raise _unauthorized("send an API key, as Authorization: Bearer tp_…", _CHALLENGE)
         name, secret = parts
-        key = await self._find(name)
+        async with self._lookups.enter():
+            key = await self._database.read(api_keys.find, name)
         if not api_keys.secret_matches(key, secret) or key is None:
             challenge = f'{_CHALLENGE}, error="invalid_token"'
             raise _unauthorized("invalid or revoked API key", challenge)
         return key
-
-    async def _find(self, name: str) -> ApiKey | None:
-        async with self._lookups.enter():
-            return await self._database.read(api_keys.find, name)
 
 
 def _unauthorized(detail: str, challenge: str) -> ProblemError:
@@ -91,9 +88,6 @@ class KeyRateLimits:
     def __init__(self, max_keys: int = _MAX_KEYS) -> None:
         self._full_at: OrderedDict[str, datetime] = OrderedDict()
         self._max_keys = max_keys
-
-    def __len__(self) -> int:
-        return len(self._full_at)
 
     def take(self, name: str, per_minute: int, now: datetime) -> datetime | None:
         """Count a request; return when the next one is allowed (UTC) if there were too many."""
