@@ -30,21 +30,21 @@ INSTANT, SECOND, MINUTE, HOUR, DAY = (
     timedelta(days=1),
 )
 RIGHT, WRONG = "<the right code>", "<a wrong code>"
-"""Stand for a code in a script, where the code is not known before the script runs."""
+"""Placeholders for a code in a script, since the code is not known before the script runs."""
 HINTS = {Reply.HINT, Reply.HINT_CODE}
 
 Step = str | timedelta | Input
 """A step of a script: a text, another input, or time that passes."""
 
 
-def but_for_its_times(person: Person, before: Decision) -> Conversation:
-    """Take a conversation as it was, and the times of STOP and START as they are now."""
+def with_current_opt_times(person: Person, before: Decision) -> Conversation:
+    """Return the conversation before, with the present times of STOP and START."""
     after = person.conversations[BOT]
     times = {"opted_out_at": after.opted_out_at, "opted_in_at": after.opted_in_at}
     return replace(before.conversation, **times)
 
 
-def fresh_conversations() -> dict[str, Conversation]:
+def new_conversations() -> dict[str, Conversation]:
     return {number: Conversation(number, PHONE) for number in (BOT, OTHER_BOT)}
 
 
@@ -57,7 +57,7 @@ class Person:
     now: datetime = MORNING
     limits: PhoneLimits = field(default_factory=PhoneLimits)
     web_limits: PhoneLimits = field(default_factory=PhoneLimits)
-    conversations: dict[str, Conversation] = field(default_factory=fresh_conversations)
+    conversations: dict[str, Conversation] = field(default_factory=new_conversations)
     decided: list[Decision] = field(default_factory=list)
 
     def texts(
@@ -87,19 +87,19 @@ class Person:
         return decision.message.reply if decision.message else None
 
     def plays(self, *script: Step, at: str = BOT) -> Reply | None:
-        """Go through a script and give the reply to its last step."""
+        """Play a script and return the reply to its last step."""
         reply = None
         for step in script:
             match step:
                 case timedelta():
                     self.now += step
                 case str():
-                    reply = self.texts(self.spelled(step, at=at), to=at)
+                    reply = self.texts(self.with_real_code(step, at=at), to=at)
                 case _:
                     reply = self.handle(step, at=at)
         return reply
 
-    def spelled(self, text: str, *, at: str = BOT) -> str:
+    def with_real_code(self, text: str, *, at: str = BOT) -> str:
         if text not in {RIGHT, WRONG}:
             return text
         if self.conversations[at].token is None:

@@ -224,7 +224,9 @@ class Moment(NamedTuple):
 def moments(someone: Person, script: Script) -> Iterator[Moment]:
     for at, pause, entry in script:
         someone.now += pause
-        incoming = TextReceived(someone.spelled(entry, at=at)) if isinstance(entry, str) else entry
+        incoming = (
+            TextReceived(someone.with_real_code(entry, at=at)) if isinstance(entry, str) else entry
+        )
         before = someone.conversations[at]
         someone.handle(incoming, at=at)
         text = incoming.text if isinstance(incoming, TextReceived) else ""

@@ -18,8 +18,8 @@ from tests.conversation.person import (
     WRONG,
     Person,
     Step,
-    but_for_its_times,
     someone_in,
+    with_current_opt_times,
 )
 
 
@@ -64,7 +64,7 @@ def test_a_lock_is_announced_once_and_then_there_is_no_reply_until_it_ends(
     before = locked.last()
 
     assert locked.plays(15 * MINUTE - INSTANT, text) is None
-    assert locked.last() == Decision(but_for_its_times(locked, before), before.limits)
+    assert locked.last() == Decision(with_current_opt_times(locked, before), before.limits)
 
 
 def test_a_lock_ends_on_time_and_all_tries_are_back(locked: Person) -> None:

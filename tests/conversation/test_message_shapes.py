@@ -38,7 +38,7 @@ def test_a_group_message_gets_no_reply_and_is_never_a_guess(state: State, text: 
     someone = someone_in(state)
     conversation, limits = someone.conversations[BOT], someone.limits
 
-    assert someone.texts(someone.spelled(text), shape=Shape.GROUP) is None
+    assert someone.texts(someone.with_real_code(text), shape=Shape.GROUP) is None
     assert someone.last() == Decision(conversation, limits)
 
 
@@ -61,7 +61,7 @@ def test_a_reaction_never_verifies_costs_no_try_and_gets_no_reply(
     conversation, limits = someone.conversations[BOT], someone.limits
 
     for quoted in (RIGHT, WRONG):
-        assert someone.texts(reaction.format(someone.spelled(quoted))) is None
+        assert someone.texts(reaction.format(someone.with_real_code(quoted))) is None
         assert someone.last() == Decision(conversation, limits)
 
 

@@ -75,7 +75,7 @@ def test_a_text_from_before_not_me_does_not_undo_it_even_after_its_period(
     awaiting: Person, text: str
 ) -> None:
     asked_at = awaiting.now
-    said = awaiting.spelled(text, at=BOT)
+    said = awaiting.with_real_code(text, at=BOT)
     awaiting.plays(SECOND, texted("NOT ME", awaiting.now + SECOND))
     before = awaiting.conversations[BOT]
     assert awaiting.plays(MINUTE, texted(said, asked_at)) is None

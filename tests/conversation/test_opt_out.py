@@ -26,9 +26,9 @@ from tests.conversation.person import (
     RIGHT,
     SECOND,
     Person,
-    but_for_its_times,
     someone_in,
     texted,
+    with_current_opt_times,
 )
 
 
@@ -138,7 +138,7 @@ def test_after_an_opt_out_only_start_has_an_effect(
     opted_out.now += later
 
     assert opted_out.handle(incoming) is None
-    assert opted_out.last() == Decision(but_for_its_times(opted_out, before), before.limits)
+    assert opted_out.last() == Decision(with_current_opt_times(opted_out, before), before.limits)
 
 
 def test_a_code_verifies_nobody_after_an_opt_out(opted_out: Person) -> None:
