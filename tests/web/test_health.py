@@ -16,7 +16,7 @@ from bot.simulator.clock import StoppedClock
 from bot.simulator.sandbox import BOT_NUMBER, LONG_DEADLINES
 from bot.store.engine.errors import BusyError, UnavailableError
 from bot.store.engine.write_check import write_and_roll_back
-from bot.web.health import Readiness, accepts_writes, remembered
+from bot.web.health import Readiness, accepts_writes, cached
 from tests.kit.settings import settings_for
 from tests.kit.timeouts import wait_until
 
@@ -40,8 +40,8 @@ on_sqlite = pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
 
 @pytest.fixture(autouse=True)
 def each_look_is_a_fresh_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bot.web.health._FRESH_FOR", 0.0)
-    monkeypatch.setattr("bot.web.health._WRITE_FRESH_FOR", 0.0)
+    monkeypatch.setattr("bot.web.health._CHECK_INTERVAL", 0.0)
+    monkeypatch.setattr("bot.web.health._WRITE_CHECK_INTERVAL", 0.0)
 
 
 async def ask(bot: Running, path: str) -> Answer:
@@ -272,7 +272,7 @@ async def test_a_write_is_tried_at_most_once_in_five_seconds(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uptime, writes = SimpleNamespace(seconds=100.0), 0
-    monkeypatch.setattr("bot.web.health._WRITE_FRESH_FOR", 5.0)
+    monkeypatch.setattr("bot.web.health._WRITE_CHECK_INTERVAL", 5.0)
     monkeypatch.setattr("bot.web.health.time", SimpleNamespace(monotonic=lambda: uptime.seconds))
     write = write_and_roll_back
 
@@ -324,10 +324,10 @@ async def test_those_who_ask_in_a_rush_share_one_look(
         await asyncio.sleep(0)
         return looks == 1
 
-    monkeypatch.setattr("bot.web.health._FRESH_FOR", 1.0)
+    monkeypatch.setattr("bot.web.health._CHECK_INTERVAL", 1.0)
     monkeypatch.setattr("bot.web.health.time", SimpleNamespace(monotonic=lambda: uptime.seconds))
     application = web.Application()
-    application.add_routes([web.get("/readyz", Readiness({"it": remembered(look)}).handle)])
+    application.add_routes([web.get("/readyz", Readiness({"it": cached(look)}).handle)])
     client = await aiohttp_client(application)
 
     async def rush() -> set[int]:
@@ -346,7 +346,7 @@ async def test_a_loop_that_ends_is_told_at_once_while_the_database_is_remembered
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await wait_until(lambda: ready(sandbox.bot))
-    monkeypatch.setattr("bot.web.health._FRESH_FOR", 60.0)
+    monkeypatch.setattr("bot.web.health._CHECK_INTERVAL", 60.0)
     assert await ready(sandbox.bot)
 
     await end_task("sender")

@@ -19,11 +19,12 @@ from bot.simulator.sandbox import BOT_NUMBER, PHONE
 from bot.store.api_keys import Scope
 from bot.store.engine.errors import UnavailableError
 from bot.web.api.handlers import MAX_BODY_BYTES
+from bot.web.api.openapi import document_text
 from tests.kit.api_server import served
 from tests.kit.apps import CODE, REFERENCE, App, FakeVerifications, app_with, make_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection
 
     from bot.store.engine.database import Database
 
@@ -372,6 +373,12 @@ _PATHS = {
 }
 
 
+def documented_statuses(what: str) -> Collection[str]:
+    path = "/v1/verifications" + ("" if what == "begin" else f"/{{id}}/{what}")
+    responses: dict[str, Any] = json.loads(document_text())["paths"][path]["post"]["responses"]
+    return responses.keys()
+
+
 @pytest.mark.parametrize(
     ("what", "outcome", "status", "field"),
     [
@@ -399,6 +406,7 @@ async def test_each_outcome_has_an_answer_of_its_own(
     door.bot.coming = RequestResult(outcome, retry_at=NOON + timedelta(seconds=41.2))
     answer = await door.app.post(*_PATHS[what])
     assert_problem(answer, status, outcome)
+    assert str(status) in documented_statuses(what)
     assert answer.headers.get("Retry-After") == ("42" if status == 429 else None)
     assert [wrong["field"] for wrong in answer.body.get("errors", [])] == [field] * bool(field)
     assert PHONE not in answer.text

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 OTHER_PHONE = "+13125550002"
 TEST_NUMBER, TEST_CODE = "+15005550006", "424242"
-WRONG = "That code is not right, or it has ended. Please check it, or ask for a new one."
+WRONG = "That code is not right, or it has expired. Please check it, or ask for a new one."
 
 on_sqlite = pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
 
@@ -78,7 +78,7 @@ async def test_a_code_is_sent_again_and_is_the_same(make_sandbox: MakeSandbox) -
         await asker.request(PHONE)
         code = await code_on(sandbox)
         await sandbox.travel(PHONE, timedelta(seconds=31))
-        assert (await asker.post("/resend")).path == "/verify?told=again"
+        assert (await asker.post("/resend")).path == "/verify?message=again"
         await sandbox.quiet()
         assert len([text for text in sandbox.telnyx.texts if text.phone == PHONE]) == 2
         assert await code_on(sandbox) == code
