@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 DOCUMENT: dict[str, Any] = json.loads(openapi.document_text())
 RESOLVED: dict[str, Any] = resolved(DOCUMENT, DOCUMENT["components"])
-RESPONSES: Mapping[str, type[BaseModel]] = {
+RESPONSES: dict[str, type[BaseModel]] = {
     "Check": CheckView,
     "Event": AppEventView,
     "FieldError": FieldErrorView,
@@ -58,7 +58,7 @@ RESPONSES: Mapping[str, type[BaseModel]] = {
     "Verification": VerificationView,
     "VerificationList": VerificationListView,
 }
-BODIES: Mapping[str, type[BaseModel]] = {"Guess": CheckParams, "NewVerification": CreateParams}
+BODIES: dict[str, type[BaseModel]] = {"Guess": CheckParams, "NewVerification": CreateParams}
 ENUMS: Mapping[str, type[StrEnum]] = {
     "EventType": EventType,
     "Origin": Origin,
@@ -94,10 +94,9 @@ def values(of: Any, name: str) -> Iterator[Any]:
 
 def model_schemas() -> dict[str, Any]:
     """Return the schemas that pydantic makes of the models, by the names of the document."""
-    modes: list[tuple[type[BaseModel], JsonSchemaMode]] = [
-        *((model, "serialization") for model in RESPONSES.values()),
-        *((model, "validation") for model in (*BODIES.values(), ListParams)),
-    ]
+    modes: list[tuple[type[BaseModel], JsonSchemaMode]] = []
+    modes += ((model, "serialization") for model in RESPONSES.values())
+    modes += ((model, "validation") for model in (*BODIES.values(), ListParams))
     names = {model.__name__: name for name, model in (RESPONSES | BODIES).items()}
     names |= {"RequestOutcome": "ProblemCode"}
     _, definitions = models_json_schema(modes, ref_template=f"{SCHEMAS}{{model}}")
@@ -114,7 +113,7 @@ def structure(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     if "allOf" in schema:
-        parts = [schemas_of(part) for part in schema["allOf"]]
+        parts = [part_structure(part) for part in schema["allOf"]]
         return {
             "type": "object",
             "properties": parts[0]["properties"] | parts[1]["properties"],
@@ -131,7 +130,7 @@ def structure(schema: Any) -> Any:
     return {name: structure(value) for name, value in kept.items()}
 
 
-def schemas_of(part: dict[str, Any]) -> Any:
+def part_structure(part: dict[str, Any]) -> Any:
     """Return the structure of a schema, or of what it refers to."""
     if "$ref" in part:
         part = DOCUMENT["components"]["schemas"][part["$ref"].removeprefix(SCHEMAS)]
