@@ -37,14 +37,14 @@ class RecipientError(ValueError):
 class Recipients:
     """Numbers that may be texted a code: all but the bot's own, landlines and costly numbers.
 
-    `country_code` is like "+1". `countries` are in two letters (ISO 3166-1); empty allows all.
+    `country_code` is like "+1". `countries` are in two letters (ISO 3166-1); None allows all.
     `test_numbers` (E.164) may be of any kind and country.
     """
 
     country_code: str
     bot_numbers: Collection[str]
     test_numbers: Collection[str] = ()
-    countries: Collection[str] = ()
+    countries: Collection[str] | None = None
 
     def parse(self, text: str) -> str:
         """Return a number as E.164, whether it may be texted or not; raise RecipientError."""
@@ -64,7 +64,7 @@ class Recipients:
         if kind is not None:
             message = f"this is {kind}; give the number of a phone that can be texted"
             raise RecipientError(Refusal.NOT_TEXTABLE, message, kind)
-        if self.countries and region_of(number) not in self.countries:
+        if self.countries is not None and region_of(number) not in self.countries:
             message = "numbers of this country may not be texted"
             raise RecipientError(Refusal.OTHER_COUNTRY, message)
         return number

@@ -42,6 +42,8 @@ def test_only_numbers_of_the_given_countries_are_accepted() -> None:
     with pytest.raises(RecipientError) as raised:
         IN_THE_USA.accept(GERMAN_MOBILE)
     assert raised.value.refusal is Refusal.OTHER_COUNTRY
+    with pytest.raises(RecipientError):
+        Recipients("+1", [], countries=[]).accept(PHONE)
 
 
 def test_a_test_number_may_be_of_any_kind_and_country() -> None:

@@ -265,7 +265,7 @@ async def test_a_long_lock_makes_a_bot_unready(
     assert not await found(BusyError("for too long"), 116)
     assert await found(None, 121)
     assert not await found(UnavailableError("read only"), 126)
-    assert not await found(BusyError("no success stands to be believed"), 127)
+    assert not await found(BusyError("the last write failed"), 127)
 
 
 async def test_a_write_is_tried_at_most_once_in_five_seconds(

@@ -267,9 +267,9 @@ class Form:
             return "This is our own number. Please type yours."
         if error.refusal is Refusal.NOT_TEXTABLE:
             return f"This is {error.kind}. Please type the number of a mobile phone."
-        countries = ", ".join(self._settings.recipients.countries)
+        countries = ", ".join(self._settings.recipients.countries or ())
         return (
-            f"No code can be texted to that country. Please type a number of one of these:"
+            "No code can be texted to that country. Please type a number of one of these:"
             f" {countries}."
         )
 

@@ -96,7 +96,8 @@ def model_schemas() -> dict[str, Any]:
     """Return the schemas that pydantic makes of the models, by the names of the document."""
     modes: list[tuple[type[BaseModel], JsonSchemaMode]] = []
     modes += ((model, "serialization") for model in RESPONSES.values())
-    modes += ((model, "validation") for model in (*BODIES.values(), ListParams))
+    modes += ((model, "validation") for model in BODIES.values())
+    modes.append((ListParams, "validation"))
     names = {model.__name__: name for name, model in (RESPONSES | BODIES).items()}
     names |= {"RequestOutcome": "ProblemCode"}
     _, definitions = models_json_schema(modes, ref_template=f"{SCHEMAS}{{model}}")

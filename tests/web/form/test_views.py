@@ -676,9 +676,9 @@ async def test_no_number_no_code_and_no_session_reaches_a_log(
         await person.post("/resend")
         server.engine.fault = None
         await person.post("/verify", code=CODE)
-    told = str(logged) + caplog.text
+    output = str(logged) + caplog.text
     for secret in ("5551234", "5550001", "000000", CODE, cookie, person.csrf):
-        assert secret not in told
+        assert secret not in output
 
 
 # Accessibility and wording.
