@@ -27,6 +27,7 @@ from bot.services.delivery.sender import Sender
 from bot.services.delivery.throttle import SendRates
 from bot.services.intake.inbox import ANSWER_TIMEOUT, SECOND_COMMIT_TIMEOUT, Inbox
 from bot.services.intake.unit_of_work import Rules
+from bot.services.recipients import Recipients
 from bot.services.upkeep.clock_monitor import ADVICE, MAX_DRIFT, ClockMonitor
 from bot.services.upkeep.expirer import Expirer
 from bot.services.upkeep.janitor import Janitor
@@ -37,10 +38,10 @@ from bot.store.engine.database import WRITE_TIMEOUT, Database
 from bot.store.engine.errors import UnavailableError
 from bot.web import app
 from bot.web.api.authentication import Authentication
-from bot.web.api.handlers import Api, NumberPolicy
+from bot.web.api.handlers import Api
 from bot.web.form.sessions import Sessions
 from bot.web.form.views import Form, FormSettings
-from bot.web.health import Readiness, accepts_writes, remembered
+from bot.web.health import Readiness, accepts_writes, cached
 from bot.web.http.lookup_gate import LOOKUP_TIMEOUT, LookupGate
 from bot.web.telnyx import TelnyxWebhook
 
@@ -186,18 +187,20 @@ def _form(
     if not settings.web_form:
         return None
     own = filter(None, map(region_of, settings.from_number))
-    terms = FormSettings(
+    form_settings = FormSettings(
         app_name=settings.app_name,
         code_format=CodeFormat(settings.token_length, settings.token_alphabet),
         code_lifetime=timedelta(seconds=settings.token_ttl),
-        country_code=settings.country_code,
-        countries=settings.allowed_countries or tuple(dict.fromkeys(own)),
-        bot_numbers=frozenset(settings.from_number),
-        test_numbers=frozenset(settings.test_numbers),
+        recipients=Recipients(
+            country_code=settings.country_code,
+            bot_numbers=settings.from_number,
+            test_numbers=settings.test_numbers,
+            countries=settings.allowed_countries or tuple(dict.fromkeys(own)),
+        ),
         trusted_proxies=settings.trusted_proxies,
     )
     keys = [secret.get_secret_value() for secret in settings.secret_key]
-    return Form(verifications, terms, Sessions(keys, settings.public_url), clock, lookups)
+    return Form(verifications, form_settings, Sessions(keys, settings.public_url), clock, lookups)
 
 
 async def _prepare_schema(database: Database) -> None:
@@ -308,7 +311,7 @@ def _checks(database: Database, inbox: Inbox, sender: Sender | None) -> dict[str
         except UnavailableError:
             return False
 
-    writes_pass = remembered(accepts_writes(database.check_write), writes=True)
+    writes_pass = cached(accepts_writes(database.check_write), writes=True)
 
     async def writer_writes() -> bool:
         return inbox.alive and await writes_pass()
@@ -316,7 +319,7 @@ def _checks(database: Database, inbox: Inbox, sender: Sender | None) -> dict[str
     async def sender_running() -> bool:
         return sender is not None and sender.alive
 
-    checks: dict[str, Check] = {"database": remembered(schema_current), "writer": writer_writes}
+    checks: dict[str, Check] = {"database": cached(schema_current), "writer": writer_writes}
     return checks if sender is None else checks | {"sender": sender_running}
 
 
@@ -334,10 +337,8 @@ def _api(
     clock: Clock,
     lookups: LookupGate,
 ) -> Api:
-    reach = NumberPolicy(
-        settings.country_code, settings.from_number, frozenset(settings.test_numbers)
-    )
-    return Api(verifications, Authentication(database, clock, lookups), reach, clock)
+    recipients = Recipients(settings.country_code, settings.from_number, settings.test_numbers)
+    return Api(verifications, Authentication(database, clock, lookups), recipients, clock)
 
 
 async def _listen(stack: AsyncExitStack, application: web.Application, settings: Settings) -> str:

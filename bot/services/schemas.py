@@ -1,11 +1,14 @@
-"""A verification as an app sees it: the same in every answer and in every event."""
+"""A verification as an app sees it: the same in API responses and in app events.
+
+Each property is described in web/api/openapi.json.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from bot.conversation.verification import EventType, Origin, Reason, Status
 
@@ -16,31 +19,26 @@ if TYPE_CHECKING:
 
 
 class VerificationView(BaseModel):
-    """A request that a number be proven, and its result."""
+    """A request to verify a number, and its result. Numbers are E.164, times UTC."""
 
-    model_config = ConfigDict(frozen=True, title="Verification")
+    model_config = ConfigDict(frozen=True)
 
-    id: str = Field(description="Names the verification; nobody can guess it.")
-    status: Status = Field(description="All but `pending` are final.")
-    reason: Reason | None = Field(description="Why it failed; else null.")
-    to: str | None = Field(
-        description="The phone's number (E.164); null until somebody texts the reference."
-    )
-    bot_number: str = Field(description="The number the code comes from, or is asked from (E.164).")
-    reference: str | None = Field(
-        description="The app's own name for its session or, where the person starts by text,"
-        " the word they text."
-    )
-    metadata: dict[str, Any] = Field(description="What the app gave when it asked, unchanged.")
-    origin: Origin = Field(description="Who asked for the code.")
-    created_at: datetime = Field(description="When it was asked for (UTC).")
-    expires_at: datetime = Field(description="When its code, or its reference, ends (UTC).")
-    ended_at: datetime | None = Field(description="When it got its final status (UTC); else null.")
-    test: bool = Field(description="True for a number of TEST_NUMBERS: no text is sent.")
+    id: str
+    status: Status
+    reason: Reason | None
+    to: str | None
+    bot_number: str
+    reference: str | None
+    metadata: dict[str, Any]
+    origin: Origin
+    created_at: datetime
+    expires_at: datetime
+    ended_at: datetime | None
+    test: bool
 
     @classmethod
     def of(cls, verification: Verification, now: datetime) -> Self:
-        """Show a verification as it stands at `now` (UTC)."""
+        """Return the view of a verification at `now` (UTC)."""
         return cls(
             id=verification.id,
             status=verification.status_at(now),
@@ -58,19 +56,19 @@ class VerificationView(BaseModel):
 
 
 class NumberView(BaseModel):
-    """A number that wants no more texts, or wants them again."""
+    """A number that has opted out of texts, or in again; both numbers are E.164."""
 
-    model_config = ConfigDict(frozen=True, title="Number")
+    model_config = ConfigDict(frozen=True)
 
-    number: str = Field(description="The phone's number (E.164).")
-    bot_number: str = Field(description="The bot's number that they texted (E.164).")
+    number: str
+    bot_number: str
 
 
 class AppEventView(BaseModel):
-    """What is posted to EVENTS_URL (Standard Webhooks)."""
+    """The body of an app event (Standard Webhooks); `timestamp` is UTC."""
 
-    model_config = ConfigDict(frozen=True, title="Event")
+    model_config = ConfigDict(frozen=True)
 
     type: EventType
-    timestamp: datetime = Field(description="When it happened (UTC).")
+    timestamp: datetime
     data: VerificationView | NumberView

@@ -1,1 +1,1 @@
-"""What the world may ask of us: thin handlers, no rules."""
+"""The HTTP side: Telnyx's webhook, the API, the web form and health checks. No rules live here."""

@@ -1,18 +1,16 @@
-"""Which door leads where."""
+"""The web application: its routes and middlewares."""
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
 
-from bot.web.api.handlers import OPERATIONS
-from bot.web.api.openapi import Description
+from bot.web.api import openapi
 from bot.web.api.problems import problem_middleware
 from bot.web.health import healthz
-from bot.web.telnyx import RETRY_LATER
+from bot.web.http.retry_after import RETRY_SOON
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
@@ -30,7 +28,7 @@ _log = structlog.get_logger(__name__)
 def build_application(
     webhook: TelnyxWebhook, readiness: Readiness, api: Api | None = None, form: Form | None = None
 ) -> web.Application:
-    """Make the web application; `api` is for apps and describes itself, `form` is for people."""
+    """Return the web application, with the API and its documentation and the web form if given."""
     application = web.Application(middlewares=[error_middleware, problem_middleware])
     application.add_routes(
         [
@@ -40,27 +38,21 @@ def build_application(
         ]
     )
     if api:
-        application.add_routes([*api.routes(), *_description().routes()])
+        application.add_routes([*api.routes(), *openapi.routes()])
     if form:
         application.add_routes(form.routes())
     return application
 
 
-@cache
-def _description() -> Description:
-    """Describe the API, once in a process: the page takes a tenth of a second to make."""
-    return Description(OPERATIONS)
-
-
 @web.middleware
 async def error_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer 503 for a fault of our own: Telnyx then sends the webhook again."""
+    """Return 503 for an unexpected error: Telnyx then sends the webhook again."""
     try:
         return await handler(request)
     except web.HTTPException:
         raise
     except (ConnectionError, web.RequestPayloadError):
         return web.Response(status=400)
-    except Exception:  # noqa: BLE001 - whatever it is, the webhook must come again
+    except Exception:  # noqa: BLE001 - whatever the error, the webhook must come again
         _log.exception("request failed", path=request.path)
-        return web.Response(status=503, headers=RETRY_LATER)
+        return web.Response(status=503, headers=RETRY_SOON)

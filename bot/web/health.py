@@ -1,4 +1,4 @@
-"""`GET /healthz` says that the process lives, `GET /readyz` whether it can do its work."""
+"""`GET /healthz`: the process is alive. `GET /readyz`: it can do its work."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ if TYPE_CHECKING:
     Detail = Callable[[], float | str | None]
 
 
-_FRESH_FOR = 1.0  # seconds
-_WRITE_FRESH_FOR = 5.0  # seconds: a write costs more than a look, and takes its turn
-_BUSY_FOR = 15.0
-"""Seconds that writes may fail by locks alone: others may hold one for a while, and let it go."""
+_CHECK_INTERVAL = 1.0
+_WRITE_CHECK_INTERVAL = 5.0
+"""Seconds; a write costs more than a read, and waits in the writer's queue."""
+_MAX_BUSY = 15.0
+"""Seconds in which locks alone may keep the check from writing; most are released by then."""
 
 
 async def healthz(_request: web.Request) -> web.Response:
-    """Answer 200 for as long as the process can answer at all."""
+    """Return 200 as long as the process can respond."""
     return web.json_response({"alive": True})
 
 
 class Readiness:
-    """Named checks, all of which must pass before webhooks are welcome."""
+    """Handler of the readiness probe: named checks, all of which must pass."""
 
     def __init__(
         self, checks: Mapping[str, Check], details: Mapping[str, Detail] | None = None
@@ -39,9 +40,9 @@ class Readiness:
         self._details = details or {}
 
     async def handle(self, request: web.Request) -> web.Response:
-        """Answer 200 where every check passes, else 503, and say how each went.
+        """Return 200 if every check passes, else 503, with the result of each.
 
-        `?verbose` adds details, on which readiness does not depend.
+        `?verbose` adds details that do not affect readiness.
         """
         passed = {name: await check() for name, check in self._checks.items()}
         body: dict[str, object] = {**passed}
@@ -51,41 +52,42 @@ class Readiness:
 
 
 def accepts_writes(write: Callable[[], Awaitable[None]]) -> Check:
-    """Make a check of a write; `write` raises UnavailableError where it fails.
+    """Return a check that writes; `write` raises UnavailableError if it fails.
 
-    Where it only was not its turn in time (BusyError), what was found last stands, for a while.
+    While a lock keeps it from writing (BusyError), the last success counts for `_MAX_BUSY` seconds.
     """
     written_at = -math.inf
 
-    async def accepted() -> bool:
+    async def check() -> bool:
         nonlocal written_at
         try:
             await write()
         except BusyError:
-            return time.monotonic() - written_at < _BUSY_FOR
+            return time.monotonic() - written_at < _MAX_BUSY
         except UnavailableError:
             written_at = -math.inf
             return False
         written_at = time.monotonic()
         return True
 
-    return accepted
+    return check
 
 
-def remembered(check: Check, *, writes: bool = False) -> Check:
-    """Tell for a second, to all who ask, what a check has found; for five where it writes.
+def cached(check: Check, *, writes: bool = False) -> Check:
+    """Return a check that runs at most once a second, or once in five if it writes.
 
-    Who asks in a rush must not load the database that webhooks need.
+    Frequent probes must not load the database that webhooks need.
     """
-    checking = asyncio.Lock()
+    lock = asyncio.Lock()
     passed, fresh_until = False, 0.0
 
-    async def recall() -> bool:
+    async def cached_check() -> bool:
         nonlocal passed, fresh_until
-        async with checking:
+        async with lock:
             if time.monotonic() >= fresh_until:
                 passed = await check()
-                fresh_until = time.monotonic() + (_WRITE_FRESH_FOR if writes else _FRESH_FOR)
+                interval = _WRITE_CHECK_INTERVAL if writes else _CHECK_INTERVAL
+                fresh_until = time.monotonic() + interval
         return passed
 
-    return recall
+    return cached_check

@@ -1,4 +1,4 @@
-"""`POST /webhooks/telnyx`: read a bounded body, check the signature, hand the event over."""
+"""`POST /webhooks/telnyx`: read the body, verify the signature, pass the event to the inbox."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from bot.carrier.webhooks import (
 from bot.store.engine.errors import UnavailableError
 from bot.web.http.body import read_body
 from bot.web.http.log_throttle import LogThrottle
+from bot.web.http.retry_after import RETRY_SOON
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from bot.carrier.webhooks import Verifier
     from bot.services.clock import Clock
@@ -29,15 +30,13 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES = 64 * 1024
 BODY_TIMEOUT = 5.0
-"""Seconds a body may take to arrive: Telnyx sends two kilobytes at once."""
-RETRY_LATER = {"Retry-After": "5"}
-"""Headers of a 503, in seconds (RFC 9110 §10.2.3)."""
+"""Seconds a body may take to arrive; Telnyx sends about 2 KB, all at once."""
 
 _log = structlog.get_logger(__name__)
 
 
 class TelnyxWebhook:
-    """Telnyx's door."""
+    """Handler of Telnyx's webhooks."""
 
     def __init__(
         self, verifier: Verifier, inbox: Inbox, bot_numbers: Collection[str], clock: Clock
@@ -46,10 +45,10 @@ class TelnyxWebhook:
         self._inbox = inbox
         self._bot_numbers = frozenset(bot_numbers)
         self._clock = clock
-        self._complaints = LogThrottle()
+        self._warnings = LogThrottle()
 
     async def handle(self, request: web.Request) -> web.Response:
-        """Answer 200 once the event is committed or does not concern us; else 4xx or 503."""
+        """Return 200 once the event is committed or ignored, else 4xx or 503."""
         try:
             body = await read_body(request, MAX_BODY_BYTES, BODY_TIMEOUT)
             signed_at = self._verifier.verify(
@@ -60,32 +59,32 @@ class TelnyxWebhook:
             )
             event = parse(body, self._bot_numbers, self._clock.now(), signed_at)
             if isinstance(event, Ignored):
-                self._pass_over(event)
+                self._log_ignored(event)
             else:
                 await self._inbox.accept(event)
         except SignatureError as error:
-            self._complaints.log(
+            self._warnings.log(
                 "webhook refused",
                 reason=str(error),
                 advice="check TELNYX_PUBLIC_KEY and this machine's clock",
             )
-            return _answer(401, "the signature does not verify")
+            return _response(401, "invalid signature")
         except BodyError as error:
-            return _answer(400, str(error))
+            return _response(400, str(error))
         except UnavailableError:
-            return _answer(503, "not stored: please send it again", RETRY_LATER)
+            return _response(503, "not stored; send it again", RETRY_SOON)
         return web.Response()
 
-    def _pass_over(self, event: Ignored) -> None:
+    def _log_ignored(self, event: Ignored) -> None:
         if event.why == NOT_OURS:
-            self._complaints.log(
+            self._warnings.log(
                 "webhook ignored",
-                reason="the text is to a number that is not the bot's",
+                reason="the text was sent to a number that is not the bot's",
                 advice="check FROM_NUMBER and the numbers of the messaging profile",
             )
         else:
             _log.debug("webhook ignored", because_of=event.why)
 
 
-def _answer(status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
+def _response(status: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
     return web.Response(status=status, text=text + "\n", headers=headers)

@@ -1,4 +1,4 @@
-"""Prove a number: begin, ask the person for the code, check it until it is right or too late.
+"""Verify a number: begin, ask the person for the code, check it until the verification ends.
 
 python verify.py NUMBER, with TEXTPROOF_URL and TEXTPROOF_KEY in the environment
 """
@@ -12,42 +12,42 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-PATIENCE = 60
-"""Seconds that are worth waiting for when we are told to come again later."""
+MAX_WAIT = 60
+"""Seconds; a longer Retry-After is reported instead."""
 
 
-def ask(path: str, body: dict[str, Any]) -> Any:
-    """Ask the bot; raises HTTPError, whose body says why (application/problem+json)."""
+def post(path: str, body: dict[str, Any]) -> Any:
+    """Send a request; raise HTTPError, whose body is application/problem+json."""
     request = Request(
         f"{os.environ['TEXTPROOF_URL']}/v1/{path}",
         data=json.dumps(body).encode(),
         headers={
             "Authorization": f"Bearer {os.environ['TEXTPROOF_KEY']}",
             "Content-Type": "application/json",
-            # A request that comes again with the same key is carried out once.
+            # A request that is sent again with the same key is carried out once.
             "Idempotency-Key": str(uuid.uuid4()),
         },
     )
     while True:
         try:
-            with urlopen(request, timeout=10) as answer:
-                return json.load(answer)
+            with urlopen(request, timeout=10) as response:
+                return json.load(response)
         except HTTPError as error:
             wait = int(error.headers.get("Retry-After", "0"))
-            if not 0 < wait <= PATIENCE:
+            if not 0 < wait <= MAX_WAIT:
                 raise
             time.sleep(wait)
 
 
 def main(number: str) -> int:
-    """Return 0 once the number is verified, 1 where it was not."""
-    verification = ask("verifications", {"to": number, "reference": "example"})
+    """Return 0 if the number is verified, else 1."""
+    verification = post("verifications", {"to": number, "reference": "example"})
     while verification["status"] == "pending":
-        code = input("Which code has come? ")
-        check = ask(f"verifications/{verification['id']}/check", {"code": code})
+        code = input("Which code did you get? ")
+        check = post(f"verifications/{verification['id']}/check", {"code": code})
         verification = check["verification"]
         if not check["valid"]:
-            print(f"That is not it; {check['tries_left']} tries are left.")
+            print(f"Wrong code, {check['tries_left']} tries left.")
     print(verification["status"])
     return 0 if verification["status"] == "verified" else 1
 

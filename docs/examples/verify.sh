@@ -1,5 +1,5 @@
 #!/bin/sh
-# Prove a number with curl: begin, ask the person for the code, check it.
+# Verify a number with curl: begin, ask the person for the code, check it.
 # verify.sh NUMBER, with TEXTPROOF_URL and TEXTPROOF_KEY in the environment
 set -eu
 
@@ -10,11 +10,11 @@ ask() {
 }
 
 begun=$(ask "$TEXTPROOF_URL/v1/verifications" --data "{\"to\": \"$1\"}") || {
-    echo "$begun" >&2 # says what is wrong
+    echo "$begun" >&2 # the problem
     exit 1
 }
 id=$(printf '%s' "$begun" | sed 's/^{"id":"\([^"]*\)".*/\1/')
 
-echo 'Which code has come?'
+echo 'Which code did you get?'
 read -r code
 ask "$TEXTPROOF_URL/v1/verifications/$id/check" --data "{\"code\": \"$code\"}"

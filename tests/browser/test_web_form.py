@@ -26,7 +26,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TYPED = "(312) 555-0001"
 LANDLINE = "+44 20 7946 0000"
-WRONG = "That code is not right, or it has ended. Please check it, or ask for a new one."
+WRONG = "That code is not right, or it has expired. Please check it, or ask for a new one."
 VERIFIED = "Your number is verified"
 PATIENCE = 60_000
 """Milliseconds until a test gives up on what takes a few hundred on a slow machine."""
@@ -245,7 +245,9 @@ async def test_the_page_stops_to_look_when_the_code_has_ended(page: Page, sandbo
         async with page.expect_response("**/status"):
             await page.clock.run_for(5_000)
     await page.clock.run_for(600_000)
-    await expect(page.get_by_text("The code has ended. Please ask for a new one.")).to_be_visible()
+    await expect(
+        page.get_by_text("The code has expired. Please ask for a new one.")
+    ).to_be_visible()
     before = len(looks)
     assert before >= 3
     await page.clock.run_for(600_000)

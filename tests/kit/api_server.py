@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from bot.services.recipients import Recipients
 from bot.simulator.sandbox import BOT_NUMBER
+from bot.web.api import openapi
 from bot.web.api.authentication import Authentication
-from bot.web.api.handlers import OPERATIONS, Api, NumberPolicy
-from bot.web.api.openapi import Description
+from bot.web.api.handlers import Api
 from bot.web.api.problems import problem_middleware
 from bot.web.http.lookup_gate import LookupGate
 from tests.kit.timeouts import TEST_TIMEOUT
@@ -31,12 +32,12 @@ async def served(
     test_numbers: Collection[str] = (),
 ) -> AsyncIterator[str]:
     """Serve until the block ends, and give the address."""
-    reach = NumberPolicy("+1", [BOT_NUMBER], test_numbers)
+    recipients = Recipients("+1", [BOT_NUMBER], test_numbers)
     api = Api(
-        verifications, Authentication(database, clock, LookupGate(TEST_TIMEOUT)), reach, clock
+        verifications, Authentication(database, clock, LookupGate(TEST_TIMEOUT)), recipients, clock
     )
     application = web.Application(middlewares=[problem_middleware])
-    application.add_routes([*api.routes(), *Description(OPERATIONS).routes()])
+    application.add_routes([*api.routes(), *openapi.routes()])
     runner = web.AppRunner(application, access_log=None, auto_decompress=False)
     await runner.setup()
     try:

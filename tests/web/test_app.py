@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 
-BOTS = {
+ROUTES = {
     ("POST", "/webhooks/telnyx"),
     ("GET", "/healthz"),
     ("HEAD", "/healthz"),
@@ -33,7 +33,7 @@ BOTS = {
     ("GET", "/docs"),
     ("HEAD", "/docs"),
 }
-FORMS = {
+FORM_ROUTES = {
     ("GET", "/"),
     ("HEAD", "/"),
     ("POST", "/request"),
@@ -51,8 +51,10 @@ FORMS = {
 
 
 @pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
-@pytest.mark.parametrize(("changes", "expected"), [({}, BOTS), ({"web_form": True}, BOTS | FORMS)])
-async def test_a_bot_that_serves_has_these_doors_and_no_other(
+@pytest.mark.parametrize(
+    ("changes", "expected"), [({}, ROUTES), ({"web_form": True}, ROUTES | FORM_ROUTES)]
+)
+async def test_a_bot_serves_these_routes_and_no_others(
     database_url: URL,
     monkeypatch: pytest.MonkeyPatch,
     changes: dict[str, Any],
@@ -72,8 +74,8 @@ async def test_a_bot_that_serves_has_these_doors_and_no_other(
     ):
         (application,) = served
 
-    doors = {
+    routes = {
         (route.method, route.resource.canonical if route.resource else "")
         for route in application.router.routes()
     }
-    assert doors == expected
+    assert routes == expected

@@ -16,7 +16,7 @@ from bot.simulator.clock import StoppedClock
 from bot.simulator.sandbox import BOT_NUMBER, LONG_DEADLINES
 from bot.store.engine.errors import BusyError, UnavailableError
 from bot.store.engine.write_check import write_and_roll_back
-from bot.web.health import Readiness, accepts_writes, remembered
+from bot.web.health import Readiness, accepts_writes, cached
 from tests.kit.settings import settings_for
 from tests.kit.timeouts import wait_until
 
@@ -39,9 +39,9 @@ on_sqlite = pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
 
 
 @pytest.fixture(autouse=True)
-def each_look_is_a_fresh_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bot.web.health._FRESH_FOR", 0.0)
-    monkeypatch.setattr("bot.web.health._WRITE_FRESH_FOR", 0.0)
+def without_caching(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bot.web.health._CHECK_INTERVAL", 0.0)
+    monkeypatch.setattr("bot.web.health._WRITE_CHECK_INTERVAL", 0.0)
 
 
 async def ask(bot: Running, path: str) -> Answer:
@@ -60,7 +60,7 @@ async def end_task(name: str) -> None:
     await asyncio.wait([task])
 
 
-async def test_a_bot_at_work_is_ready_and_says_what_it_has_looked_at(sandbox: Sandbox) -> None:
+async def test_a_running_bot_is_ready_and_names_its_checks(sandbox: Sandbox) -> None:
     await wait_until(lambda: ready(sandbox.bot))
     assert await ask(sandbox.bot, "/readyz") == (
         200,
@@ -147,8 +147,8 @@ async def test_a_bot_whose_database_is_out_of_reach_is_not_ready_until_it_is_bac
     assert await ready(sandbox.bot)
 
 
-def only_read(connection: Connection) -> None:
-    """Have the database take no more writes, in a way that binds an administrator too."""
+def make_read_only(connection: Connection) -> None:
+    """Make the database read-only, also for administrators."""
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("PRAGMA query_only = ON")
     else:
@@ -158,11 +158,11 @@ def only_read(connection: Connection) -> None:
         )
 
 
-async def test_a_bot_whose_database_only_reads_is_not_ready_and_takes_no_webhook(
+async def test_a_bot_whose_database_is_read_only_is_not_ready_and_takes_no_webhook(
     sandbox: Sandbox,
 ) -> None:
     await wait_until(lambda: ready(sandbox.bot))
-    await sandbox.bot.database.write(only_read)
+    await sandbox.bot.database.write(make_read_only)
     if sandbox.bot.database.url.get_backend_name() == "postgresql":
         await sandbox.bot.database._kind.reader.dispose()  # the setting is one of new connections
 
@@ -208,7 +208,7 @@ async def test_a_bot_that_may_not_write_is_not_ready(sandbox: Sandbox) -> None:
     assert (status, passed["writer"]) == (503, False)
 
 
-async def test_a_look_leaves_nothing_behind(sandbox: Sandbox) -> None:
+async def test_a_check_leaves_nothing_behind(sandbox: Sandbox) -> None:
     def rows(connection: Connection) -> Any:
         return connection.execute(text("SELECT count(*) FROM received")).scalar_one()
 
@@ -223,7 +223,7 @@ async def test_a_look_leaves_nothing_behind(sandbox: Sandbox) -> None:
 
 
 @on_sqlite
-async def test_a_lock_that_another_program_holds_for_a_moment_does_not_make_a_bot_unready(
+async def test_a_short_lock_of_another_program_does_not_make_a_bot_unready(
     sandbox: Sandbox,
 ) -> None:
     await wait_until(lambda: ready(sandbox.bot))
@@ -239,7 +239,7 @@ async def test_a_lock_that_another_program_holds_for_a_moment_does_not_make_a_bo
         assert await texting == 200
 
 
-async def test_those_that_hold_a_lock_for_long_make_a_bot_unready_in_the_end(
+async def test_a_long_lock_makes_a_bot_unready(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     uptime = SimpleNamespace(seconds=100.0)
@@ -265,14 +265,14 @@ async def test_those_that_hold_a_lock_for_long_make_a_bot_unready_in_the_end(
     assert not await found(BusyError("for too long"), 116)
     assert await found(None, 121)
     assert not await found(UnavailableError("read only"), 126)
-    assert not await found(BusyError("no success stands to be believed"), 127)
+    assert not await found(BusyError("the last write failed"), 127)
 
 
 async def test_a_write_is_tried_at_most_once_in_five_seconds(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uptime, writes = SimpleNamespace(seconds=100.0), 0
-    monkeypatch.setattr("bot.web.health._WRITE_FRESH_FOR", 5.0)
+    monkeypatch.setattr("bot.web.health._WRITE_CHECK_INTERVAL", 5.0)
     monkeypatch.setattr("bot.web.health.time", SimpleNamespace(monotonic=lambda: uptime.seconds))
     write = write_and_roll_back
 
@@ -290,7 +290,7 @@ async def test_a_write_is_tried_at_most_once_in_five_seconds(
 
 
 @on_sqlite
-async def test_a_bot_that_leaves_the_sending_to_others_is_ready_without_a_sender(
+async def test_a_bot_without_workers_is_ready_without_a_sender(
     database_url: URL,
 ) -> None:
     async with app.running(
@@ -313,40 +313,40 @@ async def test_a_bot_without_the_web_listens_nowhere(database_url: URL) -> None:
         assert bot.url is None
 
 
-async def test_those_who_ask_in_a_rush_share_one_look(
+async def test_probes_at_the_same_time_share_one_check(
     aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uptime, looks = SimpleNamespace(seconds=0.0), 0
+    uptime, checks = SimpleNamespace(seconds=0.0), 0
 
-    async def look() -> bool:
-        nonlocal looks
-        looks += 1
+    async def check() -> bool:
+        nonlocal checks
+        checks += 1
         await asyncio.sleep(0)
-        return looks == 1
+        return checks == 1
 
-    monkeypatch.setattr("bot.web.health._FRESH_FOR", 1.0)
+    monkeypatch.setattr("bot.web.health._CHECK_INTERVAL", 1.0)
     monkeypatch.setattr("bot.web.health.time", SimpleNamespace(monotonic=lambda: uptime.seconds))
     application = web.Application()
-    application.add_routes([web.get("/readyz", Readiness({"it": remembered(look)}).handle)])
+    application.add_routes([web.get("/readyz", Readiness({"it": cached(check)}).handle)])
     client = await aiohttp_client(application)
 
     async def rush() -> set[int]:
         answers = await asyncio.gather(*(client.get("/readyz") for _ in range(10)))
         return {answer.status for answer in answers}
 
-    assert (await rush(), looks) == ({200}, 1)
+    assert (await rush(), checks) == ({200}, 1)
     uptime.seconds = 0.9
-    assert (await rush(), looks) == ({200}, 1)
+    assert (await rush(), checks) == ({200}, 1)
     uptime.seconds = 1.0
-    assert (await rush(), looks) == ({503}, 2)
+    assert (await rush(), checks) == ({503}, 2)
 
 
 @on_sqlite
-async def test_a_loop_that_ends_is_told_at_once_while_the_database_is_remembered(
+async def test_a_crashed_task_is_reported_at_once_while_the_database_check_is_cached(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await wait_until(lambda: ready(sandbox.bot))
-    monkeypatch.setattr("bot.web.health._FRESH_FOR", 60.0)
+    monkeypatch.setattr("bot.web.health._CHECK_INTERVAL", 60.0)
     assert await ready(sandbox.bot)
 
     await end_task("sender")

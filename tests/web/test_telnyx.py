@@ -74,7 +74,7 @@ few = settings(
 
 
 class RecordingInbox(Inbox):
-    """Keeps what is handed over, and never goes near a database."""
+    """Records what it accepts, without a database."""
 
     def __init__(self) -> None:
         self.events: list[InboxItem] = []
@@ -87,8 +87,8 @@ class RecordingInbox(Inbox):
 
 
 @dataclass
-class Door:
-    """The webhook's door alone, with nothing but a record behind it."""
+class WebhookServer:
+    """The webhook handler alone, with a recording inbox."""
 
     client: TestClient[Any, Any]
     inbox: RecordingInbox
@@ -101,13 +101,13 @@ class Door:
 
 
 @pytest.fixture
-async def door(aiohttp_client: AiohttpClient) -> Door:
+async def server(aiohttp_client: AiohttpClient) -> WebhookServer:
     clock, inbox = StoppedClock(), RecordingInbox()
     telnyx = SimulatedTelnyx(clock)
     verifier = Verifier([base64.b64decode(telnyx.public_key)])
     webhook = TelnyxWebhook(verifier, inbox, [BOT_NUMBER], clock)
     client = await aiohttp_client(app.build_application(webhook, Readiness({})))
-    return Door(client, inbox, telnyx, clock)
+    return WebhookServer(client, inbox, telnyx, clock)
 
 
 def event(
@@ -216,7 +216,7 @@ NOT_OURS = [
 ]
 
 
-async def test_what_does_not_concern_us_is_answered_with_200_and_stored_nowhere(
+async def test_an_ignored_webhook_is_answered_with_200_and_not_stored(
     sandbox: Sandbox,
 ) -> None:
     assert [await sandbox.telnyx.post(body) for body in NOT_OURS] == [200] * len(NOT_OURS)
@@ -224,20 +224,22 @@ async def test_what_does_not_concern_us_is_answered_with_200_and_stored_nowhere(
 
 
 @pytest.mark.parametrize("body", NOT_OURS, ids=range(len(NOT_OURS)))
-async def test_what_does_not_concern_us_is_handed_to_nobody(door: Door, body: bytes) -> None:
-    assert (await door.post(body)).status == 200
-    assert door.inbox.events == []
+async def test_an_ignored_webhook_does_not_reach_the_inbox(
+    server: WebhookServer, body: bytes
+) -> None:
+    assert (await server.post(body)).status == 200
+    assert server.inbox.events == []
 
 
-async def test_a_report_on_a_text_of_ours_is_answered_with_200(door: Door) -> None:
+async def test_a_report_on_a_text_of_ours_is_answered_with_200(server: WebhookServer) -> None:
     payload = {"id": "x", "to": [{"status": "delivered"}]}
-    answer = await door.post(envelope("message.finalized", payload))
+    answer = await server.post(envelope("message.finalized", payload))
     assert answer.status == 200
-    assert len(door.inbox.events) == 1
+    assert len(server.inbox.events) == 1
 
 
 def unsigned(**changes: str | None) -> dict[str, str]:
-    """Make headers that do not verify: those of a stranger's, then changed."""
+    """Return headers signed with another key, then changed."""
     stranger = SimulatedTelnyx(StoppedClock()).signed(event())
     names = {"signature": SIGNATURE_HEADER, "timestamp": TIMESTAMP_HEADER}
     for name, value in changes.items():
@@ -263,51 +265,55 @@ def unsigned(**changes: str | None) -> dict[str, str]:
     ],
     ids=range(10),
 )
-async def test_a_signature_that_is_not_telnyxs_is_answered_with_401_and_handed_to_nobody(
-    door: Door, headers: dict[str, str]
+async def test_an_invalid_signature_is_answered_with_401_and_does_not_reach_the_inbox(
+    server: WebhookServer, headers: dict[str, str]
 ) -> None:
-    answer = await door.post(event(), headers)
+    answer = await server.post(event(), headers)
     assert answer.status == 401
-    assert door.inbox.events == []
+    assert server.inbox.events == []
 
 
 @pytest.mark.parametrize("seconds", [-301, 301])
-async def test_a_stale_signature_is_answered_with_401(door: Door, seconds: int) -> None:
+async def test_a_stale_signature_is_answered_with_401(server: WebhookServer, seconds: int) -> None:
     body = event()
     signed_at = NOON.timestamp() + seconds
     timestamp = str(int(signed_at))
-    signature = door.telnyx._key.sign(timestamp.encode() + b"|" + body).signature
+    signature = server.telnyx._key.sign(timestamp.encode() + b"|" + body).signature
     headers = {
         TIMESTAMP_HEADER: timestamp,
         SIGNATURE_HEADER: base64.b64encode(signature).decode(),
     }
 
-    assert (await door.post(body, headers)).status == 401
-    assert door.inbox.events == []
+    assert (await server.post(body, headers)).status == 401
+    assert server.inbox.events == []
 
 
-async def test_the_signature_of_another_body_is_answered_with_401(door: Door) -> None:
-    answer = await door.post(event("VERIFY"), door.telnyx.signed(event("STOP")))
+async def test_the_signature_of_another_body_is_answered_with_401(server: WebhookServer) -> None:
+    answer = await server.post(event("VERIFY"), server.telnyx.signed(event("STOP")))
     assert answer.status == 401
 
 
-async def test_a_repeated_header_is_answered_with_401(door: Door) -> None:
+async def test_a_repeated_header_is_answered_with_401(server: WebhookServer) -> None:
     body = event()
-    headers = door.telnyx.signed(body)
+    headers = server.telnyx.signed(body)
     for name in (SIGNATURE_HEADER, TIMESTAMP_HEADER):
         twice = [*headers.items(), (name, headers[name])]
-        answer = await door.client.post(WEBHOOK_PATH, data=body, headers=twice)
+        answer = await server.client.post(WEBHOOK_PATH, data=body, headers=twice)
         assert answer.status == 401
-    assert (await door.post(body)).status == 200
+    assert (await server.post(body)).status == 200
 
 
-async def test_a_bad_signature_says_nothing_of_what_was_wrong(door: Door) -> None:
-    answers = [await door.post(event(), unsigned(timestamp=stamp)) for stamp in ("1", "soon")]
+async def test_the_response_to_an_invalid_signature_does_not_say_what_is_wrong(
+    server: WebhookServer,
+) -> None:
+    answers = [await server.post(event(), unsigned(timestamp=stamp)) for stamp in ("1", "soon")]
     first, second = [await answer.text() for answer in answers]
     assert first == second
 
 
-async def test_a_bad_signature_waits_for_no_database(sandbox: Sandbox, database_url: URL) -> None:
+async def test_an_invalid_signature_does_not_wait_for_the_database(
+    sandbox: Sandbox, database_url: URL
+) -> None:
     async with locked(sandbox, database_url), ClientSession() as session:
         url = sandbox.telnyx.webhook_url
         async with session.post(url, data=event(), headers=unsigned()) as answer:
@@ -315,7 +321,7 @@ async def test_a_bad_signature_waits_for_no_database(sandbox: Sandbox, database_
 
 
 async def test_bad_signatures_are_logged_once_a_minute_with_what_to_check(
-    door: Door, monkeypatch: pytest.MonkeyPatch
+    server: WebhookServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = StoppedClock()
     monkeypatch.setattr(
@@ -325,11 +331,11 @@ async def test_bad_signatures_are_logged_once_a_minute_with_what_to_check(
         for seconds in (0, 1, 58, 0.5):
             clock.travel(timedelta(seconds=seconds))
             for _ in range(3):
-                await door.post(event(), unsigned())
+                await server.post(event(), unsigned())
         first = list(logged)
         clock.travel(timedelta(seconds=1))
         for _ in range(3):
-            await door.post(event(), unsigned())
+            await server.post(event(), unsigned())
         second = logged[len(first) :]
 
     (only,), (next_one,) = first, second
@@ -360,13 +366,15 @@ async def test_bad_signatures_are_logged_once_a_minute_with_what_to_check(
     ],
     ids=range(15),
 )
-async def test_a_signed_body_that_is_no_event_is_answered_with_400(door: Door, body: bytes) -> None:
-    assert (await door.post(body)).status == 400
-    assert door.inbox.events == []
+async def test_a_signed_body_that_is_not_an_event_is_answered_with_400(
+    server: WebhookServer, body: bytes
+) -> None:
+    assert (await server.post(body)).status == 400
+    assert server.inbox.events == []
 
 
 def padded(length: int) -> bytes:
-    """Make an event of exactly so many bytes."""
+    """Return an event of exactly this length in bytes."""
     body = event()
     return body + b" " * (length - len(body))
 
@@ -377,35 +385,35 @@ async def in_chunks(body: bytes) -> AsyncIterator[bytes]:
 
 
 async def test_a_body_of_64_kib_is_taken_and_one_byte_more_is_answered_with_413(
-    door: Door,
+    server: WebhookServer,
 ) -> None:
     assert MAX_BODY_BYTES == 64 * 1024
-    assert (await door.post(padded(MAX_BODY_BYTES))).status == 200
-    assert (await door.post(padded(MAX_BODY_BYTES + 1))).status == 413
-    assert len(door.inbox.events) == 1
+    assert (await server.post(padded(MAX_BODY_BYTES))).status == 200
+    assert (await server.post(padded(MAX_BODY_BYTES + 1))).status == 413
+    assert len(server.inbox.events) == 1
 
 
-async def test_a_body_without_a_length_is_measured_as_it_comes(door: Door) -> None:
+async def test_a_body_without_a_length_is_measured_as_it_arrives(server: WebhookServer) -> None:
     for length, status in ((MAX_BODY_BYTES, 200), (MAX_BODY_BYTES + 1, 413)):
         body = padded(length)
-        answer = await door.client.post(
-            WEBHOOK_PATH, data=in_chunks(body), headers=door.telnyx.signed(body)
+        answer = await server.client.post(
+            WEBHOOK_PATH, data=in_chunks(body), headers=server.telnyx.signed(body)
         )
         assert answer.status == status
-    assert len(door.inbox.events) == 1
+    assert len(server.inbox.events) == 1
 
 
 @pytest.mark.parametrize("length", [MAX_BODY_BYTES + 1, 10**15])
-async def test_a_length_that_is_too_large_is_refused_before_the_body_has_come(
-    door: Door, length: int
+async def test_a_length_that_is_too_large_is_refused_before_the_body_arrives(
+    server: WebhookServer, length: int
 ) -> None:
-    async with connected(door) as (reader, writer):
+    async with connected(server) as (reader, writer):
         writer.write(request(f"Content-Length: {length}"))
         assert await status_of(reader) == 413
 
 
-async def test_an_endless_body_is_refused_while_it_comes(door: Door) -> None:
-    async with connected(door) as (reader, writer):
+async def test_an_endless_body_is_refused_while_it_arrives(server: WebhookServer) -> None:
+    async with connected(server) as (reader, writer):
         writer.write(request("Transfer-Encoding: chunked"))
         for _ in range(5):
             writer.write(b"4000\r\n" + bytes(0x4000) + b"\r\n")
@@ -415,20 +423,20 @@ async def test_an_endless_body_is_refused_while_it_comes(door: Door) -> None:
 @pytest.mark.parametrize("head", ["Content-Length: 100", "Transfer-Encoding: chunked"])
 @pytest.mark.parametrize("begun", [b"", b'5\r\n{"dat\r\n'], ids=["nothing", "a little"])
 async def test_a_body_that_stalls_is_answered_with_408(
-    door: Door, monkeypatch: pytest.MonkeyPatch, head: str, begun: bytes
+    server: WebhookServer, monkeypatch: pytest.MonkeyPatch, head: str, begun: bytes
 ) -> None:
     monkeypatch.setattr("bot.web.telnyx.BODY_TIMEOUT", 0.05)
-    async with connected(door) as (reader, writer):
+    async with connected(server) as (reader, writer):
         writer.write(request(head) + begun)
         assert await status_of(reader) == 408
-    assert door.inbox.events == []
+    assert server.inbox.events == []
 
 
 async def test_a_body_that_trickles_does_not_get_a_longer_time(
-    door: Door, monkeypatch: pytest.MonkeyPatch
+    server: WebhookServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bot.web.telnyx.BODY_TIMEOUT", 0.2)
-    async with connected(door) as (reader, writer):
+    async with connected(server) as (reader, writer):
         writer.write(request("Content-Length: 60000"))
 
         async def trickle() -> None:
@@ -450,8 +458,10 @@ def request(*head: str) -> bytes:
 
 
 @asynccontextmanager
-async def connected(door: Door) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", door.client.port)
+async def connected(
+    server: WebhookServer,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.client.port)
     try:
         yield reader, writer
     finally:
@@ -467,19 +477,19 @@ async def status_of(reader: asyncio.StreamReader) -> int:
 
 @pytest.mark.parametrize("fault", [UnavailableError("x"), RuntimeError("x"), ValueError("x")])
 async def test_an_event_that_cannot_be_stored_is_answered_with_503_and_retry_after(
-    door: Door, fault: Exception
+    server: WebhookServer, fault: Exception
 ) -> None:
-    door.inbox.fault = fault
-    answer = await door.post(event())
+    server.inbox.fault = fault
+    answer = await server.post(event())
     assert answer.status == 503
     assert int(answer.headers["Retry-After"]) > 0
 
 
-async def test_after_a_fault_the_door_is_open_again(door: Door) -> None:
-    door.inbox.fault = RuntimeError("x")
-    assert (await door.post(event())).status == 503
-    door.inbox.fault = None
-    assert (await door.post(event())).status == 200
+async def test_webhooks_are_accepted_again_after_an_error(server: WebhookServer) -> None:
+    server.inbox.fault = RuntimeError("x")
+    assert (await server.post(event())).status == 503
+    server.inbox.fault = None
+    assert (await server.post(event())).status == 200
 
 
 @pytest.mark.parametrize(
@@ -492,13 +502,15 @@ async def test_after_a_fault_the_door_is_open_again(door: Door) -> None:
         ("GET", "/../etc/passwd", 404),
     ],
 )
-async def test_there_is_no_other_door(door: Door, method: str, path: str, status: int) -> None:
-    assert (await door.client.request(method, path)).status == status
+async def test_no_other_path_takes_webhooks(
+    server: WebhookServer, method: str, path: str, status: int
+) -> None:
+    assert (await server.client.request(method, path)).status == status
 
 
 @asynccontextmanager
 async def locked(sandbox: Sandbox, url: URL) -> AsyncIterator[None]:
-    """Keep every write out of the database, as another process might."""
+    """Lock the database against writes, as another process might."""
     await sandbox.quiet()
     if url.get_backend_name() == "sqlite":
         async with locked_sqlite(url):
@@ -531,7 +543,7 @@ async def locked_sqlite(url: URL) -> AsyncIterator[None]:
 
 @pytest.fixture
 async def hurried(make_sandbox: MakeSandbox) -> Sandbox:
-    """Run a bot that refuses soon what it cannot store."""
+    """Run a bot with a short timeout for storing a webhook."""
     return await make_sandbox(deadlines=replace(LONG_DEADLINES, answer=0.2))
 
 
@@ -564,7 +576,7 @@ async def test_while_the_database_is_locked_webhooks_get_503_and_nothing_of_them
     assert [text.phone for text in sandbox.telnyx.texts] == [OTHER_PHONE]
 
 
-async def test_an_event_refused_in_an_outage_is_taken_when_it_comes_again(
+async def test_an_event_refused_in_an_outage_is_accepted_when_it_is_sent_again(
     hurried: Sandbox, database_url: URL
 ) -> None:
     sandbox, body = hurried, event()
@@ -582,7 +594,7 @@ async def test_an_event_refused_in_an_outage_is_taken_when_it_comes_again(
 
 
 @on_sqlite
-async def test_a_body_that_says_it_is_gzip_is_taken_as_the_bytes_that_were_signed(
+async def test_a_body_with_a_content_encoding_is_verified_as_the_bytes_that_were_signed(
     sandbox: Sandbox,
 ) -> None:
     plain, packed = event(), gzip.compress(event())
@@ -662,7 +674,7 @@ async def test_whatever_is_signed_is_answered_with_200_or_400(
 
 @few
 @given(st.lists(bodies, min_size=2, max_size=8))
-async def test_whatever_is_signed_is_answered_so_when_it_comes_all_at_once(
+async def test_whatever_is_signed_is_answered_with_200_or_400_also_at_the_same_time(
     sandbox: Sandbox, together: list[bytes]
 ) -> None:
     answers = await asyncio.gather(*(sandbox.telnyx.post(body) for body in together))

@@ -1,4 +1,4 @@
-"""`/v1`: what an app asks over HTTP, handed to the one who knows."""
+"""`/v1`: handlers of the API, and the table of its routes."""
 
 from __future__ import annotations
 
@@ -7,39 +7,43 @@ import hashlib
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from bot.conversation.numbers import to_e164, why_not_textable
 from bot.conversation.verification import Origin, RequestOutcome, Status
+from bot.services.recipients import RecipientError
 from bot.services.schemas import VerificationView
 from bot.services.verifications import Filter, IdempotencyKey, VerificationRequest
 from bot.store.api_keys import Scope
 from bot.web.api import problems
 from bot.web.api.invitation import InvitationView
-from bot.web.api.operations import Operation, ParamSource, ParsedRequest
 from bot.web.api.problems import API, DETAILS, ProblemError
 from bot.web.api.schemas import (
     CheckParams,
+    CheckView,
     CreateParams,
     ListParams,
     NoParams,
+    RequestParams,
+    VerificationListView,
     cursor_after,
+    id_in_cursor,
     is_id,
-    name_in,
 )
 from bot.web.http.body import read_body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from datetime import datetime
 
     from aiohttp.typedefs import Handler
+    from pydantic import BaseModel
 
     from bot.conversation.verification import Verification
     from bot.services.clock import Clock
+    from bot.services.recipients import Recipients
     from bot.services.verifications import RequestResult, Verifications
     from bot.store.api_keys import ApiKey
     from bot.web.api.authentication import Authentication
@@ -48,10 +52,10 @@ MAX_BODY_BYTES = 16 * 1024
 BODY_TIMEOUT = 10.0
 """Seconds a body may take to arrive."""
 IDEMPOTENCY_KEY = "Idempotency-Key"
-_VISIBLE = re.compile(r"[!-~]{1,255}")
-_ASK_AGAIN_IN = 30
-"""Seconds to wait where nobody can say how long: an answer that is given again, for instance."""
-_IN_TIME = frozenset(
+_VISIBLE_ASCII = re.compile(r"[!-~]{1,255}")
+_DEFAULT_RETRY_AFTER = 30
+"""Seconds to wait if the time is unknown, as in a repeated response."""
+_TEMPORARY_REFUSALS = frozenset(
     {
         RequestOutcome.TOO_SOON,
         RequestOutcome.TOO_MANY_CODES,
@@ -61,141 +65,123 @@ _IN_TIME = frozenset(
         RequestOutcome.NOT_ME,
     }
 )
-"""Refusals that time will mend."""
 
-
-class PageView(BaseModel):
-    """A part of a list."""
-
-    model_config = ConfigDict(frozen=True, title="VerificationList")
-
-    data: list[VerificationView] = Field(description="The latest first.")
-    next_cursor: str | None = Field(description="The `cursor` to go on with; null at the end.")
-
-
-class CheckView(BaseModel):
-    """What became of a guess."""
-
-    model_config = ConfigDict(frozen=True, title="Check")
-
-    valid: bool = Field(description="True for the right code: the number is verified.")
-    tries_left: int = Field(description="How many more guesses may be typed.")
-    verification: VerificationView
+P = TypeVar("P", bound=RequestParams)
 
 
 @dataclass(frozen=True, slots=True)
-class NumberPolicy:
-    """Which numbers can be asked for; those of `test_numbers` whatever kind they are."""
+class ApiRequest(Generic[P]):
+    """An authorized, valid request; `verification_id` is the id in its path, or ""."""
 
-    country_code: str
-    bot_numbers: Collection[str]
-    test_numbers: Collection[str] = ()
+    params: P
+    verification_id: str
+    idempotency_key: IdempotencyKey | None
 
-    def read(self, written: str) -> str:
-        """Read a number that a code may go to (E.164); raises ValueError, which says why not."""
-        number = to_e164(written, self.country_code)
-        if number in self.bot_numbers:
-            raise ValueError("this is the bot's own number")
-        what = None if number in self.test_numbers else why_not_textable(number)
-        if what:
-            raise ValueError(f"this is {what}; give the number of a phone that can be texted")
-        return number
+
+@dataclass(frozen=True, slots=True)
+class Route(Generic[P]):
+    """An endpoint; a POST takes its parameters from the body, a GET from the query."""
+
+    method: str
+    path: str
+    handler: Callable[[Api, ApiRequest[P]], Awaitable[web.Response]]
+    scope: Scope
+    params: type[P]
 
 
 class Api:
-    """The API's handlers: each asks what it has read, and shows what it was told."""
+    """Handlers of the API."""
 
     def __init__(
         self,
         verifications: Verifications,
         authentication: Authentication,
-        reach: NumberPolicy,
+        recipients: Recipients,
         clock: Clock,
     ) -> None:
         self._verifications = verifications
         self._authentication = authentication
-        self._reach = reach
+        self._recipients = recipients
         self._clock = clock
 
     def routes(self) -> Sequence[web.RouteDef]:
-        """Make a route of each operation: what is not described cannot be asked."""
-        return [
-            web.route(operation.method, operation.path, self._door(operation))
-            for operation in OPERATIONS
-        ]
+        """Return the routes of ROUTES."""
+        return [web.route(route.method, route.path, self._handler(route)) for route in ROUTES]
 
-    def _door(self, operation: Operation[Any]) -> Handler:
-        async def enter(request: web.Request) -> web.StreamResponse:
-            key = await self._authentication.authenticate(request, operation.scope)
-            body = await _body(request, operation) if operation.writes else b""
-            return await operation.handle(
+    def _handler(self, route: Route[Any]) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            api_key = await self._authentication.authenticate(request, route.scope)
+            writes = route.method == "POST"
+            body = await _read_body(request, route) if writes else b""
+            return await route.handler(
                 self,
-                ParsedRequest(
-                    params=_params(request, body, operation),
-                    name=_name(request),
-                    once=_idempotency_key(request, body, key) if operation.writes else None,
+                ApiRequest(
+                    params=_parse_params(request, body, route),
+                    verification_id=_verification_id(request),
+                    idempotency_key=_idempotency_key(request, body, api_key) if writes else None,
                 ),
             )
 
-        return enter
+        return handle
 
-    async def begin_verification(self, call: ParsedRequest[CreateParams]) -> web.Response:
-        """Begin a verification of a number, or of whoever texts the reference."""
-        params = call.params
+    async def begin_verification(self, request: ApiRequest[CreateParams]) -> web.Response:
+        """Begin a verification of a number, or of the person who texts the reference."""
+        params = request.params
         if params.to is None and params.reference is not None:
-            why = "without `to` a reference is issued; put your own into metadata"
-            raise problems.for_field("reference", why)
+            reason = "must not be given without `to`; put your own name into `metadata`"
+            raise problems.for_field("reference", reason)
         result = await self._verifications.begin(
             VerificationRequest(
                 origin=Origin.REFERENCE if params.to is None else Origin.APP,
-                phone=None if params.to is None else _number(params.to, self._reach.read),
+                phone=None if params.to is None else _phone(self._recipients.accept, params.to),
                 reference=params.reference,
                 metadata=params.metadata,
             ),
-            call.once,
+            request.idempotency_key,
         )
-        verification, now = self._settled(result, RequestOutcome.DONE), self._clock.now()
+        verification, now = self._verification_of(result, RequestOutcome.DONE), self._clock.now()
         view = VerificationView.of(verification, now)
         if verification.origin is Origin.REFERENCE:
             # Drawing the QR code takes milliseconds; webhooks must not wait for it.
             view = await asyncio.to_thread(InvitationView.of, verification, now)
         location = f"{API}/verifications/{verification.id}"
-        return _shown(view, HTTPStatus.CREATED, {"Location": location})
+        return _response(view, HTTPStatus.CREATED, {"Location": location})
 
-    async def get_verification(self, call: ParsedRequest[NoParams]) -> web.Response:
-        """Show one verification."""
-        verification = await self._verifications.get(call.name)
+    async def get_verification(self, request: ApiRequest[NoParams]) -> web.Response:
+        """Return one verification."""
+        verification = await self._verifications.get(request.verification_id)
         if verification is None:
             raise _not_found()
-        return _shown(VerificationView.of(verification, self._clock.now()))
+        return self._verification_response(verification)
 
-    async def list_verifications(self, call: ParsedRequest[ListParams]) -> web.Response:
-        """List verifications, page by page."""
-        params = call.params
+    async def list_verifications(self, request: ApiRequest[ListParams]) -> web.Response:
+        """Return a page of verifications."""
+        params = request.params
         found = await self._verifications.list(
             Filter(
                 status=params.status,
-                phone=None if params.to is None else _number(params.to, self._written),
+                phone=None if params.to is None else _phone(self._recipients.parse, params.to),
                 reference=params.reference,
-                before=None if params.cursor is None else _before(params.cursor),
-                # One more tells whether there are more.
-                limit=params.limit + 1,
+                before=None if params.cursor is None else _id_in_cursor(params.cursor),
+                limit=params.limit + 1,  # one more, to learn whether there is a next page
             )
         )
         page, now = found[: params.limit], self._clock.now()
-        more = len(found) > params.limit
-        return _shown(
-            PageView(
+        is_last = len(found) <= params.limit
+        return _response(
+            VerificationListView(
                 data=[VerificationView.of(verification, now) for verification in page],
-                next_cursor=cursor_after(page[-1].id) if more else None,
+                next_cursor=None if is_last else cursor_after(page[-1].id),
             )
         )
 
-    async def check_code(self, call: ParsedRequest[CheckParams]) -> web.Response:
+    async def check_code(self, request: ApiRequest[CheckParams]) -> web.Response:
         """Compare a code."""
-        result = await self._verifications.check(call.name, call.params.code, call.once)
-        verification = self._settled(result, RequestOutcome.RIGHT, RequestOutcome.WRONG)
-        return _shown(
+        result = await self._verifications.check(
+            request.verification_id, request.params.code, request.idempotency_key
+        )
+        verification = self._verification_of(result, RequestOutcome.RIGHT, RequestOutcome.WRONG)
+        return _response(
             CheckView(
                 valid=result.outcome is RequestOutcome.RIGHT,
                 tries_left=result.tries_left,
@@ -203,124 +189,122 @@ class Api:
             )
         )
 
-    async def resend_code(self, call: ParsedRequest[NoParams]) -> web.Response:
+    async def resend_code(self, request: ApiRequest[NoParams]) -> web.Response:
         """Send the same code again."""
-        result = await self._verifications.resend(call.name, call.once)
-        return self._stands(result)
+        result = await self._verifications.resend(request.verification_id, request.idempotency_key)
+        return self._verification_response(self._verification_of(result, RequestOutcome.DONE))
 
-    async def cancel_verification(self, call: ParsedRequest[NoParams]) -> web.Response:
+    async def cancel_verification(self, request: ApiRequest[NoParams]) -> web.Response:
         """End a verification."""
-        result = await self._verifications.cancel(call.name, call.once)
-        return self._stands(result)
+        result = await self._verifications.cancel(request.verification_id, request.idempotency_key)
+        return self._verification_response(self._verification_of(result, RequestOutcome.DONE))
 
-    def _stands(self, result: RequestResult) -> web.Response:
-        verification = self._settled(result, RequestOutcome.DONE)
-        return _shown(VerificationView.of(verification, self._clock.now()))
+    def _verification_response(self, verification: Verification) -> web.Response:
+        return _response(VerificationView.of(verification, self._clock.now()))
 
-    def _settled(self, result: RequestResult, *good: RequestOutcome) -> Verification:
-        """Return the verification where all went well; raises ProblemError."""
-        if result.outcome in good and result.verification is not None:
+    def _verification_of(self, result: RequestResult, *expected: RequestOutcome) -> Verification:
+        """Return the verification of a result with an expected outcome; else raise ProblemError."""
+        if result.outcome in expected and result.verification is not None:
             return result.verification
-        raise _refusal(result, self._clock.now())
-
-    def _written(self, written: str) -> str:
-        return to_e164(written, self._reach.country_code)
+        raise _problem(result, self._clock.now())
 
 
-def _number(written: str, read: Callable[[str], str]) -> str:
-    try:
-        return read(written)
-    except ValueError as error:
-        raise problems.for_field("to", str(error)) from None
-
-
-def _refusal(result: RequestResult, now: datetime) -> ProblemError:
-    """Say why what was asked was not done."""
+def _problem(result: RequestResult, now: datetime) -> ProblemError:
+    """Return the problem of a request that was refused."""
     outcome, verification = result.outcome, result.verification
-    if outcome in _IN_TIME:
-        return problems.retry_later(outcome, result.retry_at, now, usually=_ASK_AGAIN_IN)
+    if outcome in _TEMPORARY_REFUSALS:
+        return problems.retry_later(outcome, result.retry_at, now, usually=_DEFAULT_RETRY_AFTER)
     if outcome is RequestOutcome.OPTED_OUT:
         return problems.for_field("to", DETAILS[outcome], outcome)
     if outcome is RequestOutcome.KEY_REUSED:
         return problems.for_field(IDEMPOTENCY_KEY, DETAILS[outcome], outcome)
     if outcome is RequestOutcome.NOT_PENDING:
         status = verification.status_at(now) if verification else Status.EXPIRED
-        waits = status is Status.PENDING
-        detail = "nobody has texted its reference yet" if waits else f"the verification is {status}"
+        detail = (
+            "nobody has texted its reference yet"
+            if status is Status.PENDING
+            else f"the verification is {status}"
+        )
         return ProblemError(HTTPStatus.CONFLICT, detail, code=outcome)
     return _not_found()
 
 
 def _not_found() -> ProblemError:
-    return ProblemError(
-        HTTPStatus.NOT_FOUND, DETAILS[RequestOutcome.NOT_FOUND], code=RequestOutcome.NOT_FOUND
-    )
+    code = RequestOutcome.NOT_FOUND
+    return ProblemError(HTTPStatus.NOT_FOUND, DETAILS[code], code=code)
 
 
-def _name(request: web.Request) -> str:
-    """Read the id in the path; what cannot be one is not looked up."""
-    name = request.match_info.get("id", "")
-    if "id" in request.match_info and not is_id(name):
+def _phone(parse: Callable[[str], str], text: str) -> str:
+    """Return the parsed value of `to` (E.164); raise ProblemError."""
+    try:
+        return parse(text)
+    except RecipientError as error:
+        raise problems.for_field("to", str(error)) from None
+
+
+def _id_in_cursor(cursor: str) -> str:
+    try:
+        return id_in_cursor(cursor)
+    except ValueError as error:
+        raise problems.for_field("cursor", str(error)) from None
+
+
+def _verification_id(request: web.Request) -> str:
+    """Return the id in the path; one of another form is not looked up."""
+    verification_id = request.match_info.get("id", "")
+    if "id" in request.match_info and not is_id(verification_id):
         raise _not_found()
-    return name
+    return verification_id
 
 
-async def _body(request: web.Request, operation: Operation[Any]) -> bytes:
-    wanted = operation.where is ParamSource.BODY
-    if wanted and request.content_type != "application/json":
+async def _read_body(request: web.Request, route: Route[Any]) -> bytes:
+    if route.params is not NoParams and request.content_type != "application/json":
         detail = "send JSON, as Content-Type: application/json"
         raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
     if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        detail = "send the body as it is, without a Content-Encoding"
+        detail = "send the body without a Content-Encoding"
         raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
     return await read_body(request, MAX_BODY_BYTES, BODY_TIMEOUT)
 
 
-def _params(request: web.Request, body: bytes, operation: Operation[Any]) -> Any:
+def _parse_params(request: web.Request, body: bytes, route: Route[Any]) -> Any:
+    if route.params is NoParams:
+        return NoParams()
     try:
-        if operation.where is ParamSource.BODY:
-            return operation.params.model_validate_json(body)
-        if operation.where is ParamSource.QUERY:
-            return operation.params.model_validate(_query(request))
-        return operation.params()
+        if route.method == "POST":
+            return route.params.model_validate_json(body)
+        return route.params.model_validate(_query(request))
     except ValidationError as error:
         raise problems.for_validation(error) from None
 
 
 def _query(request: web.Request) -> Mapping[str, object]:
-    """Read the query; a parameter given twice is a list, which no parameter may be."""
+    """Return the query; a parameter that is repeated is a list, which no model accepts."""
     query: dict[str, object] = {}
     for name in request.query:
         values = request.query.getall(name)
         query[name] = values[0] if len(values) == 1 else values
     number = query.get("to")
     if isinstance(number, str) and number.startswith(" "):
-        query["to"] = number.replace(" ", "+", 1)  # what "+" means in a query
+        query["to"] = number.replace(" ", "+", 1)  # an unescaped "+" means a space in a query
     return query
 
 
-def _idempotency_key(request: web.Request, body: bytes, key: ApiKey) -> IdempotencyKey | None:
-    """Make of the app's Idempotency-Key one that no other app can have."""
+def _idempotency_key(request: web.Request, body: bytes, api_key: ApiKey) -> IdempotencyKey | None:
+    """Return the request's Idempotency-Key, made unique across API keys."""
     given = request.headers.getall(IDEMPOTENCY_KEY, [])
     if not given:
         return None
-    if len(given) > 1 or not _VISIBLE.fullmatch(given[0]):
-        raise problems.for_field(IDEMPOTENCY_KEY, "is to be 1 to 255 visible ASCII characters")
-    asked = b"\0".join([request.method.encode(), request.rel_url.raw_path.encode(), body])
+    if len(given) > 1 or not _VISIBLE_ASCII.fullmatch(given[0]):
+        raise problems.for_field(IDEMPOTENCY_KEY, "must be 1 to 255 visible ASCII characters")
+    content = b"\0".join([request.method.encode(), request.rel_url.raw_path.encode(), body])
     return IdempotencyKey(
-        key=hashlib.sha256(f"{key.name}\0{given[0]}".encode()).hexdigest(),
-        fingerprint=hashlib.sha256(asked).hexdigest(),
+        key=hashlib.sha256(f"{api_key.name}\0{given[0]}".encode()).hexdigest(),
+        fingerprint=hashlib.sha256(content).hexdigest(),
     )
 
 
-def _before(cursor: str) -> str:
-    try:
-        return name_in(cursor)
-    except ValueError as error:
-        raise problems.for_field("cursor", str(error)) from None
-
-
-def _shown(
+def _response(
     view: BaseModel, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
 ) -> web.Response:
     return web.Response(
@@ -333,114 +317,13 @@ def _shown(
 
 _VERIFICATIONS = f"{API}/verifications"
 _VERIFICATION = f"{_VERIFICATIONS}/{{id}}"
-_ENDED = "The verification has ended; `detail` names its status."
-_UNKNOWN = "There is no such verification."
 
-OPERATIONS: Sequence[Operation[Any]] = (
-    Operation(
-        method="POST",
-        path=_VERIFICATIONS,
-        handle=Api.begin_verification,
-        summary="Begin a verification",
-        description="With `to`, a code is texted to that number; the person types it in your app"
-        " (check it), or replies with it. Without `to`, a reference is issued: ask the person to"
-        " text it, and the code goes to the number they text it from.",
-        scope=Scope.WRITE,
-        params=CreateParams,
-        where=ParamSource.BODY,
-        status=HTTPStatus.CREATED,
-        says="It has begun. Without `to`, the answer also says how to ask the person.",
-        answer=(InvitationView, VerificationView),
-        problems={
-            HTTPStatus.UNPROCESSABLE_ENTITY: "A part of the request is wrong, a number that cannot"
-            " be texted or wants no texts, for instance; `errors` names it.",
-            HTTPStatus.TOO_MANY_REQUESTS: "This number gets no code now (`too_many_codes`,"
-            " `locked`, `not_me`), or there were too many requests (`too_many_requests`).",
-        },
-    ),
-    Operation(
-        method="GET",
-        path=_VERIFICATIONS,
-        handle=Api.list_verifications,
-        summary="List verifications",
-        description="The latest first, page by page.",
-        scope=Scope.READ,
-        params=ListParams,
-        where=ParamSource.QUERY,
-        status=HTTPStatus.OK,
-        says="A page of them.",
-        answer=(PageView,),
-        problems={HTTPStatus.UNPROCESSABLE_ENTITY: "A parameter is wrong; `errors` names it."},
-    ),
-    Operation(
-        method="GET",
-        path=_VERIFICATION,
-        handle=Api.get_verification,
-        summary="Look at a verification",
-        description="Where it stands now.",
-        scope=Scope.READ,
-        params=NoParams,
-        where=ParamSource.NOWHERE,
-        status=HTTPStatus.OK,
-        says="The verification.",
-        answer=(VerificationView,),
-        problems={HTTPStatus.NOT_FOUND: _UNKNOWN},
-    ),
-    Operation(
-        method="POST",
-        path=f"{_VERIFICATION}/check",
-        handle=Api.check_code,
-        summary="Check a code",
-        description="Compares what the person typed in your app with the code. Each wrong guess"
-        " counts, and too many lock the number for a while.",
-        scope=Scope.WRITE,
-        params=CheckParams,
-        where=ParamSource.BODY,
-        status=HTTPStatus.OK,
-        says="Whether it was the right code.",
-        answer=(CheckView,),
-        problems={
-            HTTPStatus.NOT_FOUND: _UNKNOWN,
-            HTTPStatus.CONFLICT: f"{_ENDED} Or nobody has texted its reference yet.",
-            HTTPStatus.TOO_MANY_REQUESTS: "Too many wrong codes were typed for this number"
-            " (`too_many_guesses`), or there were too many requests (`too_many_requests`).",
-        },
-    ),
-    Operation(
-        method="POST",
-        path=f"{_VERIFICATION}/resend",
-        handle=Api.resend_code,
-        summary="Send the code again",
-        description="The same code, in a new text.",
-        scope=Scope.WRITE,
-        params=NoParams,
-        where=ParamSource.NOWHERE,
-        status=HTTPStatus.OK,
-        says="It is on its way.",
-        answer=(VerificationView,),
-        problems={
-            HTTPStatus.NOT_FOUND: _UNKNOWN,
-            HTTPStatus.CONFLICT: f"{_ENDED} Or nobody has texted its reference yet.",
-            HTTPStatus.UNPROCESSABLE_ENTITY: "The person wants no texts (`opted_out`), or a part of"
-            " the request is wrong; `errors` names it.",
-            HTTPStatus.TOO_MANY_REQUESTS: "It was sent a moment ago (`too_soon`), or this number"
-            " gets no code now (`too_many_codes`, `locked`, `not_me`), or there were too many"
-            " requests (`too_many_requests`).",
-        },
-    ),
-    Operation(
-        method="POST",
-        path=f"{_VERIFICATION}/cancel",
-        handle=Api.cancel_verification,
-        summary="Cancel a verification",
-        description="Its code, or its reference, then works no more.",
-        scope=Scope.WRITE,
-        params=NoParams,
-        where=ParamSource.NOWHERE,
-        status=HTTPStatus.OK,
-        says="It is canceled.",
-        answer=(VerificationView,),
-        problems={HTTPStatus.NOT_FOUND: _UNKNOWN, HTTPStatus.CONFLICT: _ENDED},
-    ),
+ROUTES: Sequence[Route[Any]] = (
+    Route("POST", _VERIFICATIONS, Api.begin_verification, Scope.WRITE, CreateParams),
+    Route("GET", _VERIFICATIONS, Api.list_verifications, Scope.READ, ListParams),
+    Route("GET", _VERIFICATION, Api.get_verification, Scope.READ, NoParams),
+    Route("POST", f"{_VERIFICATION}/check", Api.check_code, Scope.WRITE, CheckParams),
+    Route("POST", f"{_VERIFICATION}/resend", Api.resend_code, Scope.WRITE, NoParams),
+    Route("POST", f"{_VERIFICATION}/cancel", Api.cancel_verification, Scope.WRITE, NoParams),
 )
-"""All that an app can ask. The routes and the description are made of it."""
+"""All endpoints; a test compares them with openapi.json."""

@@ -1,4 +1,7 @@
-"""What an app may send: bodies and queries. A member that there is not is refused."""
+"""Bodies and queries of API requests; unknown fields are refused.
+
+Each property is described in openapi.json.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from bot.conversation.verification import Status
+from bot.services.schemas import VerificationView
 
 MAX_METADATA_BYTES = 4096
 """Bytes of an app's metadata, as compact JSON in UTF-8."""
@@ -22,154 +26,131 @@ _ID = re.compile(r"[0-9A-Za-z_-]{1,32}")
 
 
 def is_id(text: str) -> bool:
-    """Tell whether a text has the shape of a verification's id."""
+    """Return whether a text has the form of a verification's id."""
     return _ID.fullmatch(text) is not None
 
 
-def cursor_after(name: str) -> str:
-    """Write a cursor for what comes after the verification with this id."""
-    return base64.urlsafe_b64encode(name.encode()).decode().rstrip("=")
+def cursor_after(verification_id: str) -> str:
+    """Return the cursor of the page that follows a verification."""
+    return base64.urlsafe_b64encode(verification_id.encode()).decode().rstrip("=")
 
 
-def name_in(cursor: str) -> str:
-    """Read the id in a cursor; raises ValueError where none of ours is written so."""
+def id_in_cursor(cursor: str) -> str:
+    """Return the verification id in a cursor; raise ValueError if it is not one of ours."""
+    padded = cursor + "=" * (-len(cursor) % 4)
     try:
-        name = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        decoded = name.decode("ascii")
+        verification_id = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii")
     except (binascii.Error, UnicodeError, ValueError):
-        decoded = ""
-    if not is_id(decoded) or cursor_after(decoded) != cursor:
-        raise ValueError("is not a next_cursor of this list")
-    return decoded
+        verification_id = ""
+    if not is_id(verification_id) or cursor_after(verification_id) != cursor:
+        raise ValueError("must be a next_cursor of this list")
+    return verification_id
 
 
 def _printable(text: str) -> str:
     if not text.isprintable():
-        raise ValueError("is to be of printable characters")
+        raise ValueError("must have printable characters only")
     return text
 
 
-def _whole(value: object) -> object:
-    """Read a number as a query has it, and not as a generous parser might."""
+def _whole_number(value: object) -> object:
+    """Refuse texts that pydantic would read as a number, like `1_0` and `1.0`."""
     if isinstance(value, str) and not _DIGITS.fullmatch(value):
-        raise ValueError("is to be a whole number")
+        raise ValueError("must be a whole number")
     return value
 
 
 def _storable(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Expect what both databases keep and give back unchanged."""
-    if not _flat_enough(metadata, _MAX_METADATA_DEPTH):
-        raise ValueError(f"is to be nested at most {_MAX_METADATA_DEPTH} deep")
+    """Refuse metadata that not both databases store and return unchanged."""
+    if not _is_nested_within(metadata, _MAX_METADATA_DEPTH):
+        raise ValueError(f"must be nested at most {_MAX_METADATA_DEPTH} levels deep")
     try:
-        written = json.dumps(
+        encoded = json.dumps(
             metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":")
         ).encode()
     except ValueError:
-        raise ValueError("holds a number or a character that cannot be kept") from None
-    if b"\\u0000" in written and "\0" in _all_text(metadata):
-        raise ValueError("holds a number or a character that cannot be kept")
-    if len(written) > MAX_METADATA_BYTES:
-        raise ValueError(f"is to take at most {MAX_METADATA_BYTES} bytes as JSON")
+        raise ValueError("has a number or a character that cannot be stored") from None
+    if b"\\u0000" in encoded and "\0" in _all_text(metadata):
+        raise ValueError("has a number or a character that cannot be stored")
+    if len(encoded) > MAX_METADATA_BYTES:
+        raise ValueError(f"must take at most {MAX_METADATA_BYTES} bytes as JSON")
     return metadata
 
 
-def _flat_enough(value: object, deepest: int) -> bool:
+def _is_nested_within(value: object, depth: int) -> bool:
     if not isinstance(value, (dict, list)):
         return True
-    inner = value.values() if isinstance(value, dict) else value
-    return deepest > 0 and all(_flat_enough(each, deepest - 1) for each in inner)
+    items = value.values() if isinstance(value, dict) else value
+    return depth > 0 and all(_is_nested_within(item, depth - 1) for item in items)
 
 
 def _all_text(value: object) -> str:
-    """Put all strings of a JSON value together, names included."""
+    """Return all strings of a JSON value as one, names included."""
     if isinstance(value, str):
         return value
     if isinstance(value, dict):
-        return "".join(name + _all_text(inner) for name, inner in value.items())
+        return "".join(name + _all_text(item) for name, item in value.items())
     return "".join(map(_all_text, value)) if isinstance(value, list) else ""
 
 
-class RequestParams(BaseModel):
-    """What a request may ask for."""
+_To = Annotated[str, Field(min_length=1, max_length=_MAX_TO_LENGTH)]
+_Reference = Annotated[
+    str, Field(min_length=1, max_length=_MAX_REFERENCE_LENGTH), AfterValidator(_printable)
+]
 
-    model_config = ConfigDict(
-        strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, title="Wish"
-    )
+
+class RequestParams(BaseModel):
+    """The parameters of a request."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class NoParams(RequestParams):
-    """A request that says all by its address."""
+    """No parameters but the path."""
 
 
 class CreateParams(RequestParams):
-    """A verification to begin: of the number `to`, or of whoever texts a reference."""
+    """The body of a new verification: without `to`, the person texts a reference."""
 
-    model_config = ConfigDict(title="NewVerification")
-
-    to: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=_MAX_TO_LENGTH,
-        description="The number to send a code to, as people write it; one without a country code"
-        " is read in COUNTRY_CODE. Without it, a reference is issued that the person texts.",
-        examples=["+13125550001"],
-    )
-    reference: Annotated[str, AfterValidator(_printable)] | None = Field(
-        default=None,
-        min_length=1,
-        max_length=_MAX_REFERENCE_LENGTH,
-        description="Your own name for what this is about, to find it by. Only with `to`.",
-        examples=["order-1138"],
-    )
-    metadata: Annotated[dict[str, Any], AfterValidator(_storable)] | None = Field(
-        default=None,
-        description=f"An object of your own that comes back unchanged, at most {MAX_METADATA_BYTES}"
-        f" bytes as JSON and {_MAX_METADATA_DEPTH} deep.",
-        examples=[{"user": "u_17"}],
-    )
+    to: _To | None = None
+    reference: _Reference | None = None
+    metadata: Annotated[dict[str, Any], AfterValidator(_storable)] | None = None
 
 
 class CheckParams(RequestParams):
-    """A code that the person typed at the app's own place."""
+    """A code that the person typed in the app."""
 
-    model_config = ConfigDict(title="Guess")
-
-    code: str = Field(
-        min_length=1,
-        max_length=_MAX_CODE_LENGTH,
-        description="What the person typed, as they typed it.",
-        examples=["123456"],
-    )
+    code: str = Field(min_length=1, max_length=_MAX_CODE_LENGTH)
 
 
 class ListParams(RequestParams):
-    """Which verifications to list, the latest first."""
+    """The query of a list of verifications, newest first."""
 
-    # A query has nothing but strings.
-    model_config = ConfigDict(strict=False, title="Filter")
+    model_config = ConfigDict(strict=False)  # a query has strings only
 
-    status: Status | None = Field(default=None, description="Only those with this status.")
-    to: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=_MAX_TO_LENGTH,
-        description="Only those of this number, as people write it (`+` is `%2B` in a query).",
+    status: Status | None = None
+    to: _To | None = None
+    reference: _Reference | None = None
+    limit: Annotated[int, BeforeValidator(_whole_number)] = Field(
+        default=_DEFAULT_PAGE_SIZE, ge=1, le=_MAX_PAGE_SIZE
     )
-    reference: Annotated[str, AfterValidator(_printable)] | None = Field(
-        default=None,
-        min_length=1,
-        max_length=_MAX_REFERENCE_LENGTH,
-        description="Only those with this reference.",
-    )
-    limit: Annotated[int, BeforeValidator(_whole)] = Field(
-        default=_DEFAULT_PAGE_SIZE,
-        ge=1,
-        le=_MAX_PAGE_SIZE,
-        description="How many to answer at most.",
-    )
-    cursor: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=_MAX_CURSOR_LENGTH,
-        description="The `next_cursor` of the answer before, to go on from there.",
-    )
+    cursor: Annotated[str, Field(min_length=1, max_length=_MAX_CURSOR_LENGTH)] | None = None
+
+
+class VerificationListView(BaseModel):
+    """A page of verifications, newest first."""
+
+    model_config = ConfigDict(frozen=True)
+
+    data: list[VerificationView]
+    next_cursor: str | None
+
+
+class CheckView(BaseModel):
+    """The result of checking a code."""
+
+    model_config = ConfigDict(frozen=True)
+
+    valid: bool
+    tries_left: int
+    verification: VerificationView

@@ -1,1 +1,1 @@
-"""The web form: type a number, get a code by text, type the code."""
+"""The web form: type a number, get a code by text, type the code or reply with it."""

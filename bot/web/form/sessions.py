@@ -1,4 +1,4 @@
-"""Which browser asks: a cookie that holds a random name, and a token that only our pages know."""
+"""Browser sessions: a cookie with a random id, and a CSRF token derived from it."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ _NETWORK_LABEL = b"textproof form network v1"
 
 
 class Sessions:
-    """The sessions of a web form, kept nowhere: the cookie names one, and a hash stands for it.
+    """Sessions of the web form. No id is stored: verifications hold a hash of it.
 
-    `keys` are the secret keys, first the one that signs; `public_url` is the origin people reach
-    the form at, or empty.
+    `keys` are the secret keys, of which the first signs and all verify. `public_url` is the origin
+    of the form as browsers see it, or "".
     """
 
     def __init__(self, keys: Sequence[str], public_url: str) -> None:
-        self._token_keys = [_derived(key, _TOKEN_LABEL) for key in keys]
-        self._network_key = _derived(keys[0], _NETWORK_LABEL)
+        self._token_keys = [_derive_key(key, _TOKEN_LABEL) for key in keys]
+        self._network_key = _derive_key(keys[0], _NETWORK_LABEL)
         self._public_url = public_url
         self._secure = public_url.startswith("https://")
-        # Only this very host can set a cookie of that name (RFC 6265bis §4.1.3.2).
+        # Only this very host can set a cookie with this prefix (RFC 6265bis §4.1.3.2).
         self._cookie = "__Host-textproof" if self._secure else "textproof"
 
-    def begin(self) -> str:
-        """Make a new id: 128 random bits."""
+    def new_id(self) -> str:
+        """Return a new id: 128 random bits."""
         return secrets.token_urlsafe(_ID_BYTES)
 
-    def id_of(self, request: web.Request) -> str | None:
-        """Read the id from the cookie; None where there is none that could be ours."""
+    def read_id(self, request: web.Request) -> str | None:
+        """Return the id in the cookie; None if it is missing or malformed."""
         value = request.cookies.get(self._cookie, "")
         return value if _ID.fullmatch(value) else None
 
-    def keep(self, response: web.StreamResponse, session_id: str) -> None:
-        """Have the browser keep the id until it is closed."""
+    def set_cookie(self, response: web.StreamResponse, session_id: str) -> None:
+        """Set the cookie, until the browser is closed."""
         response.set_cookie(
             self._cookie,
             session_id,
@@ -56,25 +56,24 @@ class Sessions:
             samesite="Lax",
         )
 
-    def name_of(self, session_id: str) -> str:
-        """Name a session where it is stored: the id cannot be found from it."""
+    def hashed_id(self, session_id: str) -> str:
+        """Return the hash that stands for a session in the database."""
         return hashlib.sha256(_SESSION_LABEL + b"\0" + session_id.encode()).hexdigest()
 
-    def token(self, session_id: str) -> str:
-        """Make the token that a page sends back, to show that it is ours."""
-        return _signed(self._token_keys[0], session_id)
+    def csrf_token(self, session_id: str) -> str:
+        """Return the token that a form must send back."""
+        return _sign(self._token_keys[0], session_id)
 
-    def knows(self, token: str, session_id: str) -> bool:
-        """Compare a token in constant time; one under an older key is known, too."""
+    def is_csrf_token(self, token: str, session_id: str) -> bool:
+        """Return whether a token is a session's, under any key; compare in constant time."""
         given = token.encode("utf-8", "replace")
-        known = [
-            hmac.compare_digest(given, _signed(key, session_id).encode())
-            for key in self._token_keys
+        matches = [
+            hmac.compare_digest(given, _sign(key, session_id).encode()) for key in self._token_keys
         ]
-        return any(known)
+        return any(matches)
 
-    def asked_here(self, request: web.Request) -> bool:
-        """Tell whether a browser that says where a request comes from says: from our page."""
+    def is_same_origin(self, request: web.Request) -> bool:
+        """Return whether a request's Sec-Fetch-Site and Origin, if present, name this site."""
         site = request.headers.get("Sec-Fetch-Site", "same-origin")
         if site not in ("same-origin", "none"):
             return False
@@ -85,22 +84,22 @@ class Sessions:
             return origin.lower() == self._public_url.lower()
         return _host_of(origin) == request.host.lower()
 
-    def asked_from(self, network: str) -> str:
-        """Stand for a network where requests are counted; it cannot be read back."""
-        return _signed(self._network_key, network)
+    def hashed_network(self, network: str) -> str:
+        """Return the keyed hash that stands for a network where requests are counted."""
+        return _sign(self._network_key, network)
 
 
 def _host_of(origin: str) -> str:
-    """Read the host and port of an origin; "" where it names none, as with `null` and nonsense."""
+    """Return the host and port of an origin; "" if it has none, like `null`, or is malformed."""
     try:
         return urlsplit(origin).netloc.lower()
     except ValueError:
         return ""
 
 
-def _derived(secret: str, label: bytes) -> bytes:
+def _derive_key(secret: str, label: bytes) -> bytes:
     return hmac.new(secret.encode(), label, hashlib.sha256).digest()
 
 
-def _signed(key: bytes, message: str) -> str:
+def _sign(key: bytes, message: str) -> str:
     return hmac.new(key, message.encode(), hashlib.sha256).hexdigest()

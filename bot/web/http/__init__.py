@@ -1,1 +1,1 @@
-"""What every handler shares: bodies, client addresses, log throttling, templates, static files."""
+"""Parts that handlers share."""

@@ -1,4 +1,4 @@
-"""Reading a request's body, bounded in length and in time."""
+"""Reading of a request's body, limited in length and time."""
 
 from __future__ import annotations
 
@@ -11,33 +11,30 @@ if TYPE_CHECKING:
     from aiohttp.web import HTTPException, Request
 
 
-async def read_body(request: Request, largest: int, within: float) -> bytes:
-    """Read a raw body of at most `largest` bytes that comes `within` seconds.
-
-    Raises HTTPException for one that is too long or too slow.
-    """
-    _refuse_over(largest, request.content_length or 0)
-    if request.content.is_eof():  # it came with the head, as what is short does
+async def read_body(request: Request, max_bytes: int, max_seconds: float) -> bytes:
+    """Return the raw body; raise HTTPException over `max_bytes` (413) or `max_seconds` (408)."""
+    _check_length(max_bytes, request.content_length or 0)
+    if request.content.is_eof():  # a short body arrives together with the headers
         whole = request.content.read_nowait()
-        _refuse_over(largest, len(whole))
+        _check_length(max_bytes, len(whole))
         return whole
     body = bytearray()
     try:
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(max_seconds):
             async for chunk in request.content.iter_any():
                 body += chunk
-                _refuse_over(largest, len(body))
+                _check_length(max_bytes, len(body))
     except TimeoutError:
-        raise _hung_up(web.HTTPRequestTimeout()) from None
+        raise _closing(web.HTTPRequestTimeout()) from None
     return bytes(body)
 
 
-def _refuse_over(largest: int, length: int) -> None:
-    if length > largest:
-        raise _hung_up(web.HTTPRequestEntityTooLarge(largest, length))
+def _check_length(max_bytes: int, length: int) -> None:
+    if length > max_bytes:
+        raise _closing(web.HTTPRequestEntityTooLarge(max_bytes, length))
 
 
-def _hung_up(answer: HTTPException) -> HTTPException:
-    """Close the connection after the answer: the rest of the body is not waited for."""
-    answer.force_close()
-    return answer
+def _closing(error: HTTPException) -> HTTPException:
+    """Close the connection after the response, without reading the rest of the body."""
+    error.force_close()
+    return error

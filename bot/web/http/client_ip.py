@@ -1,4 +1,4 @@
-"""Who asks, where proxies stand between: what X-Forwarded-For says is believed of these alone."""
+"""The client's IP address behind proxies; X-Forwarded-For is read from trusted proxies only."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 Address = IPv4Address | IPv6Address
 
-_HOME = 64
-"""Bits of an IPv6 address that one customer has in common (RFC 6177)."""
+_SITE_PREFIX = 64
+"""Bits that all IPv6 addresses of one customer have in common, at least (RFC 6177)."""
 _MAX_LENGTH = 64
 _IN_BRACKETS = re.compile(r"\[([^\]]*)\](?::\d+)?")
 _WITH_PORT = re.compile(r"([\d.]+):\d+")
@@ -24,33 +24,32 @@ def client_address(
     forwarded: Sequence[str],
     trusted: Sequence[IPv4Network | IPv6Network],
 ) -> Address | None:
-    """Find the address that asks, behind the proxies that are trusted.
+    """Return the client's address; None if the connection has none.
 
-    `peer` is who the connection comes from, `forwarded` all X-Forwarded-For headers in order. Each
-    proxy adds at the right whom it was asked by, so what stands left of the first stranger is a
-    stranger's word and never looked at; nor is what stands left of nonsense. None where the peer
-    itself has no address.
+    `peer` is the address of the connection, `forwarded` holds all X-Forwarded-For headers in
+    order. Each proxy appends the address of its own peer, so the entries are read from the right.
+    Entries left of the first untrusted or invalid one can be forged and are ignored.
     """
-    asks = _address(peer or "")
+    client = _parse(peer or "")
     entries = [entry for header in forwarded for entry in header.split(",")]
-    while asks is not None and entries and any(asks in network for network in trusted):
-        further = _address(entries.pop())
-        if further is None:
+    while client is not None and entries and any(client in network for network in trusted):
+        previous = _parse(entries.pop())
+        if previous is None:
             break
-        asks = further
-    return asks
+        client = previous
+    return client
 
 
 def network_of(address: Address | None) -> str:
-    """Name what one customer has: an IPv4 address, or the /64 of an IPv6 address."""
+    """Return what one customer has: an IPv4 address, or the /64 of an IPv6 address."""
     if isinstance(address, IPv6Address):
-        return str(IPv6Network((int(address), _HOME), strict=False))
+        return str(IPv6Network((int(address), _SITE_PREFIX), strict=False))
     return "" if address is None else str(address)
 
 
-def _address(written: str) -> Address | None:
-    """Read an address, with a port or without; one of IPv4 in the form of IPv6 is of IPv4."""
-    bare = written.strip()[:_MAX_LENGTH]
+def _parse(text: str) -> Address | None:
+    """Return an address that has a port or not; an IPv4-mapped IPv6 address is an IPv4 address."""
+    bare = text.strip()[:_MAX_LENGTH]
     match = _IN_BRACKETS.fullmatch(bare) or _WITH_PORT.fullmatch(bare)
     try:
         address = ip_address(match[1] if match else bare)

@@ -1,4 +1,4 @@
-"""A limit on database lookups that strangers can cause, so that webhooks keep their connections."""
+"""A limit on lookups that need no API key, so that webhooks keep their database connections."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 MAX_LOOKUPS = 4
 LOOKUP_TIMEOUT = 1.5
-"""Seconds that a request waits until fewer than MAX_LOOKUPS are running."""
+"""Seconds a request waits while MAX_LOOKUPS others are running."""
 
 
 class LookupGate:
-    """Lets at most MAX_LOOKUPS requests look something up at the same time."""
+    """Lets at most MAX_LOOKUPS requests read from the database at the same time."""
 
     def __init__(self, timeout: float = LOOKUP_TIMEOUT) -> None:
         self._timeout = timeout
@@ -25,7 +25,7 @@ class LookupGate:
 
     @asynccontextmanager
     async def enter(self) -> AsyncIterator[None]:
-        """Wait for a free place; raise UnavailableError after `timeout` seconds without one."""
+        """Wait for a free slot; raise UnavailableError after `timeout` seconds."""
         try:
             async with asyncio.timeout(self._timeout):
                 await self._running.acquire()

@@ -19,11 +19,12 @@ from bot.simulator.sandbox import BOT_NUMBER, PHONE
 from bot.store.api_keys import Scope
 from bot.store.engine.errors import UnavailableError
 from bot.web.api.handlers import MAX_BODY_BYTES
+from bot.web.api.openapi import document_text
 from tests.kit.api_server import served
 from tests.kit.apps import CODE, REFERENCE, App, FakeVerifications, app_with, make_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection
 
     from bot.store.engine.database import Database
 
@@ -35,8 +36,8 @@ pytestmark = on_sqlite
 
 
 @dataclass
-class Door:
-    """The API alone, with nothing but a record behind it."""
+class ApiServer:
+    """The API alone, with verifications in memory."""
 
     app: App
     bot: FakeVerifications
@@ -49,7 +50,7 @@ class Door:
 
 
 @pytest.fixture
-async def door(database: Database) -> AsyncIterator[Door]:
+async def server(database: Database) -> AsyncIterator[ApiServer]:
     clock = StoppedClock()
     bot = FakeVerifications(clock)
     test_numbers = {TEST_NUMBER, LANDLINE[:-1] + "1"}
@@ -58,12 +59,12 @@ async def door(database: Database) -> AsyncIterator[Door]:
         served(bot, database, clock, test_numbers) as url,
         app_with(url, key) as app,
     ):
-        yield Door(app, bot, database, clock)
+        yield ApiServer(app, bot, database, clock)
 
 
 @pytest.fixture
-def app(door: Door) -> App:
-    return door.app
+def app(server: ApiServer) -> App:
+    return server.app
 
 
 def assert_problem(answer: Any, status: int, code: str | None = None) -> None:
@@ -79,11 +80,11 @@ def assert_problem(answer: Any, status: int, code: str | None = None) -> None:
     assert problem["type"] == (f"/docs#{code}" if code else "about:blank")
 
 
-# Beginning.
+# Begin a verification.
 
 
-async def test_a_number_is_read_as_people_write_it_and_the_answer_says_where_it_stands(
-    door: Door, app: App
+async def test_a_number_is_read_as_people_write_it_and_the_verification_is_returned(
+    server: ApiServer, app: App
 ) -> None:
     body = {"to": "(312) 555-0001", "reference": "order 1138", "metadata": {"user": ["ü", 1.5]}}
     answer = await app.post("verifications", body)
@@ -107,7 +108,7 @@ async def test_a_number_is_read_as_people_write_it_and_the_answer_says_where_it_
         "ended_at": None,
         "test": False,
     }
-    (params,) = door.bot.requests
+    (params,) = server.bot.requests
     assert (params.origin, params.phone, params.session, params.asked_from) == (
         Origin.APP,
         PHONE,
@@ -117,7 +118,7 @@ async def test_a_number_is_read_as_people_write_it_and_the_answer_says_where_it_
     assert (await app.get(f"verifications/{answer.body['id']}")).body == answer.body
 
 
-async def test_without_a_number_the_answer_says_how_to_ask_the_person(app: App) -> None:
+async def test_without_a_number_the_response_says_how_to_ask_the_person(app: App) -> None:
     begun = await app.begin(metadata={"user": "u_17"})
 
     assert (begun["to"], begun["reference"], begun["origin"]) == (None, REFERENCE, "reference")
@@ -146,14 +147,14 @@ async def test_without_a_number_the_answer_says_how_to_ask_the_person(app: App) 
     ],
 )
 async def test_a_number_that_cannot_be_texted_is_refused_with_the_reason(
-    number: str, reason: str, door: Door, app: App
+    number: str, reason: str, server: ApiServer, app: App
 ) -> None:
     answer = await app.post("verifications", {"to": number})
     assert_problem(answer, 422)
     (error,) = answer.body["errors"]
     assert error["field"] == "to"
     assert error["reason"].startswith(reason)
-    assert door.bot.requests == []
+    assert server.bot.requests == []
     assert number not in answer.text
 
 
@@ -191,21 +192,21 @@ for _ in range(8):
         ("VERIFY", ["body"]),
     ],
 )
-async def test_each_part_of_a_body_that_is_wrong_is_named(
-    body: object, fields: list[str], door: Door, app: App
+async def test_each_invalid_part_of_a_body_is_named(
+    body: object, fields: list[str], server: ApiServer, app: App
 ) -> None:
     answer = await app.ask("POST", "verifications", raw=json.dumps(body).encode())
     assert_problem(answer, 422)
     assert answer.fields == fields
-    assert door.bot.requests == []
+    assert server.bot.requests == []
 
 
-async def test_metadata_comes_back_as_it_was_however_odd(app: App) -> None:
+async def test_metadata_is_returned_unchanged_however_odd(app: App) -> None:
     metadata = {"": None, "\\u0000": "\\u0000", "n": [0, -1.5, 10**30, True], "😀": {"é": "\x7f"}}
     assert (await app.begin(to=PHONE, metadata=metadata))["metadata"] == metadata
 
 
-async def test_null_is_as_good_as_nothing(app: App) -> None:
+async def test_null_is_the_same_as_absent(app: App) -> None:
     begun = await app.begin(to=None, reference=None, metadata=None)
     assert (begun["origin"], begun["metadata"]) == ("reference", {})
 
@@ -214,7 +215,7 @@ async def test_null_is_as_good_as_nothing(app: App) -> None:
     "raw",
     [b"", b"{", b"\xff", b'{"metadata": {"a": "\\ud800"}}', b'{"a":' * 300 + b"1" + b"}" * 300],
 )
-async def test_what_is_not_json_is_told_so(raw: bytes, app: App) -> None:
+async def test_a_body_that_is_not_json_is_refused(raw: bytes, app: App) -> None:
     assert_problem(await app.ask("POST", "verifications", raw=raw), 400)
 
 
@@ -227,7 +228,7 @@ async def test_what_is_not_json_is_told_so(raw: bytes, app: App) -> None:
         {"Content-Encoding": "gzip"},
     ],
 )
-async def test_a_body_that_is_sent_as_something_else_is_refused(
+async def test_another_content_type_or_encoding_is_refused(
     headers: dict[str, str], app: App
 ) -> None:
     answer = await app.ask("POST", "verifications", raw=b"{}", headers=headers)
@@ -254,7 +255,7 @@ async def test_a_body_that_is_too_long_or_too_slow_is_refused(
     assert "application/problem+json" in answer
 
 
-# What is there, and what is not.
+# Unknown paths, methods and ids.
 
 
 @pytest.mark.parametrize("path", ["", "verification", "verifications/", "verifications/a/b"])
@@ -272,7 +273,7 @@ async def test_an_unknown_path_is_a_problem(path: str, app: App) -> None:
         ("QUERY", "verifications", {"GET", "HEAD", "POST"}),
     ],
 )
-async def test_a_wrong_method_is_told_the_right_ones(
+async def test_the_response_to_a_wrong_method_names_the_right_ones(
     method: str, path: str, allowed: set[str], app: App
 ) -> None:
     answer = await app.ask(method, path)
@@ -289,16 +290,16 @@ async def test_an_unknown_id_is_not_found(name: str, what: str, app: App) -> Non
     assert_problem(answer, 404, "not_found")
 
 
-async def test_a_look_by_head_says_no_more_than_the_headers(app: App) -> None:
+async def test_head_returns_headers_only(app: App) -> None:
     begun = await app.begin(to=PHONE)
     answer = await app.ask("HEAD", f"verifications/{begun['id']}")
     assert (answer.status, answer.text) == (200, "")
 
 
-# Checking, sending again, cancelling.
+# Check, resend, cancel.
 
 
-async def test_a_right_code_verifies_and_a_wrong_one_tells_the_tries_left(app: App) -> None:
+async def test_a_right_code_verifies_and_a_wrong_one_leaves_fewer_tries(app: App) -> None:
     begun = await app.begin(to=PHONE)
     path = f"verifications/{begun['id']}/check"
 
@@ -354,15 +355,15 @@ async def test_a_code_can_be_sent_again_until_the_verification_is_canceled(app: 
         assert "canceled" in answer.body["detail"]
 
 
-async def test_a_verification_whose_time_is_over_is_shown_as_expired(door: Door, app: App) -> None:
+async def test_a_verification_past_its_lifetime_is_expired(server: ApiServer, app: App) -> None:
     begun = await app.begin(to=PHONE)
-    door.clock.travel(timedelta(minutes=10))
+    server.clock.travel(timedelta(minutes=10))
     assert (await app.get(f"verifications/{begun['id']}")).body["status"] == "expired"
     answer = await app.post(f"verifications/{begun['id']}/cancel")
     assert "expired" in answer.body["detail"]
 
 
-# What the bot may answer.
+# Outcomes.
 
 _PATHS = {
     "begin": ("verifications", {"to": PHONE}),
@@ -370,6 +371,12 @@ _PATHS = {
     "resend": (f"verifications/{'0' * 32}/resend", None),
     "cancel": (f"verifications/{'0' * 32}/cancel", None),
 }
+
+
+def documented_statuses(what: str) -> Collection[str]:
+    path = "/v1/verifications" + ("" if what == "begin" else f"/{{id}}/{what}")
+    responses: dict[str, Any] = json.loads(document_text())["paths"][path]["post"]["responses"]
+    return responses.keys()
 
 
 @pytest.mark.parametrize(
@@ -393,12 +400,13 @@ _PATHS = {
         ("cancel", RequestOutcome.NOT_FOUND, 404, None),
     ],
 )
-async def test_each_outcome_has_an_answer_of_its_own(
-    what: str, outcome: RequestOutcome, status: int, field: str | None, door: Door
+async def test_each_outcome_has_its_documented_response(
+    what: str, outcome: RequestOutcome, status: int, field: str | None, server: ApiServer
 ) -> None:
-    door.bot.coming = RequestResult(outcome, retry_at=NOON + timedelta(seconds=41.2))
-    answer = await door.app.post(*_PATHS[what])
+    server.bot.coming = RequestResult(outcome, retry_at=NOON + timedelta(seconds=41.2))
+    answer = await server.app.post(*_PATHS[what])
     assert_problem(answer, status, outcome)
+    assert str(status) in documented_statuses(what)
     assert answer.headers.get("Retry-After") == ("42" if status == 429 else None)
     assert [wrong["field"] for wrong in answer.body.get("errors", [])] == [field] * bool(field)
     assert PHONE not in answer.text
@@ -407,22 +415,24 @@ async def test_each_outcome_has_an_answer_of_its_own(
 @pytest.mark.parametrize(
     ("retry_at", "wait"), [(NOON - timedelta(hours=1), "1"), (NOON, "1"), (None, "30")]
 )
-async def test_a_wait_is_at_least_a_second(retry_at: Any, wait: str, door: Door, app: App) -> None:
-    door.bot.coming = RequestResult(RequestOutcome.TOO_SOON, retry_at=retry_at)
+async def test_a_wait_is_at_least_a_second(
+    retry_at: Any, wait: str, server: ApiServer, app: App
+) -> None:
+    server.bot.coming = RequestResult(RequestOutcome.TOO_SOON, retry_at=retry_at)
     answer = await app.post(*_PATHS["resend"])
     assert answer.headers["Retry-After"] == wait
 
 
-async def test_an_outage_says_when_to_ask_again(door: Door, app: App) -> None:
-    door.bot.coming = UnavailableError("gone for the test")
+async def test_an_outage_returns_503_with_retry_after(server: ApiServer, app: App) -> None:
+    server.bot.coming = UnavailableError("gone for the test")
     answer = await app.post("verifications", {"to": PHONE})
     assert_problem(answer, 503)
     assert answer.headers["Retry-After"] == "5"
     assert "gone for the test" not in answer.text
 
 
-async def test_a_fault_of_our_own_is_logged_and_quotes_nothing(door: Door, app: App) -> None:
-    door.bot.coming = ValueError(f"about {PHONE}")
+async def test_an_internal_error_is_logged_and_quotes_nothing(server: ApiServer, app: App) -> None:
+    server.bot.coming = ValueError(f"about {PHONE}")
     with capture_logs() as log:
         answer = await app.post("verifications", {"to": PHONE})
     assert_problem(answer, 500)
@@ -430,8 +440,8 @@ async def test_a_fault_of_our_own_is_logged_and_quotes_nothing(door: Door, app: 
     assert [line["event"] for line in log] == ["request failed"]
 
 
-async def test_a_failed_verification_tells_why(door: Door, app: App) -> None:
-    door.bot.kept["gone"] = Verification(
+async def test_a_failed_verification_has_a_reason(server: ApiServer, app: App) -> None:
+    server.bot.kept["gone"] = Verification(
         id="gone",
         origin=Origin.APP,
         bot_number=BOT_NUMBER,
@@ -445,10 +455,12 @@ async def test_a_failed_verification_tells_why(door: Door, app: App) -> None:
     assert (shown["status"], shown["reason"]) == ("failed", "undeliverable")
 
 
-# Listing.
+# List verifications.
 
 
-async def test_a_list_is_read_page_by_page_and_each_verification_once(door: Door, app: App) -> None:
+async def test_a_list_is_read_page_by_page_and_each_verification_once(
+    server: ApiServer, app: App
+) -> None:
     begun = [(await app.begin(to=PHONE))["id"] for _ in range(7)]
     read, path = [], "verifications?limit=3"
     for more in (True, True, False):
@@ -457,7 +469,7 @@ async def test_a_list_is_read_page_by_page_and_each_verification_once(door: Door
         assert (page["next_cursor"] is not None) is more
         path = f"verifications?limit=3&cursor={page['next_cursor']}"
     assert read == begun[::-1]
-    assert door.bot.filters[0].limit == 4
+    assert server.bot.filters[0].limit == 4
 
 
 async def test_a_page_that_is_just_full_is_the_last(app: App) -> None:
@@ -470,14 +482,14 @@ async def test_a_page_that_is_just_full_is_the_last(app: App) -> None:
 
 @pytest.mark.parametrize("to", ["%2B13125550001", "+13125550001", "312-555-0001"])
 async def test_a_list_can_be_of_one_status_number_and_reference(
-    to: str, door: Door, app: App
+    to: str, server: ApiServer, app: App
 ) -> None:
     wanted = await app.begin(to=PHONE, reference="a b")
     await app.begin(to="+13125550002", reference="a b")
     await app.begin(to=PHONE)
     page = (await app.get(f"verifications?status=pending&to={to}&reference=a%20b")).body
     assert page == {"data": [wanted], "next_cursor": None}
-    assert door.bot.filters[0].phone == PHONE
+    assert server.bot.filters[0].phone == PHONE
     assert (await app.get("verifications?status=verified")).body["data"] == []
 
 
@@ -506,26 +518,26 @@ async def test_a_list_can_be_of_one_status_number_and_reference(
         ("page=2", "page"),
     ],
 )
-async def test_each_parameter_that_is_wrong_is_named(query: str, field: str, app: App) -> None:
+async def test_each_invalid_parameter_is_named(query: str, field: str, app: App) -> None:
     answer = await app.get(f"verifications?{query}")
     assert_problem(answer, 422)
     assert answer.fields == [field]
 
 
-# Once is once.
+# Idempotency.
 
 
-async def test_a_request_that_comes_again_is_carried_out_once(door: Door, app: App) -> None:
+async def test_a_repeated_request_is_carried_out_once(server: ApiServer, app: App) -> None:
     first = await app.post("verifications", {"to": PHONE}, once="a word")
     again = await app.post("verifications", {"to": PHONE}, once="a word")
     assert (first.status, again.status, again.body) == (422, 422, first.body)  # a blank
     first = await app.post("verifications", {"to": PHONE}, once="a-word")
     again = await app.post("verifications", {"to": PHONE}, once="a-word")
     assert (first.status, again.status, again.body) == (201, 201, first.body)
-    assert len(door.bot.kept) == 1
+    assert len(server.bot.kept) == 1
 
 
-async def test_another_request_under_the_same_key_is_refused(door: Door, app: App) -> None:
+async def test_another_request_under_the_same_key_is_refused(server: ApiServer, app: App) -> None:
     begun = await app.post("verifications", {"to": PHONE}, once="1")
     path = f"verifications/{begun.body['id']}"
     for asked in (
@@ -535,14 +547,14 @@ async def test_another_request_under_the_same_key_is_refused(door: Door, app: Ap
         answer = await asked
         assert_problem(answer, 422, "key_reused")
         assert answer.fields == ["Idempotency-Key"]
-    assert door.bot.kept[begun.body["id"]].status is Status.PENDING
+    assert server.bot.kept[begun.body["id"]].status is Status.PENDING
 
 
-async def test_two_apps_may_use_the_same_word(door: Door, app: App) -> None:
-    other = await door.with_key()
+async def test_two_apps_may_use_the_same_idempotency_key(server: ApiServer, app: App) -> None:
+    other = await server.with_key()
     ids = {(await each.post("verifications", {}, once="1")).body["id"] for each in (app, other)}
     assert len(ids) == 2
-    first, second = door.bot.asked
+    first, second = server.bot.asked
     assert first is not None
     assert second is not None
     assert first.key != second.key
@@ -551,12 +563,12 @@ async def test_two_apps_may_use_the_same_word(door: Door, app: App) -> None:
 
 
 @pytest.mark.parametrize("word", ["", "x" * 256, "a b", "ü"])
-async def test_a_word_that_is_no_idempotency_key_is_refused(
-    word: str, door: Door, app: App
+async def test_a_malformed_idempotency_key_is_refused(
+    word: str, server: ApiServer, app: App
 ) -> None:
     headers = {"Idempotency-Key": word}
     for path, body in _PATHS.values():
         answer = await app.ask("POST", path, body, headers=headers)
         assert_problem(answer, 422)
         assert answer.fields == ["Idempotency-Key"]
-    assert door.bot.asked == []
+    assert server.bot.asked == []

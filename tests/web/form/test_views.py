@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import hmac
 import re
 import time
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from structlog.testing import capture_logs
 
 from bot.conversation.state import Alphabet, CodeFormat
 from bot.conversation.verification import Origin, RequestOutcome
+from bot.services.recipients import Recipients
 from bot.simulator.clock import StoppedClock
 from bot.simulator.sandbox import BOT_NUMBER, PHONE
 from bot.store.engine.errors import UnavailableError
@@ -37,17 +37,14 @@ if TYPE_CHECKING:
     from tests.kit.form_client import Page
 
 KEYS = ["a secret of the tests that is long enough", "an older secret that is long enough, too"]
-WRONG = "That code is not right, or it has ended. Please check it, or ask for a new one."
+WRONG = "That code is not right, or it has expired. Please check it, or ask for a new one."
 TEST_NUMBER = "+15005550006"
 PUBLIC_URL = "https://verify.example.com"
-TERMS = FormSettings(
+SETTINGS = FormSettings(
     app_name="Textproof",
     code_format=CodeFormat(6, Alphabet.DIGITS),
     code_lifetime=timedelta(minutes=10),
-    country_code="+1",
-    countries=("US",),
-    bot_numbers=frozenset({BOT_NUMBER}),
-    test_numbers=frozenset({TEST_NUMBER}),
+    recipients=Recipients("+1", [BOT_NUMBER], [TEST_NUMBER], countries=["US"]),
 )
 REFUSALS = (
     RequestOutcome.LOCKED,
@@ -63,179 +60,183 @@ def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @dataclass
-class Counter:
-    """A form alone, with an engine behind it that keeps all in memory."""
+class FormServer:
+    """The form alone, with verifications in memory."""
 
     client: TestClient[Any, Any]
     engine: InMemoryVerifications
     clock: StoppedClock
 
-    def asker(self) -> FormClient:
+    def person(self) -> FormClient:
         return FormClient(self.client)
 
 
 @pytest.fixture
-def make_counter(aiohttp_client: AiohttpClient) -> Callable[..., Awaitable[Counter]]:
+def make_server(aiohttp_client: AiohttpClient) -> Callable[..., Awaitable[FormServer]]:
     async def make(
         public_url: str = "",
         keys: list[str] = KEYS,
         lookup_timeout: float = TEST_TIMEOUT,
         **changes: Any,
-    ) -> Counter:
+    ) -> FormServer:
         clock = StoppedClock()
         engine = InMemoryVerifications(clock)
-        terms = replace(TERMS, **changes)
+        settings = replace(SETTINGS, **changes)
         application = web.Application(middlewares=[error_middleware])
-        form = Form(engine, terms, Sessions(keys, public_url), clock, LookupGate(lookup_timeout))
+        form = Form(engine, settings, Sessions(keys, public_url), clock, LookupGate(lookup_timeout))
         application.add_routes(form.routes())
-        return Counter(await aiohttp_client(application), engine, clock)
+        return FormServer(await aiohttp_client(application), engine, clock)
 
     return make
 
 
 @pytest.fixture
-async def counter(make_counter: Callable[..., Awaitable[Counter]]) -> Counter:
-    return await make_counter()
+async def server(make_server: Callable[..., Awaitable[FormServer]]) -> FormServer:
+    return await make_server()
 
 
 @pytest.fixture
-def asker(counter: Counter) -> FormClient:
-    return counter.asker()
+def person(server: FormServer) -> FormClient:
+    return server.person()
 
 
-async def test_who_types_a_number_and_the_code_that_came_is_verified(
-    counter: Counter, asker: FormClient
+async def test_typing_a_number_and_its_code_verifies_the_number(
+    server: FormServer, person: FormClient
 ) -> None:
-    asked = await asker.open()
+    asked = await person.open()
     assert (asked.status, asked.error) == (200, "")
-    code_form = await asker.post("/request", phone="(312) 555-0001")
+    code_form = await person.post("/request", phone="(312) 555-0001")
     assert (code_form.status, code_form.path) == (200, "/verify")
     assert "+1 312-555-0001" in code_form.body
-    done = await asker.post("/verify", code=CODE)
+    done = await person.post("/verify", code=CODE)
     assert (done.status, done.path) == (200, "/success")
     assert "Your number is verified" in done.body
-    (params,) = counter.engine.requests
+    (params,) = server.engine.requests
     assert (params.origin, params.phone) == (Origin.FORM, PHONE)
 
 
-async def test_a_wrong_code_is_told_and_the_right_one_still_works(
-    counter: Counter, asker: FormClient
+async def test_after_a_wrong_code_the_right_one_still_works(
+    server: FormServer, person: FormClient
 ) -> None:
-    await asker.request(PHONE)
-    again = await asker.post("/verify", code="654321")
-    assert (again.status, again.path, again.error) == (200, "/verify?told=wrong", WRONG)
-    assert (await asker.post("/verify", code=CODE)).path == "/success"
-    assert [code for _, code in counter.engine.checked] == ["654321", CODE]
+    await person.request(PHONE)
+    again = await person.post("/verify", code="654321")
+    assert (again.status, again.path, again.error) == (200, "/verify?message=wrong", WRONG)
+    assert (await person.post("/verify", code=CODE)).path == "/success"
+    assert [code for _, code in server.engine.checked] == ["654321", CODE]
 
 
 @pytest.mark.parametrize(
     "typed",
     ["123456", " 123 456 ", "123-456", "123\u2013456", "１２３４５６", "1.2.3.4.5.6"],  # noqa: RUF001
 )
-async def test_a_code_may_be_typed_as_people_do(asker: FormClient, typed: str) -> None:
-    await asker.request(PHONE)
-    assert (await asker.post("/verify", code=typed)).path == "/success"
+async def test_a_code_may_be_typed_as_people_do(person: FormClient, typed: str) -> None:
+    await person.request(PHONE)
+    assert (await person.post("/verify", code=typed)).path == "/success"
 
 
 @pytest.mark.parametrize("fields", [{}, {"code": ""}, {"code": " - "}])
-async def test_no_code_at_all_costs_no_try(
-    counter: Counter, asker: FormClient, fields: dict[str, str]
+async def test_an_empty_code_costs_no_try(
+    server: FormServer, person: FormClient, fields: dict[str, str]
 ) -> None:
-    await asker.request(PHONE)
-    assert (await asker.post("/verify", **fields)).error == WRONG
-    assert counter.engine.checked == []
+    await person.request(PHONE)
+    assert (await person.post("/verify", **fields)).error == WRONG
+    assert server.engine.checked == []
 
 
-async def test_the_same_is_said_of_a_code_that_has_ended_and_of_one_that_never_was(
-    counter: Counter, asker: FormClient
+async def test_an_expired_code_and_a_code_never_sent_get_the_same_message(
+    server: FormServer, person: FormClient
 ) -> None:
-    counter.engine.answers = RequestOutcome.LOCKED
-    await asker.request(PHONE)
-    assert (await asker.post("/verify", code=CODE)).error == WRONG
+    server.engine.answers = RequestOutcome.LOCKED
+    await person.request(PHONE)
+    assert (await person.post("/verify", code=CODE)).error == WRONG
 
 
-async def test_a_reload_posts_nothing_twice(counter: Counter, asker: FormClient) -> None:
-    await asker.open()
+async def test_a_reload_posts_nothing_twice(server: FormServer, person: FormClient) -> None:
+    await person.open()
     for path, fields in (
         ("/request", {"phone": PHONE}),
         ("/verify", {"code": "000000"}),
         ("/resend", {}),
         ("/verify", {"code": CODE}),
     ):
-        posted = await asker.ask(
-            "POST", path, data={"csrf": asker.csrf} | fields, allow_redirects=False
+        posted = await person.ask(
+            "POST", path, data={"csrf": person.csrf} | fields, allow_redirects=False
         )
         assert posted.status == 303
-        await asker.open(posted.headers["Location"])
-    assert len(counter.engine.requests) == 1
+        await person.open(posted.headers["Location"])
+    assert len(server.engine.requests) == 1
 
 
-async def test_a_code_is_sent_again_with_the_same_answer_whatever_comes_of_it(
-    counter: Counter, asker: FormClient
-) -> None:
-    await asker.request(PHONE)
+async def test_every_resend_gets_the_same_response(server: FormServer, person: FormClient) -> None:
+    await person.request(PHONE)
     shown = []
-    for counter.engine.answers in (
+    for server.engine.answers in (
         RequestOutcome.DONE,
         RequestOutcome.TOO_SOON,
         RequestOutcome.TOO_MANY_CODES,
         RequestOutcome.NOT_PENDING,
         RequestOutcome.NOT_FOUND,
     ):
-        shown.append(await asker.post("/resend"))
-    assert {page.path for page in shown} == {"/verify?told=again"}
+        shown.append(await person.post("/resend"))
+    assert {page.path for page in shown} == {"/verify?message=again"}
     assert len({page.body for page in shown}) == 1
     assert "on its way once more" in shown[0].body
-    assert counter.engine.resent == ["id-0"] * 5
+    assert server.engine.resent == ["id-0"] * 5
 
 
-async def test_a_reply_by_text_turns_the_page(counter: Counter, asker: FormClient) -> None:
-    await asker.request(PHONE)
-    assert (await asker.open("/status")).body == '{"verified": false}'
-    not_yet = await asker.open("/success")
-    assert not_yet.path == "/verify?told=not-yet"
+async def test_a_reply_by_text_leads_to_the_success_page(
+    server: FormServer, person: FormClient
+) -> None:
+    await person.request(PHONE)
+    assert (await person.open("/status")).body == '{"verified": false}'
+    not_yet = await person.open("/success")
+    assert not_yet.path == "/verify?message=not-yet"
     assert "No reply has arrived yet." in not_yet.body
-    counter.engine.verify("id-0")
-    assert (await asker.open("/status")).body == '{"verified": true}'
-    assert (await asker.open("/success")).path == "/success"
-    assert (await asker.open("/verify")).path == "/success"
-    assert (await asker.post("/verify", code="000000")).path == "/success"
+    server.engine.verify("id-0")
+    assert (await person.open("/status")).body == '{"verified": true}'
+    assert (await person.open("/success")).path == "/success"
+    assert (await person.open("/verify")).path == "/success"
+    assert (await person.post("/verify", code="000000")).path == "/success"
 
 
 @pytest.mark.parametrize("path", ["/verify", "/success"])
-async def test_who_has_asked_for_no_code_is_led_to_the_form(asker: FormClient, path: str) -> None:
-    assert (await asker.open(path)).path == "/"
-    assert (await asker.open(path)).path == "/"
-    assert (await asker.open("/status")).body == '{"verified": false}'
-    assert (await asker.post("/verify", code=CODE)).path == "/"
-    assert (await asker.post("/resend")).path == "/"
+async def test_without_a_request_every_page_redirects_to_the_form(
+    person: FormClient, path: str
+) -> None:
+    assert (await person.open(path)).path == "/"
+    assert (await person.open(path)).path == "/"
+    assert (await person.open("/status")).body == '{"verified": false}'
+    assert (await person.post("/verify", code=CODE)).path == "/"
+    assert (await person.post("/resend")).path == "/"
 
 
-async def test_the_page_knows_how_long_the_code_lives(counter: Counter, asker: FormClient) -> None:
-    page = await asker.request(PHONE)
-    assert 'data-left="600"' in page.body
+async def test_the_page_shows_the_lifetime_of_the_code(
+    server: FormServer, person: FormClient
+) -> None:
+    page = await person.request(PHONE)
+    assert 'data-seconds-left="600"' in page.body
     assert "It works for 10 minutes." in page.body
-    counter.clock.travel(timedelta(minutes=9))
-    assert 'data-left="60"' in (await asker.open("/verify")).body
-    counter.clock.travel(timedelta(minutes=9))
-    assert 'data-left="0"' in (await asker.open("/verify")).body
+    server.clock.travel(timedelta(minutes=9))
+    assert 'data-seconds-left="60"' in (await person.open("/verify")).body
+    server.clock.travel(timedelta(minutes=9))
+    assert 'data-seconds-left="0"' in (await person.open("/verify")).body
 
 
-# What a stranger could learn of a number.
+# What the form reveals about a number.
 
 
-async def test_a_number_that_gets_no_code_looks_like_any_other(counter: Counter) -> None:
+async def test_a_number_that_gets_no_code_looks_like_any_other(server: FormServer) -> None:
     shown = {}
-    for counter.engine.answers in (RequestOutcome.DONE, *REFUSALS):
-        asker = counter.asker()
-        await asker.open()
-        posted = await asker.ask(
-            "POST", "/request", data={"csrf": asker.csrf, "phone": PHONE}, allow_redirects=False
+    for server.engine.answers in (RequestOutcome.DONE, *REFUSALS):
+        person = server.person()
+        await person.open()
+        posted = await person.ask(
+            "POST", "/request", data={"csrf": person.csrf, "phone": PHONE}, allow_redirects=False
         )
-        page = await asker.open("/verify")
-        wrong = await asker.post("/verify", code="000000")
-        again = await asker.post("/resend")
-        shown[counter.engine.answers] = [
+        page = await person.open("/verify")
+        wrong = await person.post("/verify", code="000000")
+        again = await person.post("/resend")
+        shown[server.engine.answers] = [
             (seen.status, seen.path, _without_secrets(seen))
             for seen in (posted, page, wrong, again)
         ]
@@ -244,7 +245,7 @@ async def test_a_number_that_gets_no_code_looks_like_any_other(counter: Counter)
 
 
 def _without_secrets(shown: Page) -> str:
-    """Take out what is random in each page."""
+    """Remove what is random in each page."""
     headers = {
         name: value for name, value in shown.headers.items() if name not in {"Date", "Set-Cookie"}
     }
@@ -252,10 +253,10 @@ def _without_secrets(shown: Page) -> str:
 
 
 @pytest.mark.parametrize("takes", [0.0, 0.05, 0.1])
-async def test_an_answer_is_as_late_whatever_has_become_of_the_request(
-    counter: Counter, asker: FormClient, monkeypatch: pytest.MonkeyPatch, takes: float
+async def test_a_response_takes_as_long_whatever_the_outcome(
+    server: FormServer, person: FormClient, monkeypatch: pytest.MonkeyPatch, takes: float
 ) -> None:
-    begin, check = counter.engine.begin, counter.engine.check
+    begin, check = server.engine.begin, server.engine.check
 
     async def slow_begin(*asked: Any) -> Any:
         await asyncio.sleep(takes)
@@ -266,15 +267,15 @@ async def test_an_answer_is_as_late_whatever_has_become_of_the_request(
         return await check(*asked)
 
     monkeypatch.setattr("bot.web.form.views.RESPONSE_INTERVAL", RESPONSE_INTERVAL)
-    monkeypatch.setattr(counter.engine, "begin", slow_begin)
-    monkeypatch.setattr(counter.engine, "check", slow_check)
-    await asker.open()
+    monkeypatch.setattr(server.engine, "begin", slow_begin)
+    monkeypatch.setattr(server.engine, "check", slow_check)
+    await person.open()
     for path, fields in (("/request", {"phone": PHONE}), ("/verify", {"code": "000000"})):
         began = time.perf_counter()
-        await asker.ask("POST", path, data={"csrf": asker.csrf} | fields, allow_redirects=False)
+        await person.ask("POST", path, data={"csrf": person.csrf} | fields, allow_redirects=False)
         took = time.perf_counter() - began
         assert took >= RESPONSE_INTERVAL - 0.01
-        await asker.open("/verify")
+        await person.open("/verify")
 
 
 # Numbers.
@@ -284,11 +285,11 @@ async def test_an_answer_is_as_late_whatever_has_become_of_the_request(
     "typed", ["3125550001", "312.555.0001", "+1 312 555 0001", "(312) 555-0001", " 1 312 5550001 "]
 )
 async def test_a_number_is_read_as_people_write_it(
-    counter: Counter, asker: FormClient, typed: str
+    server: FormServer, person: FormClient, typed: str
 ) -> None:
-    page = await asker.request(typed)
+    page = await person.request(typed)
     assert page.path == "/verify"
-    assert counter.engine.requests[0].phone == PHONE
+    assert server.engine.requests[0].phone == PHONE
 
 
 @pytest.mark.parametrize(
@@ -311,65 +312,67 @@ async def test_a_number_is_read_as_people_write_it(
         ("+1 312 555 0100", "This is our own number. Please type yours."),
     ],
 )
-async def test_a_number_that_no_code_can_go_to_is_kept_and_told_what_to_do(
-    counter: Counter, asker: FormClient, typed: str, error: str
+async def test_a_number_that_cannot_be_texted_stays_in_the_field_with_an_error(
+    server: FormServer, person: FormClient, typed: str, error: str
 ) -> None:
-    page = await asker.request(typed)
+    page = await person.request(typed)
     assert (page.status, page.path) == (422, "/request")
     assert error in page.error
     form = _Fields.of(page)
     assert form["phone"]["value"] == typed
     assert form["phone"]["aria-invalid"] == "true"
     assert "error" in form["phone"]["aria-describedby"].split()
-    assert counter.engine.requests == []
-    assert (await asker.post("/request", phone=PHONE)).path == "/verify"
+    assert server.engine.requests == []
+    assert (await person.post("/request", phone=PHONE)).path == "/verify"
 
 
-async def test_a_test_number_may_be_of_any_kind(counter: Counter, asker: FormClient) -> None:
-    assert (await asker.request(TEST_NUMBER)).path == "/verify"
-    assert counter.engine.requests[0].phone == TEST_NUMBER
+async def test_a_test_number_may_be_of_any_kind(server: FormServer, person: FormClient) -> None:
+    assert (await person.request(TEST_NUMBER)).path == "/verify"
+    assert server.engine.requests[0].phone == TEST_NUMBER
 
 
-async def test_what_was_typed_is_shown_as_text_whatever_it_is(asker: FormClient) -> None:
+async def test_typed_text_is_escaped(person: FormClient) -> None:
     said = "\"><script>alert(1)</script>{{ 7 * 7 }}&amp;'"
-    page = await asker.request(said)
+    page = await person.request(said)
     assert "<script>alert" not in page.body
     assert _Fields.of(page)["phone"]["value"] == said
 
 
-# Money.
+# Limits.
 
 
-async def test_too_many_requests_are_told_when_to_come_again(
-    counter: Counter, asker: FormClient
+async def test_after_too_many_requests_the_page_says_how_long_to_wait(
+    server: FormServer, person: FormClient
 ) -> None:
-    counter.engine.answers = RequestOutcome.TOO_MANY_REQUESTS
-    counter.engine.retry_at = counter.clock.now() + timedelta(minutes=12)
-    page = await asker.request(PHONE)
+    server.engine.answers = RequestOutcome.TOO_MANY_REQUESTS
+    server.engine.retry_at = server.clock.now() + timedelta(minutes=12)
+    page = await person.request(PHONE)
     assert (page.status, page.headers["Retry-After"]) == (429, "720")
     assert "Please wait 12 minutes" in page.body
-    counter.engine.retry_at = None
-    assert (await asker.request(PHONE)).headers["Retry-After"] == "3600"
+    server.engine.retry_at = None
+    assert (await person.request(PHONE)).headers["Retry-After"] == "3600"
 
 
-async def test_requests_are_counted_by_who_makes_them(
-    make_counter: Callable[..., Awaitable[Counter]],
+async def test_requests_behind_a_proxy_are_counted_by_client_network(
+    make_server: Callable[..., Awaitable[FormServer]],
 ) -> None:
-    counter = await make_counter(trusted_proxies=[ip_network("127.0.0.0/8")])
-    asker = counter.asker()
+    server = await make_server(trusted_proxies=[ip_network("127.0.0.0/8")])
+    person = server.person()
     for forwarded in ("203.0.113.9", "1.1.1.1, 203.0.113.9", "198.51.100.1"):
-        asker.headers = {"X-Forwarded-For": forwarded}
-        await asker.request(PHONE)
-    first, second, third = (params.asked_from for params in counter.engine.requests)
+        person.headers = {"X-Forwarded-For": forwarded}
+        await person.request(PHONE)
+    first, second, third = (params.asked_from for params in server.engine.requests)
     assert first == second != third
 
 
-async def test_who_has_no_proxy_cannot_choose_whom_they_are_counted_as(counter: Counter) -> None:
-    asker = counter.asker()
+async def test_without_a_trusted_proxy_a_client_cannot_choose_its_network(
+    server: FormServer,
+) -> None:
+    person = server.person()
     for forwarded in ("203.0.113.9", "198.51.100.1"):
-        asker.headers = {"X-Forwarded-For": forwarded}
-        await asker.request(PHONE)
-    first, second = (params.asked_from for params in counter.engine.requests)
+        person.headers = {"X-Forwarded-For": forwarded}
+        await person.request(PHONE)
+    first, second = (params.asked_from for params in server.engine.requests)
     assert first == second
     assert first
     assert "127.0.0.1" not in first
@@ -379,70 +382,70 @@ async def test_who_has_no_proxy_cannot_choose_whom_they_are_counted_as(counter: 
 # Sessions.
 
 
-async def test_a_cookie_is_for_the_server_alone_and_says_nothing(
-    counter: Counter, asker: FormClient
+async def test_the_cookie_is_http_only_and_only_its_hash_is_stored(
+    server: FormServer, person: FormClient
 ) -> None:
-    cookie = (await asker.open()).headers["Set-Cookie"]
+    cookie = (await person.open()).headers["Set-Cookie"]
     assert re.fullmatch(r"textproof=[\w-]{22}; HttpOnly; Path=/; SameSite=Lax", cookie)
-    await asker.post("/request", phone=PHONE)
-    assert counter.engine.requests[0].session
-    assert re.fullmatch("[0-9a-f]{64}", counter.engine.requests[0].session)
+    await person.post("/request", phone=PHONE)
+    assert server.engine.requests[0].session
+    assert re.fullmatch("[0-9a-f]{64}", server.engine.requests[0].session)
 
 
-async def test_where_people_come_by_https_the_cookie_is_for_this_host_alone(
-    make_counter: Callable[..., Awaitable[Counter]],
+async def test_over_https_the_cookie_is_for_this_host_alone(
+    make_server: Callable[..., Awaitable[FormServer]],
 ) -> None:
-    counter = await make_counter(public_url=PUBLIC_URL)
-    asker = counter.asker()
-    opened = await asker.open()
+    server = await make_server(public_url=PUBLIC_URL)
+    person = server.person()
+    opened = await person.open()
     cookie = opened.headers["Set-Cookie"]
     assert re.fullmatch(
         r"__Host-textproof=[\w-]{22}; HttpOnly; Path=/; SameSite=Lax; Secure", cookie
     )
-    asker.headers = {"Cookie": cookie.partition(";")[0], "Origin": PUBLIC_URL}
-    posted = await asker.ask(
+    person.headers = {"Cookie": cookie.partition(";")[0], "Origin": PUBLIC_URL}
+    posted = await person.ask(
         "POST", "/request", data={"csrf": opened.csrf, "phone": PHONE}, allow_redirects=False
     )
     assert posted.headers["Location"] == "/verify"
 
 
-async def test_a_request_makes_a_new_session_so_that_none_can_be_foisted_on_a_person(
-    counter: Counter,
+async def test_a_request_begins_a_new_session_against_session_fixation(
+    server: FormServer,
 ) -> None:
-    thief, person = counter.asker(), counter.asker()
+    thief, person = server.person(), server.person()
     await thief.open()
-    known = _cookie(counter)
+    known = _cookie(server)
     await person.request(PHONE)
-    assert _cookie(counter) != known
+    assert _cookie(server) != known
     await person.post("/verify", code=CODE)
     assert (await person.open("/success")).path == "/success"
-    counter.client.session.cookie_jar.clear()
+    server.client.session.cookie_jar.clear()
     thief.headers = {"Cookie": f"textproof={known}"}
     assert (await thief.open("/status")).body == '{"verified": false}'
 
 
-def _cookie(counter: Counter) -> str:
-    (cookie,) = counter.client.session.cookie_jar
+def _cookie(server: FormServer) -> str:
+    (cookie,) = server.client.session.cookie_jar
     return cookie.value
 
 
-async def test_a_code_works_only_in_the_browser_that_asked_for_it(counter: Counter) -> None:
-    person = counter.asker()
+async def test_a_code_works_only_in_the_browser_that_asked_for_it(server: FormServer) -> None:
+    person = server.person()
     await person.request(PHONE)
-    counter.client.session.cookie_jar.clear()
-    stranger = counter.asker()
+    server.client.session.cookie_jar.clear()
+    stranger = server.person()
     await stranger.open()
     assert (await stranger.post("/verify", code=CODE)).path == "/"
-    assert counter.engine.checked == []
+    assert server.engine.checked == []
 
 
 @pytest.mark.parametrize("cookie", ["", "x", "x" * 23, "é" * 22, "x" * 21 + "\u0663", "../" * 7])
-async def test_a_cookie_that_could_not_be_ours_is_none(counter: Counter, cookie: str) -> None:
-    asker = counter.asker()
-    asker.headers = {"Cookie": f"textproof={cookie}"}
-    await asker.open()
-    counter.client.session.cookie_jar.clear()
-    asked = await asker.ask("POST", "/request", data={"csrf": asker.csrf, "phone": PHONE})
+async def test_a_malformed_cookie_is_ignored(server: FormServer, cookie: str) -> None:
+    person = server.person()
+    person.headers = {"Cookie": f"textproof={cookie}"}
+    await person.open()
+    server.client.session.cookie_jar.clear()
+    asked = await person.ask("POST", "/request", data={"csrf": person.csrf, "phone": PHONE})
     assert asked.status == 403
 
 
@@ -463,45 +466,49 @@ async def test_a_cookie_that_could_not_be_ours_is_none(counter: Counter, cookie:
         {"Sec-Fetch-Site": ""},
     ],
 )
-async def test_a_form_that_another_page_sends_is_refused(
-    counter: Counter, asker: FormClient, path: str, fields: dict[str, str], headers: dict[str, str]
+async def test_a_form_from_another_origin_is_refused(
+    server: FormServer,
+    person: FormClient,
+    path: str,
+    fields: dict[str, str],
+    headers: dict[str, str],
 ) -> None:
-    await asker.request(PHONE)
-    asker.headers = headers
-    refused = await asker.post(path, **fields)
+    await person.request(PHONE)
+    person.headers = headers
+    refused = await person.post(path, **fields)
     assert refused.status == 403
     assert "Please begin again" in refused.body
-    assert (len(counter.engine.requests), counter.engine.checked, counter.engine.resent) == (
+    assert (len(server.engine.requests), server.engine.checked, server.engine.resent) == (
         1,
         [],
         [],
     )
-    asker.headers = {"Origin": str(counter.client.make_url("")).rstrip("/")}
-    asker.headers["Sec-Fetch-Site"] = "same-origin"
-    assert (await asker.post(path, **fields)).status == 200
+    person.headers = {"Origin": str(server.client.make_url("")).rstrip("/")}
+    person.headers["Sec-Fetch-Site"] = "same-origin"
+    assert (await person.post(path, **fields)).status == 200
 
 
-async def test_with_a_public_address_a_form_comes_from_there(
-    make_counter: Callable[..., Awaitable[Counter]],
+async def test_with_a_public_url_forms_must_come_from_it(
+    make_server: Callable[..., Awaitable[FormServer]],
 ) -> None:
-    counter = await make_counter(public_url="http://verify.example.com")
-    asker = counter.asker()
-    await asker.open()
-    asker.headers = {"Origin": str(counter.client.make_url("")).rstrip("/")}
-    assert (await asker.post("/request", phone=PHONE)).status == 403
-    asker.headers = {"Origin": "http://verify.example.com"}
-    assert (await asker.post("/request", phone=PHONE)).status == 200
+    server = await make_server(public_url="http://verify.example.com")
+    person = server.person()
+    await person.open()
+    person.headers = {"Origin": str(server.client.make_url("")).rstrip("/")}
+    assert (await person.post("/request", phone=PHONE)).status == 403
+    person.headers = {"Origin": "http://verify.example.com"}
+    assert (await person.post("/request", phone=PHONE)).status == 200
 
 
-async def test_where_all_forms_seem_to_come_from_elsewhere_the_operator_is_told_once_a_minute(
-    make_counter: Callable[..., Awaitable[Counter]],
+async def test_forms_from_another_origin_are_logged_once_a_minute(
+    make_server: Callable[..., Awaitable[FormServer]],
 ) -> None:
-    counter = await make_counter(public_url="http://verify.example.com")
-    asker = counter.asker()
-    asker.headers = {"Origin": "http://elsewhere.example"}
+    server = await make_server(public_url="http://verify.example.com")
+    person = server.person()
+    person.headers = {"Origin": "http://elsewhere.example"}
     with capture_logs() as logged:
         for _ in range(3):
-            await asker.request(PHONE)
+            await person.request(PHONE)
     (only,) = logged
     assert only["event"] == "form refused"
     assert "PUBLIC_URL" in only["advice"]
@@ -509,55 +516,43 @@ async def test_where_all_forms_seem_to_come_from_elsewhere_the_operator_is_told_
 
 
 @pytest.mark.parametrize("token", ["", "0" * 64, "é", "\ud800"])
-async def test_a_form_without_its_token_is_refused(
-    counter: Counter, asker: FormClient, token: str
+async def test_a_form_without_its_csrf_token_is_refused(
+    server: FormServer, person: FormClient, token: str
 ) -> None:
-    await asker.open()
+    await person.open()
     body = f"phone=%2B13125550001&csrf={token}".encode("utf-8", "surrogatepass")
     kind = {"Content-Type": "application/x-www-form-urlencoded"}
-    refused = await asker.ask("POST", "/request", data=body, headers=kind)
+    refused = await person.ask("POST", "/request", data=body, headers=kind)
     assert refused.status == (400 if token == "\ud800" else 403)
-    assert counter.engine.requests == []
+    assert server.engine.requests == []
 
 
-async def test_the_token_of_another_session_is_no_token(
-    counter: Counter, asker: FormClient
+async def test_the_csrf_token_of_another_session_is_refused(
+    server: FormServer, person: FormClient
 ) -> None:
-    await asker.open()
-    old = asker.csrf
-    await asker.request(PHONE)
-    asker.csrf = old
-    assert (await asker.post("/verify", code=CODE)).status == 403
-    assert counter.engine.checked == []
+    await person.open()
+    old = person.csrf
+    await person.request(PHONE)
+    person.csrf = old
+    assert (await person.post("/verify", code=CODE)).status == 403
+    assert server.engine.checked == []
 
 
-def test_a_token_is_made_by_a_key_of_its_own_and_outlives_a_new_secret_key() -> None:
-    session_id = "x" * 22
-    old, both = Sessions([KEYS[1]], ""), Sessions(KEYS, "")
-    assert both.knows(old.token(session_id), session_id)
-    assert not old.knows(both.token(session_id), session_id)
-    assert old.name_of(session_id) == both.name_of(session_id)
-    assert not both.knows(old.token(session_id), "y" * 22)
-    plain = hmac.new(KEYS[0].encode(), session_id.encode(), hashlib.sha256).hexdigest()
-    assert not both.knows(plain, session_id)
-    assert both.asked_from(session_id) != both.token(session_id)
-
-
-async def test_without_cookies_the_form_says_that_it_needs_one(counter: Counter) -> None:
-    counter.client.session._cookie_jar = DummyCookieJar()
-    refused = await counter.asker().request(PHONE)
+async def test_without_cookies_the_form_says_that_it_needs_one(server: FormServer) -> None:
+    server.client.session._cookie_jar = DummyCookieJar()
+    refused = await server.person().request(PHONE)
     assert refused.status == 403
     assert "your browser keeps no cookies" in refused.body
 
 
-# What else may come in.
+# Unexpected requests.
 
 
-async def test_where_the_database_is_away_the_page_says_to_try_again(
-    counter: Counter, asker: FormClient
+async def test_while_the_database_is_unavailable_the_page_says_to_try_again(
+    server: FormServer, person: FormClient
 ) -> None:
-    await asker.request(PHONE)
-    counter.engine.fault = UnavailableError("gone for the test")
+    await person.request(PHONE)
+    server.engine.fault = UnavailableError("gone for the test")
     for method, path in (
         ("POST", "/request"),
         ("POST", "/verify"),
@@ -566,13 +561,13 @@ async def test_where_the_database_is_away_the_page_says_to_try_again(
         ("GET", "/status"),
         ("GET", "/success"),
     ):
-        fields = {"csrf": asker.csrf, "phone": PHONE, "code": CODE}
-        away = await asker.ask(method, path, data=fields if method == "POST" else None)
+        fields = {"csrf": person.csrf, "phone": PHONE, "code": CODE}
+        away = await person.ask(method, path, data=fields if method == "POST" else None)
         assert (away.status, away.headers["Retry-After"]) == (503, "5")
         assert "Please try again" in away.body
-    assert (await asker.open()).status == 200
-    counter.engine.fault = None
-    assert (await asker.open("/verify")).path == "/verify"
+    assert (await person.open()).status == 200
+    server.engine.fault = None
+    assert (await person.open("/verify")).path == "/verify"
 
 
 @pytest.mark.parametrize(
@@ -587,13 +582,13 @@ async def test_where_the_database_is_away_the_page_says_to_try_again(
         ("POST", "/static/form.css"),
     ],
 )
-async def test_another_method_is_not_allowed(asker: FormClient, method: str, path: str) -> None:
-    assert (await asker.ask(method, path)).status == 405
+async def test_another_method_is_not_allowed(person: FormClient, method: str, path: str) -> None:
+    assert (await person.ask(method, path)).status == 405
 
 
 @pytest.mark.parametrize("path", ["/request", "/verify", "/resend"])
-async def test_a_body_has_bounds(asker: FormClient, path: str) -> None:
-    await asker.open()
+async def test_a_body_is_limited(person: FormClient, path: str) -> None:
+    await person.open()
     kind = {"Content-Type": "application/x-www-form-urlencoded"}
 
     async def in_pieces() -> Any:
@@ -605,15 +600,15 @@ async def test_a_body_has_bounds(asker: FormClient, path: str) -> None:
         (b"&".join([b"a=1"] * 9), 400),
         (b"phone=\xff", 400),
     ):
-        refused = await asker.ask("POST", path, data=body, headers=kind)
+        refused = await person.ask("POST", path, data=body, headers=kind)
         assert refused.status == status
         assert "frame-ancestors 'none'" in refused.headers["Content-Security-Policy"]
-    assert (await asker.ask("POST", path, json={"phone": PHONE})).status == 415
-    assert (await asker.ask("POST", path)).status == 415
+    assert (await person.ask("POST", path, json={"phone": PHONE})).status == 415
+    assert (await person.ask("POST", path)).status == 415
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(
-    counter: Counter, asker: FormClient, monkeypatch: pytest.MonkeyPatch
+async def test_a_body_that_does_not_arrive_is_refused(
+    server: FormServer, person: FormClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bot.web.form.views.BODY_TIMEOUT", 0.05)
 
@@ -623,16 +618,16 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
         yield b"1"
 
     kind = {"Content-Type": "application/x-www-form-urlencoded"}
-    slow = await asker.ask("POST", "/request", data=never_whole(), headers=kind)
+    slow = await person.ask("POST", "/request", data=never_whole(), headers=kind)
     assert slow.status == 408
-    assert counter.engine.requests == []
+    assert server.engine.requests == []
 
 
-async def test_every_page_is_guarded_and_kept_nowhere(asker: FormClient) -> None:
-    pages = [await asker.open(), await asker.request("x"), await asker.request(PHONE)]
-    pages += [await asker.open("/status"), await asker.post("/verify", code=CODE)]
-    pages += [await asker.ask("POST", "/verify", data={"csrf": "x"})]
-    pages += [await asker.open(f"/static/{name}") for name in ("form.css", "form.js", "icon.svg")]
+async def test_every_page_has_security_headers_and_is_not_cached(person: FormClient) -> None:
+    pages = [await person.open(), await person.request("x"), await person.request(PHONE)]
+    pages += [await person.open("/status"), await person.post("/verify", code=CODE)]
+    pages += [await person.ask("POST", "/verify", data={"csrf": "x"})]
+    pages += [await person.open(f"/static/{name}") for name in ("form.css", "form.js", "icon.svg")]
     for page in pages:
         policy = page.headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy
@@ -643,11 +638,11 @@ async def test_every_page_is_guarded_and_kept_nowhere(asker: FormClient) -> None
         assert page.headers["Cache-Control"] == "no-store"
 
 
-async def test_a_page_holds_no_script_and_no_style_and_loads_nothing_from_elsewhere(
-    asker: FormClient,
+async def test_a_page_has_nothing_inline_and_loads_nothing_from_elsewhere(
+    person: FormClient,
 ) -> None:
-    pages = [await asker.open(), await asker.request("x"), await asker.request(PHONE)]
-    pages += [await asker.post("/verify", code="000000"), await asker.post("/verify", code=CODE)]
+    pages = [await person.open(), await person.request("x"), await person.request(PHONE)]
+    pages += [await person.post("/verify", code="000000"), await person.post("/verify", code=CODE)]
     for page in pages:
         assert re.findall(r"<style|\sstyle=|\son\w+=|javascript:", page.body) == []
         assert re.findall(r"<script(?! src=\"/static/form.js\" defer></script>)", page.body) == []
@@ -655,38 +650,38 @@ async def test_a_page_holds_no_script_and_no_style_and_loads_nothing_from_elsewh
         assert "//" not in page.body
 
 
-async def test_only_the_assets_are_served(asker: FormClient) -> None:
+async def test_only_the_static_files_are_served(person: FormClient) -> None:
     for name in ("base.html", "code.html", "..%2fform.py", "nothing"):
-        assert (await asker.open(f"/static/{name}")).status == 404
+        assert (await person.open(f"/static/{name}")).status == 404
     for name in ("form.css", "form.js", "icon.svg"):
-        assert (await asker.open(f"/static/{name}")).status == 200
+        assert (await person.open(f"/static/{name}")).status == 200
     assert {path.name for path in (resources.files("bot.web.form") / "templates").iterdir()} >= {
         "base.html",
         "code.html",
         "number.html",
-        "sorry.html",
+        "error.html",
         "success.html",
     }
 
 
 async def test_no_number_no_code_and_no_session_reaches_a_log(
-    counter: Counter, asker: FormClient, caplog: pytest.LogCaptureFixture
+    server: FormServer, person: FormClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     with capture_logs() as logged:
-        await asker.request("+1 900 555 1234")
-        await asker.request(PHONE)
-        cookie = _cookie(counter)
-        await asker.post("/verify", code="000000")
-        counter.engine.fault = UnavailableError("gone for the test")
-        await asker.post("/resend")
-        counter.engine.fault = None
-        await asker.post("/verify", code=CODE)
-    told = str(logged) + caplog.text
-    for secret in ("5551234", "5550001", "000000", CODE, cookie, asker.csrf):
-        assert secret not in told
+        await person.request("+1 900 555 1234")
+        await person.request(PHONE)
+        cookie = _cookie(server)
+        await person.post("/verify", code="000000")
+        server.engine.fault = UnavailableError("gone for the test")
+        await person.post("/resend")
+        server.engine.fault = None
+        await person.post("/verify", code=CODE)
+    output = str(logged) + caplog.text
+    for secret in ("5551234", "5550001", "000000", CODE, cookie, person.csrf):
+        assert secret not in output
 
 
-# Who reads the pages.
+# Accessibility and wording.
 
 
 class _Fields(HTMLParser):
@@ -708,40 +703,40 @@ class _Fields(HTMLParser):
         return parser.inputs
 
 
-async def test_a_phone_can_fill_in_the_number_and_the_code(asker: FormClient) -> None:
-    number = _Fields.of(await asker.open())["phone"]
+async def test_a_phone_can_autofill_the_number_and_the_code(person: FormClient) -> None:
+    number = _Fields.of(await person.open())["phone"]
     assert (number["type"], number["autocomplete"]) == ("tel", "tel")
-    code = _Fields.of(await asker.post("/request", phone=PHONE))["code"]
+    code = _Fields.of(await person.post("/request", phone=PHONE))["code"]
     assert (code["autocomplete"], code["inputmode"]) == ("one-time-code", "numeric")
 
 
-async def test_a_hexadecimal_code_is_typed_on_the_whole_keyboard_in_any_case(
-    make_counter: Callable[..., Awaitable[Counter]],
+async def test_a_hexadecimal_code_is_typed_on_the_full_keyboard_in_any_case(
+    make_server: Callable[..., Awaitable[FormServer]],
 ) -> None:
-    counter = await make_counter(code_format=CodeFormat(6, Alphabet.HEX))
-    asker = counter.asker()
-    page = await asker.request(PHONE)
+    server = await make_server(code_format=CodeFormat(6, Alphabet.HEX))
+    person = server.person()
+    page = await person.request(PHONE)
     assert _Fields.of(page)["code"]["inputmode"] == "text"
     assert "6 characters, 0-9 and A-F" in page.body
-    await asker.post("/verify", code="12ab-ef")
-    assert counter.engine.checked[0][1] == "12ABEF"
+    await person.post("/verify", code="12ab-ef")
+    assert server.engine.checked[0][1] == "12ABEF"
 
 
-async def test_the_form_bears_the_name_of_the_app(
-    make_counter: Callable[..., Awaitable[Counter]],
+async def test_the_form_shows_the_name_of_the_app(
+    make_server: Callable[..., Awaitable[FormServer]],
 ) -> None:
-    asker = (await make_counter(app_name="Tom & Co", country_code="+49")).asker()
-    page = await asker.open()
+    person = (await make_server(app_name="Tom & Co", recipients=Recipients("+49", []))).person()
+    page = await person.open()
     assert "<title>Verify your phone number – Tom &amp; Co</title>" in page.body  # noqa: RUF001
     assert "For example 01512 3456789." in page.body
 
 
-async def test_strangers_leave_connections_to_the_database_for_webhooks(
-    make_counter: Callable[..., Awaitable[Counter]], monkeypatch: pytest.MonkeyPatch
+async def test_requests_to_the_form_leave_database_connections_for_webhooks(
+    make_server: Callable[..., Awaitable[FormServer]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counter = await make_counter(lookup_timeout=0.1)
-    asker = counter.asker()
-    await asker.request(PHONE)
+    server = await make_server(lookup_timeout=0.1)
+    person = server.person()
+    await person.request(PHONE)
     reading, free = 0, asyncio.Event()
 
     async def slow(_session: str) -> None:
@@ -749,11 +744,11 @@ async def test_strangers_leave_connections_to_the_database_for_webhooks(
         reading += 1
         await free.wait()
 
-    monkeypatch.setattr(counter.engine, "of_session", slow)
-    asking = [asyncio.create_task(asker.open("/status")) for _ in range(12)]
+    monkeypatch.setattr(server.engine, "of_session", slow)
+    asking = [asyncio.create_task(person.open("/status")) for _ in range(12)]
     await wait_until(lambda: sum(task.done() for task in asking) == 8)
     assert reading == 4
     free.set()
     shown = await asyncio.gather(*asking)
     assert sorted(each.status for each in shown) == [200] * 4 + [503] * 8
-    assert (await asker.open("/status")).status == 200
+    assert (await person.open("/status")).status == 200

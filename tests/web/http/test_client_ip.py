@@ -22,30 +22,30 @@ def found(peer: str | None, *forwarded: str, trusted: Sequence[str] | None = Non
     return None if address is None else str(address)
 
 
-def test_without_a_trusted_proxy_the_peer_asks_whatever_it_says() -> None:
+def test_without_a_trusted_proxy_the_peer_is_the_client() -> None:
     assert found(STRANGER) == STRANGER
     assert found(STRANGER, "198.51.100.1") == STRANGER
     assert found(STRANGER, "10.9.9.9, 198.51.100.1") == STRANGER
     assert found(PROXY, "198.51.100.1", trusted=[]) == PROXY
 
 
-def test_a_trusted_proxy_tells_who_asks() -> None:
+def test_a_trusted_proxy_names_the_client() -> None:
     assert found(PROXY, STRANGER) == STRANGER
     assert found("fd00::1", STRANGER) == STRANGER
 
 
-def test_what_a_stranger_claims_left_of_the_truth_is_not_believed() -> None:
+def test_entries_left_of_the_first_untrusted_one_are_ignored() -> None:
     assert found(PROXY, f"1.1.1.1, 10.0.0.1, {STRANGER}") == STRANGER
     assert found(PROXY, f"10.0.0.1, 10.0.0.2, {STRANGER}") == STRANGER
     assert found(PROXY, "1.1.1.1", f"2.2.2.2,{STRANGER}") == STRANGER
 
 
-def test_proxies_in_a_row_are_passed() -> None:
+def test_trusted_proxies_in_a_row_are_skipped() -> None:
     assert found(PROXY, f"1.1.1.1, {STRANGER}, 10.0.0.1, 192.0.2.7") == STRANGER
     assert found(PROXY, f"1.1.1.1, {STRANGER}", "10.0.0.1", "192.0.2.7") == STRANGER
 
 
-def test_where_all_are_trusted_the_furthest_asks() -> None:
+def test_if_all_are_trusted_the_furthest_is_the_client() -> None:
     assert found(PROXY) == PROXY
     assert found(PROXY, "10.0.0.1, 10.0.0.2") == "10.0.0.1"
 
@@ -58,7 +58,7 @@ def test_where_all_are_trusted_the_furthest_asks() -> None:
         *("\u0661.2.3.4", "9" * 100_000),
     ],
 )
-def test_nonsense_ends_the_search_at_the_proxy_that_passed_it_on(nonsense: str) -> None:
+def test_an_invalid_entry_ends_the_search_at_the_proxy_that_sent_it(nonsense: str) -> None:
     assert found(PROXY, nonsense) == PROXY
     assert found(PROXY, f"{STRANGER}, {nonsense}") == PROXY
     assert found(PROXY, f"{STRANGER}, {nonsense}, 10.0.0.1") == "10.0.0.1"
@@ -79,31 +79,31 @@ def test_nonsense_ends_the_search_at_the_proxy_that_passed_it_on(nonsense: str) 
         (f"[::ffff:{STRANGER}]:443", STRANGER),
     ],
 )
-def test_an_address_is_read_however_a_proxy_writes_it(written: str, address: str) -> None:
+def test_an_address_is_parsed_however_a_proxy_writes_it(written: str, address: str) -> None:
     assert found(PROXY, written) == address
 
 
-def test_a_trusted_proxy_is_known_in_the_form_of_ipv6_too() -> None:
+def test_a_trusted_proxy_may_be_an_ipv4_mapped_ipv6_address() -> None:
     assert found(f"::ffff:{PROXY}", STRANGER) == STRANGER
     assert found(PROXY, f"{STRANGER}, ::ffff:10.0.0.1") == STRANGER
 
 
-def test_a_peer_without_an_address_is_nobody() -> None:
+def test_a_peer_without_an_address_has_no_client_address() -> None:
     assert found(None, STRANGER) is None
     assert found("", STRANGER) is None
 
 
 @given(st.lists(st.text()), st.sampled_from([PROXY, STRANGER]))
-def test_no_header_is_too_strange(forwarded: list[str], peer: str) -> None:
+def test_any_header_is_handled(forwarded: list[str], peer: str) -> None:
     assert client_address(peer, forwarded, TRUSTED) is not None
 
 
 @given(st.lists(st.ip_addresses().map(str)))
-def test_no_list_of_a_stranger_hides_the_stranger(claimed: list[str]) -> None:
+def test_no_forged_list_hides_the_client(claimed: list[str]) -> None:
     assert found(PROXY, ", ".join([*claimed, STRANGER])) == STRANGER
 
 
-def test_one_customer_is_counted_once() -> None:
+def test_addresses_of_one_customer_are_one_network() -> None:
     assert network_of(ip_address(STRANGER)) == STRANGER
     first = network_of(ip_address("2001:db8:1:2:3:4:5:6"))
     assert first == network_of(ip_address("2001:db8:1:2:ffff::1")) == "2001:db8:1:2::/64"

@@ -6,12 +6,10 @@ import asyncio
 import contextlib
 import os
 from contextlib import asynccontextmanager
-from importlib import resources
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from aiohttp import web
 from aiohttp_sse import sse_response
-from jinja2 import Environment, PackageLoader, select_autoescape
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from bot.conversation.inputs import Shape
@@ -22,6 +20,9 @@ from bot.simulator.sandbox import BOT_NUMBER, PHONE
 from bot.simulator.stories.transcript import transcript
 from bot.simulator.telnyx.faults import MENU
 from bot.simulator.telnyx.journal import Author, PhoneText
+from bot.web.http.security_headers import NO_STORE, OWN_FILES, page_headers
+from bot.web.http.static import static_handler
+from bot.web.http.templates import template_environment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -42,19 +43,8 @@ _PING_EVERY = 1.0
 _RETRY = 1000
 """Milliseconds after which a page that has lost the demo looks for it again."""
 _HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
-        " img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none';"
-        " require-trusted-types-for 'script'"
-    ),
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-}
-_ASSETS = {"phone.css": "text/css", "phone.js": "text/javascript", "icon.svg": "image/svg+xml"}
+_HEADERS = page_headers(OWN_FILES) | NO_STORE
+_STATIC_FILES = ("phone.css", "phone.js", "icon.svg")
 
 _PageRequest = TypeVar("_PageRequest", bound="PageRequest")
 
@@ -110,8 +100,7 @@ class Page:
         self._sandbox = sandbox
         self._journal = sandbox.telnyx.journal
         self._streams: set[EventSourceResponse] = set()
-        loader = PackageLoader("bot.simulator.phones.page", ".")
-        templates = Environment(loader=loader, autoescape=select_autoescape())
+        templates = template_environment("bot.simulator.phones.page")
         self._page = templates.get_template("phone.html").render(
             bot_number=BOT_NUMBER,
             first_phone=PHONE,
@@ -131,7 +120,9 @@ class Page:
         application.add_routes(
             [
                 web.get("/", self.show),
-                web.get("/static/{name}", _asset),
+                web.get(
+                    "/static/{name}", static_handler("bot.simulator.phones.page", _STATIC_FILES)
+                ),
                 web.get("/simulator/events", self.events),
                 web.post("/simulator/texts", self.text),
                 web.post("/simulator/clock", self.move_clock),
@@ -255,14 +246,6 @@ async def _read(request: web.Request, kind: type[_PageRequest]) -> _PageRequest:
     if request.content_type != "application/json":
         raise web.HTTPUnsupportedMediaType(text="send JSON, as Content-Type: application/json")
     return kind.model_validate_json(await request.read())
-
-
-async def _asset(request: web.Request) -> web.Response:
-    name = request.match_info["name"]
-    if name not in _ASSETS:
-        raise web.HTTPNotFound
-    body = (resources.files("bot.simulator.phones.page") / name).read_text(encoding="utf-8")
-    return web.Response(text=body, content_type=_ASSETS[name])
 
 
 @web.middleware

@@ -1,61 +1,61 @@
 "use strict";
 
-// What the form does by itself: it turns to success when the person has replied by text, and a
-// button that was pressed is not pressed twice. Without this script, all else works the same.
+// Goes on to the success page when the person has replied by text, and keeps a button from being
+// pressed twice. Without this script, everything else works the same.
 
-const LOOK_EVERY = 2000; // milliseconds, at first
-const LOOK_AT_LEAST_EVERY = 15000;
-const SLOWER = 1.1;
-const SLOWER_WHEN_IT_FAILS = 2;
+const POLL_INTERVAL = 2000; // milliseconds, at first
+const MAX_POLL_INTERVAL = 15000;
+const SLOWDOWN = 1.1;
+const SLOWDOWN_AFTER_ERROR = 2;
 
 const waiting = document.getElementById("waiting");
 
-function wait() {
-  const end = Date.now() + Number(waiting.dataset.left) * 1000;
-  let pause = LOOK_EVERY;
+function waitForReply() {
+  const expiresAt = Date.now() + Number(waiting.dataset.secondsLeft) * 1000;
+  let interval = POLL_INTERVAL;
   let timer = 0;
-  let looking = false;
+  let polling = false;
 
-  async function verified() {
-    const answer = await fetch("/status", { headers: { Accept: "application/json" } });
-    if (!answer.ok) throw new Error(String(answer.status));
-    return (await answer.json()).verified;
+  async function isVerified() {
+    const response = await fetch("/status", { headers: { Accept: "application/json" } });
+    if (!response.ok) throw new Error(String(response.status));
+    return (await response.json()).verified;
   }
 
-  async function look() {
-    if (looking) return;
-    looking = true;
+  async function poll() {
+    if (polling) return;
+    polling = true;
     clearTimeout(timer);
     try {
-      if (!document.hidden && (await verified())) {
+      if (!document.hidden && (await isVerified())) {
         location.replace("/success");
         return;
       }
-      pause *= SLOWER;
+      interval *= SLOWDOWN;
     } catch {
-      pause *= SLOWER_WHEN_IT_FAILS;
+      interval *= SLOWDOWN_AFTER_ERROR;
     } finally {
-      looking = false;
+      polling = false;
     }
-    pause = Math.min(pause, LOOK_AT_LEAST_EVERY);
-    if (Date.now() < end) {
-      timer = setTimeout(look, pause);
+    interval = Math.min(interval, MAX_POLL_INTERVAL);
+    if (Date.now() < expiresAt) {
+      timer = setTimeout(poll, interval);
     } else {
-      waiting.classList.remove("lively");
-      waiting.textContent = "The code has ended. Please ask for a new one.";
+      waiting.classList.remove("animated");
+      waiting.textContent = "The code has expired. Please ask for a new one.";
     }
   }
 
-  if (Date.now() < end) {
-    waiting.classList.add("lively");
+  if (Date.now() < expiresAt) {
+    waiting.classList.add("animated");
     waiting.textContent = "Send the code back as your answer to the text. This page then goes on by itself.";
   }
   document.addEventListener("visibilitychange", () => {
-    // Who comes back from their messages has just replied.
-    pause = LOOK_EVERY;
-    if (!document.hidden && Date.now() < end) look();
+    // A person who comes back from their messages may just have replied.
+    interval = POLL_INTERVAL;
+    if (!document.hidden && Date.now() < expiresAt) poll();
   });
-  timer = setTimeout(look, LOOK_EVERY);
+  timer = setTimeout(poll, POLL_INTERVAL);
 }
 
 const buttons = document.querySelectorAll("form button");
@@ -65,9 +65,9 @@ for (const form of document.querySelectorAll("form")) {
     for (const button of buttons) button.disabled = true;
   });
 }
-// A page that comes back from the browser's memory can be used again.
+// A page restored from the browser's back/forward cache must be usable again.
 window.addEventListener("pageshow", () => {
   for (const button of buttons) button.disabled = false;
 });
 
-if (waiting !== null) wait();
+if (waiting !== null) waitForReply();

@@ -1,4 +1,4 @@
-"""The API of a bot at work: what apps ask and people text, through the whole bot."""
+"""The API of a whole bot, on both databases."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def app(sandbox: Sandbox) -> AsyncIterator[App]:
 
 
 async def texts_to(sandbox: Sandbox, phone: str) -> list[str]:
-    """Wait until there is quiet, and return all that has come to a phone from the bot."""
+    """Wait until nothing is pending, and return all texts to a phone."""
     await sandbox.quiet()
     return [
         request.body["text"] for request in sandbox.telnyx.requests if request.body["to"] == phone
@@ -87,9 +87,7 @@ async def test_a_reply_by_text_verifies_just_as_well(sandbox: Sandbox, app: App)
     assert (shown["status"], shown["to"]) == ("verified", PHONE)
 
 
-async def test_who_texts_the_reference_is_the_one_that_is_verified(
-    sandbox: Sandbox, app: App
-) -> None:
+async def test_the_number_that_texts_the_reference_is_verified(sandbox: Sandbox, app: App) -> None:
     begun = await app.begin(metadata={"user": "u_17"})
     assert begun["to"] is None
     for what, body in (("check", {"code": "123456"}), ("resend", None)):
@@ -106,9 +104,7 @@ async def test_who_texts_the_reference_is_the_one_that_is_verified(
     assert checked["verification"]["metadata"] == {"user": "u_17"}
 
 
-async def test_a_request_that_comes_ten_times_at_once_sends_one_code(
-    sandbox: Sandbox, app: App
-) -> None:
+async def test_a_request_sent_ten_times_at_once_sends_one_code(sandbox: Sandbox, app: App) -> None:
     answers = await asyncio.gather(
         *(app.post("verifications", {"to": PHONE}, once="order-1138") for _ in range(10))
     )
@@ -121,7 +117,7 @@ async def test_a_request_that_comes_ten_times_at_once_sends_one_code(
     assert await texts_to(sandbox, OTHER_PHONE) == []
 
 
-async def test_a_guess_that_comes_again_is_counted_once(sandbox: Sandbox, app: App) -> None:
+async def test_a_repeated_guess_is_counted_once(sandbox: Sandbox, app: App) -> None:
     begun = await app.begin(to=PHONE)
     wrong = {"code": other_than(await code_sent(sandbox))}
     for _ in range(7):
@@ -131,7 +127,7 @@ async def test_a_guess_that_comes_again_is_counted_once(sandbox: Sandbox, app: A
     assert fresh["tries_left"] == 3
 
 
-async def test_of_fifty_wrong_guesses_at_once_no_more_are_compared_than_may_be(
+async def test_of_fifty_wrong_guesses_at_once_only_the_allowed_ones_are_compared(
     sandbox: Sandbox, app: App
 ) -> None:
     begun = await app.begin(to=PHONE)
@@ -185,7 +181,7 @@ async def test_a_list_can_be_of_one_number_reference_and_status(sandbox: Sandbox
     assert await found("status=expired") == [first["id"]]
 
 
-async def test_metadata_comes_back_as_it_was_however_odd(app: App) -> None:
+async def test_metadata_is_returned_unchanged_however_odd(app: App) -> None:
     metadata = {
         "": None,
         "\\u0000": "\\u0000",
@@ -210,7 +206,7 @@ async def test_the_same_code_is_sent_again_but_not_too_soon(sandbox: Sandbox, ap
     assert await code_sent(sandbox) == code
 
 
-async def test_who_wants_no_texts_gets_none(sandbox: Sandbox, app: App) -> None:
+async def test_a_number_that_opted_out_gets_no_text(sandbox: Sandbox, app: App) -> None:
     await sandbox.text(PHONE, "STOP")
     before = len(await texts_to(sandbox, PHONE))
     answer = await app.post("verifications", {"to": PHONE})
@@ -218,7 +214,7 @@ async def test_who_wants_no_texts_gets_none(sandbox: Sandbox, app: App) -> None:
     assert len(await texts_to(sandbox, PHONE)) == before
 
 
-async def test_who_did_not_ask_is_left_alone(sandbox: Sandbox, app: App) -> None:
+async def test_a_number_that_said_not_me_gets_no_code(sandbox: Sandbox, app: App) -> None:
     begun = await app.begin(to=PHONE)
     await sandbox.quiet()
     await sandbox.text(PHONE, "NOT ME")
@@ -229,7 +225,7 @@ async def test_who_did_not_ask_is_left_alone(sandbox: Sandbox, app: App) -> None
     assert int(answer.headers["Retry-After"]) > 60
 
 
-async def test_codes_to_a_number_are_limited_and_the_wait_is_told(
+async def test_codes_to_a_number_are_limited_and_retry_after_is_true(
     sandbox: Sandbox, app: App
 ) -> None:
     for _ in range(5):
@@ -242,7 +238,9 @@ async def test_codes_to_a_number_are_limited_and_the_wait_is_told(
     assert (await app.post("verifications", {"to": PHONE})).status == 201
 
 
-async def test_a_refusal_can_be_asked_again_under_the_same_key(sandbox: Sandbox, app: App) -> None:
+async def test_a_refused_request_can_be_repeated_with_the_same_idempotency_key(
+    sandbox: Sandbox, app: App
+) -> None:
     begun = await app.begin(to=PHONE)
     soon = await app.post(path_of(begun, "/resend"), once="again")
     assert soon.status == 429
@@ -253,7 +251,7 @@ async def test_a_refusal_can_be_asked_again_under_the_same_key(sandbox: Sandbox,
     assert len(await texts_to(sandbox, PHONE)) == 2
 
 
-async def test_no_code_is_sent_again_to_who_wants_no_texts(sandbox: Sandbox, app: App) -> None:
+async def test_no_code_is_resent_to_a_number_that_opted_out(sandbox: Sandbox, app: App) -> None:
     begun = await app.begin(to=PHONE)
     await sandbox.quiet()
     await sandbox.text(PHONE, "STOP")
@@ -263,7 +261,7 @@ async def test_no_code_is_sent_again_to_who_wants_no_texts(sandbox: Sandbox, app
     assert (answer.status, answer.body["code"]) == (409, "not_pending")
 
 
-async def test_a_test_number_has_its_code_and_gets_no_text(sandbox: Sandbox, app: App) -> None:
+async def test_a_test_number_has_a_fixed_code_and_gets_no_text(sandbox: Sandbox, app: App) -> None:
     begun = await app.begin(to=TEST_NUMBER)
     assert begun["test"] is True
     checked = (await app.post(path_of(begun, "/check"), {"code": "123456"})).body
@@ -272,7 +270,7 @@ async def test_a_test_number_has_its_code_and_gets_no_text(sandbox: Sandbox, app
     assert sandbox.telnyx.requests == []
 
 
-async def test_a_database_out_of_reach_is_told_with_a_time_to_come_again(
+async def test_while_the_database_is_unavailable_requests_get_503_with_retry_after(
     sandbox: Sandbox, app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def out_of_reach(*_: object, **__: object) -> NoReturn:
@@ -292,7 +290,7 @@ async def test_a_database_out_of_reach_is_told_with_a_time_to_come_again(
     assert (await app.get(path_of(begun))).status == 200
 
 
-async def test_a_key_that_is_revoked_opens_nothing_any_more(sandbox: Sandbox, app: App) -> None:
+async def test_a_revoked_key_is_refused(sandbox: Sandbox, app: App) -> None:
     begun = await app.begin(to=PHONE)
     assert app.key is not None
     await sandbox.bot.database.write(api_keys.revoke, app.key.split("_")[1], sandbox.clock.now())
@@ -304,7 +302,7 @@ async def test_a_key_that_is_revoked_opens_nothing_any_more(sandbox: Sandbox, ap
 
 
 @on_sqlite
-async def test_the_bot_describes_itself_to_everybody(sandbox: Sandbox, app: App) -> None:
+async def test_the_document_and_the_page_need_no_key(sandbox: Sandbox, app: App) -> None:
     for path, kind in (("/openapi.json", "application/json"), ("/docs", "text/html")):
         async with app.session.get(f"{sandbox.bot.url}{path}") as answer:
             assert (answer.status, answer.content_type) == (200, kind)
