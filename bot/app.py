@@ -172,7 +172,7 @@ def _rules(settings: Settings) -> Rules:
     )
     secrets = [secret.get_secret_value() for secret in settings.secret_key]
     keyring = Keyring(secrets, settings.test_numbers)
-    return Rules(policy, keyring, announces=bool(settings.events_url))
+    return Rules(policy, keyring, has_app=bool(settings.events_url))
 
 
 def _form(

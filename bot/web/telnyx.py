@@ -62,7 +62,7 @@ class TelnyxWebhook:
             if isinstance(event, Ignored):
                 self._pass_over(event)
             else:
-                await self._inbox.accept(event)
+                await self._inbox.handle_webhook(event)
         except SignatureError as error:
             self._complaints.log(
                 "webhook refused",

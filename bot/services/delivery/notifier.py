@@ -14,13 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from bot.app_events.results import GONE, EndpointGone, PostAccepted, PostLater, PostResult, advice
-from bot.services.delivery.queue_worker import (
-    JITTER,
-    SETTLE_RETRY_DELAYS,
-    BatchSettler,
-    Pauses,
-    QueueWorker,
-)
+from bot.services.delivery.queue_worker import JITTER, BatchSettler, Pauses, QueueWorker
 from bot.store.queues import app_events
 from bot.store.queues.app_events import ClaimedAppEvent
 
@@ -65,7 +59,6 @@ Notifier = QueueWorker[EventClient, ClaimedAppEvent]
 class AppEventDelivery:
     """Claims, posts and settles the app events for `url`."""
 
-    queue = "events"
     slots = 10
 
     def __init__(
@@ -75,13 +68,13 @@ class AppEventDelivery:
         clock: Clock,
         *,
         jitter: float = JITTER,
-        settle_retry_delays: Sequence[float] = SETTLE_RETRY_DELAYS,
+        make_settler: Callable[..., BatchSettler[Settle]] = BatchSettler,
     ) -> None:
         self._database = database
         self._url = url
         self._clock = clock
         self._jitter = jitter
-        self.settler = BatchSettler(self.queue, self._record, settle_retry_delays)
+        self.settler = make_settler("events", self._record)
 
     def pauses(self) -> Pauses:
         """Return no pause: app events have no throttle."""

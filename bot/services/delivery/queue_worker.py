@@ -45,8 +45,9 @@ class Pauses(NamedTuple):
 class BatchSettler(Generic[Attempt]):
     """Records finished attempts, all that wait in one transaction: each commit costs a disk flush.
 
-    `record` writes a group, and returns the attempts whose rows another transaction has locked.
-    `transaction` is held while it does: a claim that waits for it finds the slots it frees.
+    `queue` is the name of the items in the log. `record` writes a group, and returns the attempts
+    whose rows another transaction has locked. `transaction` is held meanwhile: a claim that waits
+    for it finds the slots that the group frees.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class BatchSettler(Generic[Attempt]):
         record: Callable[[Sequence[Attempt]], Awaitable[Sequence[Attempt]]],
         retry_delays: Sequence[float] = SETTLE_RETRY_DELAYS,
     ) -> None:
-        self._queue = queue
+        self.queue = queue
         self._record = record
         self._retry_delays = retry_delays
         self._pending: list[Attempt] = []
@@ -73,7 +74,7 @@ class BatchSettler(Generic[Attempt]):
                     async with self.transaction:
                         await self._settle_group(self._pending[:])
                 except UnavailableError as error:
-                    _log.warning("database unavailable", queue=self._queue, reason=str(error))
+                    _log.warning("database unavailable", queue=self.queue, reason=str(error))
                     await asyncio.sleep(delay)
                     continue
             if attempt in self._pending:
@@ -92,19 +93,16 @@ class BatchSettler(Generic[Attempt]):
                 for attempt in attempts:
                     await self._settle_group([attempt])
                 return
-            _log.exception(f"settling {self._queue} failed")
+            _log.exception(f"settling {self.queue} failed")
             locked = ()
-        for attempt in attempts:
-            if attempt not in locked:
-                self._pending.remove(attempt)
+        recorded = [attempt for attempt in attempts if attempt not in locked]
+        self._pending = [attempt for attempt in self._pending if attempt not in recorded]
 
 
 class Delivery(Protocol[Client_contra, Item]):
     """One queue: how its items are claimed, delivered and settled."""
 
     settler: BatchSettler[Any]
-    queue: str
-    """The name of its items in the log."""
     slots: int
     """How many may be in flight at once."""
 
@@ -133,6 +131,7 @@ class QueueWorker(Generic[Client, Item]):
         drain_timeout: float = DRAIN_TIMEOUT,
     ) -> None:
         self.delivery = delivery
+        self._queue = delivery.settler.queue
         self._open_client = open_client
         self._poll_interval = poll_interval
         self._drain_timeout = drain_timeout
@@ -165,7 +164,10 @@ class QueueWorker(Generic[Client, Item]):
                     await self._run_once(client)
             finally:
                 self.alive = False
-                await self._drain()
+                if self._in_flight:
+                    _, late = await asyncio.wait(self._in_flight, timeout=self._drain_timeout)
+                    for task in late:
+                        task.cancel()
 
     async def _run_once(self, client: Client) -> None:
         """Deliver what may leave now, then wait for more."""
@@ -174,14 +176,13 @@ class QueueWorker(Generic[Client, Item]):
             await self._wait_for_wake()
             return
         self._claiming = True
+        more = False
         try:
             more = await self._fill_slots(client)
         except UnavailableError as error:
-            _log.warning("database unavailable", queue=self.delivery.queue, reason=str(error))
-            more = False
+            _log.warning("database unavailable", queue=self._queue, reason=str(error))
         except Exception:  # noqa: BLE001 - the next claim may succeed without a restart
-            _log.exception(f"claiming {self.delivery.queue} failed")
-            more = False
+            _log.exception(f"claiming {self._queue} failed")
         finally:
             self._claiming = False
         if more or self.delivery.pauses().all:
@@ -207,7 +208,7 @@ class QueueWorker(Generic[Client, Item]):
         self.wake()
         if not task.cancelled() and task.exception() is not None:
             # The item is claimed again after its lease.
-            _log.error(f"delivering {self.delivery.queue} failed", exc_info=task.exception())
+            _log.error(f"delivering {self._queue} failed", exc_info=task.exception())
 
     async def _wait_until_due(self) -> None:
         """Poll until something is due or the worker is woken."""
@@ -223,9 +224,3 @@ class QueueWorker(Generic[Client, Item]):
             timeout = min(self._poll_interval, self.delivery.pauses().next)
             await asyncio.wait_for(self._woken.wait(), timeout)
         return self._woken.is_set()
-
-    async def _drain(self) -> None:
-        if self._in_flight:
-            _, late = await asyncio.wait(self._in_flight, timeout=self._drain_timeout)
-            for task in late:
-                task.cancel()

@@ -25,13 +25,7 @@ from bot.carrier.errors import (
 )
 from bot.conversation.numbers import masked
 from bot.conversation.replies import CODE_PLACEHOLDER
-from bot.services.delivery.queue_worker import (
-    JITTER,
-    SETTLE_RETRY_DELAYS,
-    BatchSettler,
-    Pauses,
-    QueueWorker,
-)
+from bot.services.delivery.queue_worker import JITTER, BatchSettler, Pauses, QueueWorker
 from bot.services.delivery.throttle import SendRates, SendThrottle
 from bot.services.intake.delivery_reports import apply_progress
 from bot.store import phone_limits
@@ -41,7 +35,7 @@ from bot.store.tables import OutboxState
 from bot.store.throttle import ACCOUNT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -106,7 +100,6 @@ class Claim(NamedTuple):
 class TextDelivery:
     """Claims, sends and settles texts; a number is held after a fault of the account."""
 
-    queue = "texts"
     slots = 100
 
     def __init__(  # noqa: PLR0913 - its parts, and two figures with their usual values
@@ -117,7 +110,7 @@ class TextDelivery:
         *,
         rates: SendRates,
         jitter: float = JITTER,
-        settle_retry_delays: Sequence[float] = SETTLE_RETRY_DELAYS,
+        make_settler: Callable[..., BatchSettler[SendAttempt]] = BatchSettler,
     ) -> None:
         self._database = database
         self._rules = rules
@@ -126,7 +119,7 @@ class TextDelivery:
         self._jitter = jitter
         self._held: dict[str, datetime] = {}
         self._waits: Mapping[str, datetime] = {}
-        self.settler = BatchSettler(self.queue, self._record, settle_retry_delays)
+        self.settler = make_settler("texts", self._record)
 
     def paused(self, now: datetime) -> list[str]:
         """Return the bot's numbers from which nothing is sent now, not even a probe."""

@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from bot.carrier.errors import SendAccepted, SendResult
-from bot.services.delivery.queue_worker import POLL_INTERVAL, SETTLE_RETRY_DELAYS, QueueWorker
+from bot.services.delivery.queue_worker import (
+    POLL_INTERVAL,
+    SETTLE_RETRY_DELAYS,
+    BatchSettler,
+    QueueWorker,
+)
 from bot.services.delivery.sender import Sender, TextDelivery
 from bot.services.delivery.throttle import SendRates
 from bot.services.intake.inbox import apply
@@ -122,7 +128,7 @@ async def running_sender(  # noqa: PLR0913 - each is one thing that a test varie
         rules,
         clock,
         rates=SendRates(rate, per_number),
-        settle_retry_delays=settle_retry_delays,
+        make_settler=partial(BatchSettler, retry_delays=settle_retry_delays),
     )
     sender = QueueWorker(delivery, opening, poll_interval=poll_interval)
     task = asyncio.create_task(sender.run())

@@ -18,6 +18,7 @@ from bot.services.delivery.queue_worker import (
     DRAIN_TIMEOUT,
     POLL_INTERVAL,
     SETTLE_RETRY_DELAYS,
+    BatchSettler,
     QueueWorker,
 )
 from bot.simulator.clock import StoppedClock, TravelClock
@@ -131,7 +132,11 @@ async def running_notifier(
         client.closed = True
 
     delivery = AppEventDelivery(
-        database, URL, clock, jitter=0, settle_retry_delays=(0.01,) * len(SETTLE_RETRY_DELAYS)
+        database,
+        URL,
+        clock,
+        jitter=0,
+        make_settler=partial(BatchSettler, retry_delays=(0.01,) * len(SETTLE_RETRY_DELAYS)),
     )
     notifier = QueueWorker(
         delivery, opening, poll_interval=poll_interval, drain_timeout=drain_timeout

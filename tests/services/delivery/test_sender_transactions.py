@@ -13,6 +13,7 @@ from bot.carrier.errors import (
     Limit,
     SendLater,
 )
+from bot.services.delivery.queue_worker import BatchSettler
 from bot.services.delivery.sender import HOLD_PERIOD, SendAttempt, TextDelivery
 from bot.services.delivery.throttle import SendRates
 from bot.services.intake.inbox import apply
@@ -166,12 +167,11 @@ def commits_failing() -> Iterator[None]:
         event.remove(Engine, "commit", fail)
 
 
-async def delivery_of(
-    database: Database, clock: StoppedClock, rates: SendRates, delays: Sequence[float] = (0.0, 0.0)
-) -> TextDelivery:
+async def delivery_of(database: Database, clock: StoppedClock, rates: SendRates) -> TextDelivery:
     """Make a delivery without a worker; its throttle begins now."""
     await database.write(throttle.save, {ACCOUNT: Throttle(clock.now())})
-    return TextDelivery(database, RULES, clock, rates=rates, settle_retry_delays=delays)
+    make_settler = partial(BatchSettler, retry_delays=(0.0, 0.0))
+    return TextDelivery(database, RULES, clock, rates=rates, make_settler=make_settler)
 
 
 async def test_a_claim_whose_commit_fails_logs_nothing_and_changes_no_pause(
