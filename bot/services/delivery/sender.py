@@ -139,7 +139,7 @@ class TextDelivery:
 
     async def claim(self, limit: int) -> list[ClaimedText]:
         """Claim texts that the throttle allows, and a probe of each held number when due."""
-        claim = await self._database.write(self._claim, limit, self._clock.now(), self._held.copy())
+        claim = await self._database.write(self._claim, limit, self._clock.now())
         if claim.dropped:
             _log.warning("texts dropped", count=claim.dropped, advice="see bot status")
         # A number whose text was accepted meanwhile is no longer held.
@@ -147,10 +147,8 @@ class TextDelivery:
         self._waits = claim.waits
         return claim.texts
 
-    def _claim(
-        self, connection: Connection, limit: int, now: datetime, held: Mapping[str, datetime]
-    ) -> Claim:
-        throttle = SendThrottle(connection, self._rates, now)
+    def _claim(self, connection: Connection, limit: int, now: datetime) -> Claim:
+        throttle, held = SendThrottle(connection, self._rates, now), self._held.copy()
         dropped = self._drop_unsendable(connection, now)
 
         def limit_of(number: str) -> int:
