@@ -264,7 +264,7 @@ async def _press(
     began, waits, texts = loop.time(), list[float](), set[asyncio.Task[None]]()
 
     async def send(due: float) -> None:
-        await inbox.accept(_verify(next(newcomers)))
+        await inbox.handle_webhook(_verify(next(newcomers)))
         waits.append(loop.time() - due)
 
     for number in itertools.count():

@@ -21,9 +21,9 @@ from bot.conversation.numbers import region_of
 from bot.conversation.policy import Policy
 from bot.conversation.state import CodeFormat
 from bot.services.clock import drift_of
-from bot.services.delivery.notifier import Notifier
-from bot.services.delivery.queue_worker import JITTER
-from bot.services.delivery.sender import Sender
+from bot.services.delivery.notifier import AppEventDelivery, Notifier
+from bot.services.delivery.queue_worker import JITTER, QueueWorker
+from bot.services.delivery.sender import Sender, TextDelivery
 from bot.services.delivery.throttle import SendRates
 from bot.services.intake.inbox import ANSWER_TIMEOUT, SECOND_COMMIT_TIMEOUT, Inbox
 from bot.services.intake.unit_of_work import Rules
@@ -124,14 +124,9 @@ async def running(  # noqa: PLR0913 - each part of the world it meets is named a
         sender = notifier = expirer = verifications = None
         if with_work:
             loops.start("janitor", Janitor(database, clock).run())
-            sender = Sender(
-                database,
-                lambda: _carrier(settings),
-                rules,
-                clock,
-                rates=SendRates(settings.send_rate_account, settings.send_rate_per_number),
-                jitter=jitter,
-            )
+            rates = SendRates(settings.send_rate_account, settings.send_rate_per_number)
+            texts = TextDelivery(database, rules, clock, rates=rates, jitter=jitter)
+            sender = QueueWorker(texts, lambda: _carrier(settings))
             notifier = _notifier(settings, database, clock, jitter)
             _start_sending(loops, sender, notifier)
             expirer = Expirer(database, rules, clock, _wake_all(sender, notifier))
@@ -178,7 +173,7 @@ def _rules(settings: Settings) -> Rules:
     )
     secrets = [secret.get_secret_value() for secret in settings.secret_key]
     keyring = Keyring(secrets, settings.test_numbers)
-    return Rules(policy, keyring, announces=bool(settings.events_url))
+    return Rules(policy, keyring, has_app=bool(settings.events_url))
 
 
 def _form(
@@ -234,13 +229,8 @@ def _notifier(
         return None
     url, to_private = settings.events_url, settings.events_to_private
     keys = [signing_key(secret.get_secret_value()) for secret in settings.events_secret]
-    return Notifier(
-        database,
-        lambda: client.open_client(url, keys, to_private=to_private),
-        url,
-        clock,
-        jitter=jitter,
-    )
+    events = AppEventDelivery(database, url, clock, jitter=jitter)
+    return QueueWorker(events, lambda: client.open_client(url, keys, to_private=to_private))
 
 
 def _wake_all(*loops: Sender | Notifier | None) -> Callable[[], None]:

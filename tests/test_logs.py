@@ -213,7 +213,7 @@ async def test_failures_are_logged_with_their_kind_and_place_but_not_what_they_s
 
     assert leaks(written, code_in(came.text)) == []
     lines = written.getvalue()
-    for failure in ("loop died", "delivering texts failed", "event failed", "request failed"):
+    for failure in ("loop died", "delivering texts failed", "inbox item failed", "request failed"):
         assert failure in lines
     assert lines.count("OddError") >= 4
     assert lines.count("ValueError") >= 4

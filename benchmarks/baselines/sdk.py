@@ -11,7 +11,7 @@ from telnyx import AsyncTelnyx, DefaultAioHttpClient
 
 from benchmarks.load import phone
 from benchmarks.servers import BOT_NUMBER
-from bot.services.delivery.sender import Sender
+from bot.services.delivery.sender import TextDelivery
 
 
 async def send(count: int) -> None:
@@ -30,7 +30,7 @@ async def send(count: int) -> None:
                 idempotency_key=f"{os.getpid()}-{number}",
             )
 
-    await asyncio.gather(*(send_some() for _ in range(Sender.slots)))
+    await asyncio.gather(*(send_some() for _ in range(TextDelivery.slots)))
     await client.close()
 
 

@@ -1,1 +1,1 @@
-"""The shell: each module one loop with one job."""
+"""The services: one background task or one use case per module."""

@@ -1,4 +1,4 @@
-"""Time, as the process lives it and as the world has it."""
+"""The two times of a process: a steady one for decisions, and the wall clock."""
 
 from __future__ import annotations
 
@@ -8,42 +8,42 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where `now` comes from, always in UTC."""
+    """The source of the time, always in UTC."""
 
     def now(self) -> datetime:
-        """Return the time to decide by; it never runs backwards within a process."""
+        """Return the time for decisions; it never runs backwards within a process."""
 
     def wall(self) -> datetime:
-        """Return the world's time, to judge the timestamps of others by."""
+        """Return the wall clock's time, to compare with the timestamps of others."""
 
 
 class SystemClock:
-    """The time since the process began, whatever the wall clock is set to meanwhile.
+    """The wall clock's time at the start of the process, plus the time since then.
 
-    A wall clock that jumps would otherwise stretch a code's life or a lock. One that was wrong at
-    the start leaves this one wrong until a restart, of which `clock_monitor` warns.
+    Otherwise a wall clock that jumps would change how long a code or a lock lasts. If the wall
+    clock was wrong at the start, this one stays wrong until a restart: `clock_monitor` warns.
     """
 
     def __init__(self) -> None:
-        self._began = datetime.now(UTC)
-        self._elapsed_then = _elapsed()
+        self._started_at = datetime.now(UTC)
+        self._elapsed_at_start = _elapsed()
 
     def now(self) -> datetime:
-        """Return the time to decide by."""
-        return self._began + timedelta(seconds=_elapsed() - self._elapsed_then)
+        """Return the time for decisions."""
+        return self._started_at + timedelta(seconds=_elapsed() - self._elapsed_at_start)
 
     def wall(self) -> datetime:
-        """Return the world's time."""
+        """Return the wall clock's time."""
         return datetime.now(UTC)
 
 
 def drift_of(clock: Clock) -> timedelta:
-    """Return how far the wall clock is ahead of the time to decide by."""
+    """Return how far the wall clock is ahead of the time for decisions."""
     return clock.wall() - clock.now()
 
 
 def _elapsed() -> float:
-    """Count seconds that nobody can set; where the system can tell, its sleep included."""
+    """Return steady seconds that include the system's sleep, if it has such a clock."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()

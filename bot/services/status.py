@@ -1,4 +1,4 @@
-"""What an operator sees: how many people stand where, where one phone stands, which keys hold."""
+"""The output of `bot status`, `bot events` and `bot keys list`."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
     from bot.store.api_keys import ApiKey
 
 _RECENT = timedelta(days=1)
-_DEAD_SHOWN = 50
-_ASKED_SHOWN = 5
+_MAX_DEAD_EVENTS = 50
+_MAX_VERIFICATIONS = 5
 
 
 def overview(connection: Connection, now: datetime) -> str:
-    """Count conversations, texts and verifications by state, and name the last day's faults."""
+    """Count conversations, texts and verifications by state, and list the last day's faults."""
     verified, states = conversations.counts(connection)
     texts = outbox.counts(connection)
     lines = [f"verified at some time: {verified}", "", "conversations:"]
     lines += [f"  {state:<14} {states.get(state, 0):>9}" for state in State]
     lines += ["", "texts:"]
     lines += [f"  {state:<14} {texts.get(state, 0):>9}" for state in OutboxState]
-    asked = verifications.counts(connection, now)
+    requested = verifications.counts(connection, now)
     lines += ["", "verifications that apps asked for:"]
-    lines += [f"  {status:<14} {asked.get(status, 0):>9}" for status in Status]
+    lines += [f"  {status:<14} {requested.get(status, 0):>9}" for status in Status]
     given_up = app_events.counts(connection).get(AppEventState.DEAD, 0)
     if given_up or app_events.any_disabled(connection):
         lines += ["", f"events to your app: {given_up} given up, or paused; see: bot events"]
-    lines += _slowed(connection, now)
-    lines += _clocks_off(connection, now)
+    lines += _slowed_throttles(connection, now)
+    lines += _wrong_clocks(connection, now)
     faults = outbox.faults(connection, now - _RECENT)
     if faults:
         lines += ["", "faults of the last day:"]
@@ -56,86 +56,83 @@ def overview(connection: Connection, now: datetime) -> str:
     return "\n".join(lines)
 
 
-def _slowed(connection: Connection, now: datetime) -> list[str]:
-    """Name the paces that are slowed, since a limit of the carrier's was met."""
+def _slowed_throttles(connection: Connection, now: datetime) -> list[str]:
+    """List the throttles that are slowed after a limit of the carrier was met."""
     halved = [
         (name, halvings)
-        for name, pace in throttle.read(connection).items()
-        if (halvings := pace.halvings_at(now))
+        for name, each in throttle.read(connection).items()
+        if (halvings := each.halvings_at(now))
     ]
-    return ["", *(_slow(name, halvings) for name, halvings in halved)] if halved else []
+    return ["", *(_slowed_throttle(name, halvings) for name, halvings in halved)] if halved else []
 
 
-def _slow(name: str, halvings: int) -> str:
+def _slowed_throttle(name: str, halvings: int) -> str:
     limit = Limit.ACCOUNT if name == throttle.ACCOUNT else Limit.NUMBER
     return f"sending slowed to 1/{2**halvings}: {name}: {advice(limit.value)}"
 
 
-def _clocks_off(connection: Connection, now: datetime) -> list[str]:
-    """Name the processes whose wall clock and steady clock differ, as these have recorded."""
+def _wrong_clocks(connection: Connection, now: datetime) -> list[str]:
+    """List the processes that have recorded a difference between their two clocks."""
     found = clock_drifts.current(connection, now)
-    return ["", *map(_clock_off, found)] if found else []
+    return ["", *map(_wrong_clock, found)] if found else []
 
 
-def _clock_off(found: clock_drifts.ClockDrift) -> str:
+def _wrong_clock(found: clock_drifts.ClockDrift) -> str:
     seconds = found.drift.total_seconds()
     return (
         f"clock of {found.process}: decides by a time {abs(seconds):.0f} s"
         f" {'behind' if seconds > 0 else 'ahead of'} its wall clock"
-        f" (measured {_moment(found.measured_at)}): {ADVICE}"
+        f" (measured {_time(found.measured_at)}): {ADVICE}"
     )
 
 
 def of_phone(connection: Connection, phone: str, now: datetime) -> str:
-    """Tell of a phone (E.164): of each conversation its state, since when verified, last text.
-
-    Then of what apps asked of it, the latest first.
-    """
-    known = conversations.find(connection, phone)
-    if not known:
+    """Describe the conversations of a phone (E.164), and the verifications that apps requested."""
+    stored = conversations.find(connection, phone)
+    if not stored:
         return f"{phone} has never texted this bot"
     limits = phone_limits.read(connection, phone)
     parts = [
-        _describe(found.conversation, limits, outbox.last_text(connection, found.id), now)
-        for found in known
+        _describe(each.conversation, limits, outbox.last_text(connection, each.id), now)
+        for each in stored
     ]
-    asked = verifications.page(connection, Filter(phone=phone, limit=_ASKED_SHOWN), now)
-    if asked:
-        lines = [_asked(verification, now) for verification in asked]
+    requested = verifications.page(connection, Filter(phone=phone, limit=_MAX_VERIFICATIONS), now)
+    if requested:
+        lines = [_verification(each, now) for each in requested]
         parts.append("\n".join(["asked for by apps, the latest first:", *lines]))
     return "\n\n".join(parts)
 
 
 def of_events(connection: Connection) -> str:
-    """Count the events for the app by state, and name the latest that were given up."""
-    counted = app_events.counts(connection)
-    lines = ["events:", *(f"  {state:<14} {counted.get(state, 0):>9}" for state in AppEventState)]
+    """Count the app events by state, and list the latest that were given up."""
+    counts = app_events.counts(connection)
+    lines = ["events:", *(f"  {state:<14} {counts.get(state, 0):>9}" for state in AppEventState)]
     if app_events.any_disabled(connection):
         lines += ["", f"paused, since the app answered 410: {results.advice(results.GONE)}"]
-    given_up = app_events.dead(connection, _DEAD_SHOWN)
-    if given_up:
-        lines += ["", "given up (mend the fault, then run: bot events replay ID, or --all):"]
-        lines += [line for event in given_up for line in _given_up(event)]
-    if len(given_up) < counted.get(AppEventState.DEAD, 0):
-        lines += [f"  and {counted[AppEventState.DEAD] - len(given_up)} that are older"]
+    dead = app_events.dead(connection, _MAX_DEAD_EVENTS)
+    if dead:
+        lines += ["", "given up (fix the fault, then run: bot events replay ID, or --all):"]
+        lines += [line for event in dead for line in _dead_event(event)]
+    if len(dead) < counts.get(AppEventState.DEAD, 0):
+        lines += [f"  and {counts[AppEventState.DEAD] - len(dead)} that are older"]
     return "\n".join(lines)
 
 
-def _given_up(event: app_events.DeadAppEvent) -> list[str]:
+def _dead_event(event: app_events.DeadAppEvent) -> list[str]:
     subject = masked(event.subject) if is_e164(event.subject) else event.subject
     fault = event.fault or "unknown"
     return [
-        f"  {event.name}  {event.type} of {subject}, {_moment(event.created_at)}",
+        f"  {event.name}  {event.type} of {subject}, {_time(event.created_at)}",
         f"    {fault}: {results.advice(fault)}",
     ]
 
 
 def of_keys(keys: Sequence[ApiKey]) -> str:
-    """List API keys, without their secrets; nothing where there are none."""
+    """List API keys without their secrets, one a line."""
     return "\n".join(
         f"{key.name}  {key.title}: {', '.join(sorted(key.scopes))}, {key.per_minute} a minute,"
-        f" since {_moment(key.created_at)}"
-        f"{f', revoked {_moment(key.revoked_at)}' if key.revoked_at else ''}"
+        f" since {_time(key.created_at)}"
+        f"{f', revoked {_time(key.revoked_at)}' if key.revoked_at else ''}"
         for key in keys
     )
 
@@ -148,17 +145,17 @@ def _describe(
         [
             f"{conversation.phone} with {conversation.bot_number}",
             f"  state      {conversation.state}{_remark(conversation, limits, now)}",
-            f"  verified   {f'since {_moment(since)}' if since else 'never'}",
-            f"  last text  {_last(last)}",
+            f"  verified   {f'since {_time(since)}' if since else 'never'}",
+            f"  last text  {_last_text(last)}",
         ]
     )
 
 
 def _remark(conversation: Conversation, limits: PhoneLimits, now: datetime) -> str:
-    """Say what time has changed since the state was written: it is noticed at the next text."""
+    """Describe a change by time alone, which is stored only at the next text."""
     token = conversation.token
     if limits.locked_at(now) and limits.locked_until:
-        return f" (locked until {_moment(limits.locked_until)})"
+        return f" (locked until {_time(limits.locked_until)})"
     if conversation.state is State.LOCKED:
         return " (the lock has ended)"
     if conversation.state is State.AWAITING_CODE and token and not token.works_at(now):
@@ -166,18 +163,18 @@ def _remark(conversation: Conversation, limits: PhoneLimits, now: datetime) -> s
     return ""
 
 
-def _asked(verification: Verification, now: datetime) -> str:
+def _verification(verification: Verification, now: datetime) -> str:
     why = f" ({verification.reason})" if verification.reason else ""
-    how = f"{verification.origin}, {_moment(verification.created_at)}"
+    how = f"{verification.origin}, {_time(verification.created_at)}"
     return f"  {verification.id}  {verification.status_at(now)}{why}, {how}"
 
 
-def _last(text: outbox.TextSummary | None) -> str:
+def _last_text(text: outbox.TextSummary | None) -> str:
     if text is None:
         return "none"
     fault = f" ({text.fault}: {advice(text.fault)})" if text.fault else ""
-    return f"{text.reply}, {text.state}{fault}, {_moment(text.created_at)}"
+    return f"{text.reply}, {text.state}{fault}, {_time(text.created_at)}"
 
 
-def _moment(moment: datetime) -> str:
+def _time(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

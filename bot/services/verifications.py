@@ -1,7 +1,7 @@
-"""What an app may ask: begin a verification, check a code, send it again, cancel, look.
+"""The requests of apps: begin a verification, check or resend its code, cancel it, read it.
 
-The API and the web form both come through here; all that changes anything goes through the inbox,
-so that an app's requests and the texts of the same moment share one transaction.
+The API and the web form both use this. Every change goes through the inbox, so that apps' requests
+and texts that arrive together share one transaction.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["Filter", "IdempotencyKey", "RequestResult", "VerificationRequest", "
 
 @dataclass(frozen=True, slots=True)
 class VerificationRequest:
-    """What an app asks for: `phone` in E.164, or None where the person is to text a reference."""
+    """A request for a verification: `phone` in E.164, or None if a reference must be texted."""
 
     origin: Origin
     phone: str | None = None
@@ -43,7 +43,7 @@ class VerificationRequest:
 
 
 class Verifications:
-    """What apps ask of this bot; codes come from `bot_number` (E.164)."""
+    """The requests of apps to this bot; codes are sent from `bot_number` (E.164)."""
 
     def __init__(
         self, inbox: Inbox, database: Database, rules: Rules, clock: Clock, bot_number: str
@@ -55,70 +55,67 @@ class Verifications:
         self._bot_number = bot_number
 
     async def begin(
-        self, params: VerificationRequest, once: IdempotencyKey | None = None
+        self, request: VerificationRequest, key: IdempotencyKey | None = None
     ) -> RequestResult:
         """Begin a verification; raises UnavailableError.
 
         Outcomes: DONE, TOO_MANY_CODES, LOCKED, NOT_ME, OPTED_OUT, TOO_MANY_REQUESTS, KEY_REUSED.
         """
-        return await self._ask(self._new(params), once)
+        return await self._request(self._new(request), key)
 
-    async def check(
-        self, name: str, code: str, once: IdempotencyKey | None = None
-    ) -> RequestResult:
-        """Compare a code that was typed outside of the conversation; raises UnavailableError.
+    async def check(self, id_: str, code: str, key: IdempotencyKey | None = None) -> RequestResult:
+        """Check a code that was typed in the app or the form; raises UnavailableError.
 
         Outcomes: RIGHT, WRONG, TOO_MANY_GUESSES, NOT_PENDING, NOT_FOUND, KEY_REUSED.
         """
-        return await self._ask(CodeSubmitted(name, code), once)
+        return await self._request(CodeSubmitted(id_, code), key)
 
-    async def resend(self, name: str, once: IdempotencyKey | None = None) -> RequestResult:
+    async def resend(self, id_: str, key: IdempotencyKey | None = None) -> RequestResult:
         """Send the same code again; raises UnavailableError.
 
         Outcomes: DONE, TOO_SOON, TOO_MANY_CODES, LOCKED, NOT_ME, OPTED_OUT, NOT_PENDING, NOT_FOUND,
-        KEY_REUSED; and TOO_MANY_REQUESTS for what began at the web form.
+        KEY_REUSED; and TOO_MANY_REQUESTS if it began at the web form.
         """
-        return await self._ask(ResendRequested(name), once)
+        return await self._request(ResendRequested(id_), key)
 
-    async def cancel(self, name: str, once: IdempotencyKey | None = None) -> RequestResult:
+    async def cancel(self, id_: str, key: IdempotencyKey | None = None) -> RequestResult:
         """End a verification; raises UnavailableError.
 
         Outcomes: DONE, NOT_PENDING, NOT_FOUND, KEY_REUSED.
         """
-        return await self._ask(Cancelled(name), once)
+        return await self._request(Cancelled(id_), key)
 
-    async def get(self, name: str) -> Verification | None:
-        """Look at a verification; raises UnavailableError."""
-        return (await self._database.read(verifications.find, [name])).get(name)
+    async def get(self, id_: str) -> Verification | None:
+        """Return a verification; raises UnavailableError."""
+        return (await self._database.read(verifications.find, [id_])).get(id_)
 
     async def of_session(self, session: str) -> Verification | None:
-        """Look at the latest verification of a web form's session; raises UnavailableError."""
+        """Return the latest verification of a web form's session; raises UnavailableError."""
         return await self._database.read(verifications.of_session, session)
 
-    async def list(self, which: Filter) -> Sequence[Verification]:
+    async def list(self, page: Filter) -> Sequence[Verification]:
         """List verifications, the latest first; raises UnavailableError."""
-        return await self._database.read(verifications.page, which, self._clock.now())
+        return await self._database.read(verifications.page, page, self._clock.now())
 
-    async def _ask(self, what: RequestedAction, once: IdempotencyKey | None) -> RequestResult:
-        # Without a key of the app's, one of our own keeps a commit in doubt from counting twice.
-        return await self._inbox.ask(
-            AppRequest(what, once or IdempotencyKey(secrets.token_hex(32), ""))
-        )
+    async def _request(self, action: RequestedAction, key: IdempotencyKey | None) -> RequestResult:
+        # Without a key, a commit whose outcome is unknown could be applied twice.
+        key = key or IdempotencyKey(secrets.token_hex(32), "")
+        return await self._inbox.handle_request(AppRequest(action, key))
 
-    def _new(self, params: VerificationRequest) -> Verification:
+    def _new(self, request: VerificationRequest) -> Verification:
         now, policy = self._clock.now(), self._rules.policy
-        by_text = params.phone is None
+        by_text = request.phone is None
         lifetime = policy.reference_lifetime if by_text else policy.code_lifetime
         return Verification(
             id=secrets.token_hex(16),
-            origin=params.origin,
+            origin=request.origin,
             bot_number=self._bot_number,
             created_at=now,
             expires_at=now + lifetime,
-            phone=params.phone,
-            reference=references.make(secrets.choice) if by_text else params.reference,
-            metadata=params.metadata or {},
-            session=params.session,
-            asked_from=params.asked_from,
-            test=params.phone is not None and self._rules.keyring.is_test(params.phone),
+            phone=request.phone,
+            reference=references.make(secrets.choice) if by_text else request.reference,
+            metadata=request.metadata or {},
+            session=request.session,
+            asked_from=request.asked_from,
+            test=request.phone is not None and self._rules.keyring.is_test(request.phone),
         )

@@ -116,8 +116,7 @@ class Sandbox:
     async def _is_quiet(self) -> bool:
         if not self._sender.idle:
             return False
-        now = self.clock.now()
-        due = await self.bot.database.read(outbox.any_due, now, self._sender.paused(now))
+        due = await self._sender.delivery.any_due()
         # What was due may have been claimed while we looked.
         return not due and self._sender.idle
 

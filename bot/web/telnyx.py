@@ -61,7 +61,7 @@ class TelnyxWebhook:
             if isinstance(event, Ignored):
                 self._log_ignored(event)
             else:
-                await self._inbox.accept(event)
+                await self._inbox.handle_webhook(event)
         except SignatureError as error:
             self._warnings.log(
                 "webhook refused",

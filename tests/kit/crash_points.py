@@ -19,8 +19,8 @@ from bot.__main__ import main
 from bot.app_events.client import Client
 from bot.carrier.client import Carrier
 from bot.services.delivery import notifier
-from bot.services.delivery.notifier import Notifier
-from bot.services.delivery.sender import Sender
+from bot.services.delivery.notifier import AppEventDelivery
+from bot.services.delivery.sender import TextDelivery
 from bot.services.intake import inbox
 from bot.services.intake.inbox import Inbox
 from bot.store.queues import app_events, outbox
@@ -83,19 +83,19 @@ def _within_the_inbox_transaction() -> None:
 POINTS: dict[str, Callable[[], None]] = {
     "before the inbox commits": _within_the_inbox_transaction,
     "after the inbox has committed": lambda: _after(Inbox, "_commit"),
-    "after the claim": lambda: _before(Sender, "_deliver"),
+    "after the claim": lambda: _before(TextDelivery, "deliver"),
     "request written": lambda: _before(ClientResponse, "start"),
     "response received": lambda: _after(Carrier, "send"),
-    "before settling": lambda: _before(Sender, "_settle"),
-    "after settling": lambda: _after(Sender, "_settle"),
+    "before settling": lambda: _after(TextDelivery, "_send"),
+    "after settling": lambda: _after(TextDelivery, "deliver"),
 }
 
 EVENT_POINTS: dict[str, Callable[[], None]] = {
-    "after the claim of an event": lambda: _before(Notifier, "_deliver"),
+    "after the claim of an event": lambda: _before(AppEventDelivery, "deliver"),
     "event written": lambda: _before(ClientResponse, "start"),
     "event answered": lambda: _after(Client, "post"),
-    "before settling an event": lambda: _before(Notifier, "_settle"),
-    "after settling an event": lambda: _after(Notifier, "_settle"),
+    "before settling an event": lambda: _after(AppEventDelivery, "_post"),
+    "after settling an event": lambda: _after(AppEventDelivery, "deliver"),
 }
 """Points that a bot comes to which tells an app of events."""
 

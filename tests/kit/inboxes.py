@@ -6,7 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from bot.services.intake.inbox import Inbox
+from bot.services.intake.inbox import MAX_WAITING_REQUESTS, Inbox
 from bot.simulator.clock import StoppedClock
 from tests.kit.samples import RULES
 from tests.kit.timeouts import TEST_TIMEOUT, slow_database
@@ -24,6 +24,7 @@ async def open_inbox(
     database: Database,
     after_commit: Callable[[], None] = lambda: None,
     answer_within: float = TEST_TIMEOUT,
+    max_waiting_requests: int = MAX_WAITING_REQUESTS,
 ) -> AsyncIterator[Inbox]:
     """Run an inbox on a clock that stands still."""
     inbox = Inbox(
@@ -33,6 +34,7 @@ async def open_inbox(
         after_commit,
         answer_within=answer_within,
         second_commit_within=TEST_TIMEOUT,
+        max_waiting_requests=max_waiting_requests,
     )
     task = asyncio.create_task(inbox.run())
     await asyncio.sleep(0)

@@ -18,7 +18,7 @@ class FixedDatetime(datetime):
 
 
 @pytest.mark.parametrize("jump", [timedelta(days=-3), timedelta(days=3)])
-def test_a_wall_clock_that_jumps_moves_no_decision(
+def test_a_jump_of_the_wall_clock_does_not_change_the_time_for_decisions(
     monkeypatch: pytest.MonkeyPatch, jump: timedelta
 ) -> None:
     clock = SystemClock()

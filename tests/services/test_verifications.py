@@ -1,4 +1,4 @@
-"""What apps ask, through the inbox and on both databases, with the person on the other side."""
+"""Requests of apps, through the inbox and on both databases, with the texts of the person."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def happened(sandbox: Sandbox, name: str) -> list[str]:
     return [kind for kind, about in await events(sandbox) if about == name]
 
 
-async def test_a_code_that_an_app_asked_for_is_texted_and_the_reply_verifies(
+async def test_a_code_requested_by_an_app_is_texted_and_the_reply_verifies(
     sandbox: Sandbox, apps: Verifications
 ) -> None:
     name = await begin(apps)
@@ -115,7 +115,7 @@ async def test_a_code_that_an_app_asked_for_is_texted_and_the_reply_verifies(
     ]
 
 
-async def test_a_code_typed_into_the_app_verifies_and_texts_nobody(
+async def test_a_code_typed_into_the_app_verifies_without_another_text(
     sandbox: Sandbox, apps: Verifications
 ) -> None:
     name = await begin(apps)
@@ -144,13 +144,13 @@ async def test_each_code_completes_its_own_verification_and_no_other(
     assert await status(apps, second) == (Status.PENDING, None)
 
 
-async def test_guesses_typed_elsewhere_cost_the_person_no_try_by_text(
+async def test_guesses_typed_into_the_app_cost_no_try_by_text(
     sandbox: Sandbox, apps: Verifications
 ) -> None:
     name = await begin(apps)
     bad = wrong(await code_for(sandbox))
-    lefts = [(await apps.check(name, bad)).tries_left for _ in range(5)]
-    assert lefts == [4, 3, 2, 1, 0]
+    tries_left = [(await apps.check(name, bad)).tries_left for _ in range(5)]
+    assert tries_left == [4, 3, 2, 1, 0]
     assert await status(apps, name) == (Status.FAILED, Reason.TOO_MANY_GUESSES)
     other = await begin(apps)
     code = await code_for(sandbox)
@@ -204,10 +204,10 @@ async def test_an_unknown_or_mistyped_reference_gets_a_clear_reply_and_no_code(
 
 
 @pytest.mark.parametrize("origin", [Origin.APP, Origin.REFERENCE, Origin.FORM])
-async def test_status_tells_how_far_a_code_has_come_whoever_asked_for_it(
+async def test_status_shows_the_progress_of_a_code_of_any_origin(
     origin: Origin, sandbox: Sandbox, apps: Verifications
 ) -> None:
-    async def told() -> str:
+    async def status_reply() -> str:
         (reply,) = (text for text in await sandbox.text(PHONE, "STATUS") if not code_in(text.text))
         return reply.text
 
@@ -228,12 +228,12 @@ async def test_status_tells_how_far_a_code_has_come_whoever_asked_for_it(
         if not code_in(text.text)
     )
     assert "your code is on its way" in answer
-    assert "your code was sent" in await told()
+    assert "your code was sent" in await status_reply()
     await sandbox.travel(PHONE, timedelta(seconds=30))
     sandbox.arm("failed")
     assert (await apps.resend(name)).outcome is RequestOutcome.DONE
     await sandbox.quiet()
-    assert "your code could not be delivered" in await told()
+    assert "your code could not be delivered" in await status_reply()
 
 
 async def test_two_phones_at_once_do_not_share_a_reference(
@@ -249,7 +249,7 @@ async def test_two_phones_at_once_do_not_share_a_reference(
     assert sum(code is not None for code in codes) == 1
 
 
-async def test_what_is_over_expires_by_itself(sandbox: Sandbox, apps: Verifications) -> None:
+async def test_verifications_expire_by_themselves(sandbox: Sandbox, apps: Verifications) -> None:
     asked = await begin(apps)
     waiting = await begin(apps, None, origin=Origin.REFERENCE)
     await sandbox.travel(PHONE, timedelta(minutes=10))
@@ -265,7 +265,7 @@ async def test_what_is_over_expires_by_itself(sandbox: Sandbox, apps: Verificati
 
 
 @pytest.mark.parametrize("make_database", ["postgresql"], indirect=True)
-async def test_what_is_over_does_not_wait_for_a_phone_that_is_locked(
+async def test_verifications_expire_while_another_phone_is_locked(
     sandbox: Sandbox, apps: Verifications
 ) -> None:
     locked, free = [await begin(apps, phone) for phone in (PHONE, OTHER)]
@@ -280,7 +280,9 @@ async def test_what_is_over_does_not_wait_for_a_phone_that_is_locked(
     assert (await happened(sandbox, locked))[-1] == "verification.expired"
 
 
-async def test_not_me_and_stop_fail_what_waits(sandbox: Sandbox, apps: Verifications) -> None:
+async def test_not_me_and_stop_fail_pending_verifications(
+    sandbox: Sandbox, apps: Verifications
+) -> None:
     name = await begin(apps)
     await sandbox.text(PHONE, "NOT ME")
     assert await status(apps, name) == (Status.FAILED, Reason.NOT_ME)
@@ -298,7 +300,9 @@ async def test_not_me_and_stop_fail_what_waits(sandbox: Sandbox, apps: Verificat
     assert kinds.count("number.opted_out") == kinds.count("number.opted_in") == 1
 
 
-async def test_cancel_ends_it_and_its_code(sandbox: Sandbox, apps: Verifications) -> None:
+async def test_cancel_ends_a_verification_and_its_code(
+    sandbox: Sandbox, apps: Verifications
+) -> None:
     name, waiting = await begin(apps), await begin(apps, None, origin=Origin.REFERENCE)
     code = await code_for(sandbox)
     assert (await apps.cancel(name)).outcome is RequestOutcome.DONE
@@ -319,7 +323,7 @@ async def test_cancel_ends_it_and_its_code(sandbox: Sandbox, apps: Verifications
     ],
     ids=["cancel", "resend", "check"],
 )
-async def test_what_is_asked_while_the_reference_is_texted_is_done_as_when_it_was_texted(
+async def test_a_request_made_while_the_reference_is_texted_sees_the_text(
     sandbox: Sandbox,
     apps: Verifications,
     monkeypatch: pytest.MonkeyPatch,
@@ -330,13 +334,13 @@ async def test_what_is_asked_while_the_reference_is_texted_is_done_as_when_it_wa
     unbegun = await apps.get(name)
     assert unbegun is not None
     await sandbox.text(PHONE, f"VERIFY {unbegun.reference}")
-    find, looks = verifications.find, 0
+    find, reads = verifications.find, 0
 
     def find_too_early(connection: Connection, ids: Collection[str]) -> dict[str, Verification]:
-        """Look just before the text is committed, the two times that a transaction does first."""
-        nonlocal looks
-        looks += 1
-        return {name: unbegun} if looks <= 2 else find(connection, ids)
+        """Return the state before the text for the first two reads of the transaction."""
+        nonlocal reads
+        reads += 1
+        return {name: unbegun} if reads <= 2 else find(connection, ids)
 
     monkeypatch.setattr(verifications, "find", find_too_early)
     result = await ask(apps, name)
@@ -374,7 +378,9 @@ async def test_apps_have_their_own_limit_of_codes(sandbox: Sandbox, apps: Verifi
     assert code_in(code_text.text)
 
 
-async def test_what_cannot_be_delivered_fails(sandbox: Sandbox, apps: Verifications) -> None:
+async def test_a_verification_whose_code_cannot_be_delivered_fails(
+    sandbox: Sandbox, apps: Verifications
+) -> None:
     sandbox.arm("failed")
     name = await begin(apps)
     await sandbox.quiet()
@@ -386,23 +392,23 @@ async def test_the_form_is_limited_by_network_and_by_day(make_sandbox: MakeSandb
     apps = sandbox.bot.verifications
     assert apps is not None
 
-    async def ask(number: int, network: str) -> RequestOutcome:
+    async def begin_at_form(number: int, network: str) -> RequestOutcome:
         params = VerificationRequest(
             Origin.FORM, f"+1312555{number:04}", session="s", asked_from=network
         )
         return (await apps.begin(params)).outcome
 
-    outcomes = [await ask(number, "one") for number in range(FORM_REQUESTS_PER_HOUR + 1)]
+    outcomes = [await begin_at_form(number, "one") for number in range(FORM_REQUESTS_PER_HOUR + 1)]
     assert outcomes == [RequestOutcome.DONE] * FORM_REQUESTS_PER_HOUR + [
         RequestOutcome.TOO_MANY_REQUESTS
     ]
-    outcomes = [await ask(number, "other") for number in range(20, 23)]
+    outcomes = [await begin_at_form(number, "other") for number in range(20, 23)]
     assert outcomes == [RequestOutcome.DONE, RequestOutcome.DONE, RequestOutcome.TOO_MANY_REQUESTS]
     await sandbox.travel(PHONE, timedelta(days=1))
-    assert await ask(30, "one") is RequestOutcome.DONE
+    assert await begin_at_form(30, "one") is RequestOutcome.DONE
 
 
-async def test_who_is_refused_at_the_form_leaves_nothing_behind(make_sandbox: MakeSandbox) -> None:
+async def test_a_request_refused_at_the_form_stores_nothing(make_sandbox: MakeSandbox) -> None:
     sandbox = await make_sandbox(web_codes_per_day=0)
     apps = sandbox.bot.verifications
     assert apps is not None
@@ -420,7 +426,7 @@ async def test_who_is_refused_at_the_form_leaves_nothing_behind(make_sandbox: Ma
     assert [await row_count(sandbox.bot.database, table) for table in tables] == [0] * 5
 
 
-async def test_what_the_form_sends_again_counts_for_the_day(make_sandbox: MakeSandbox) -> None:
+async def test_resends_of_the_form_count_for_the_day(make_sandbox: MakeSandbox) -> None:
     sandbox = await make_sandbox(web_codes_per_day=3)
     apps = sandbox.bot.verifications
     assert apps is not None
@@ -437,20 +443,20 @@ async def test_what_the_form_sends_again_counts_for_the_day(make_sandbox: MakeSa
     assert [len(await came(sandbox, phone)) for phone in (PHONE, OTHER)] == [2, 1]
 
 
-async def test_the_form_tells_nobody_whose_number_wants_no_texts(
+async def test_the_form_does_not_reveal_that_a_number_has_opted_out(
     sandbox: Sandbox, apps: Verifications
 ) -> None:
     await sandbox.text(PHONE, "STOP")
     refused = await apps.begin(VerificationRequest(Origin.FORM, PHONE, session="s"))
     assert refused.outcome is RequestOutcome.OPTED_OUT
-    kept = await apps.of_session("s")
-    assert kept is not None
-    assert (kept.status, kept.reason) == (Status.FAILED, Reason.OPTED_OUT)
-    assert (await apps.check(kept.id, "123456")).outcome is RequestOutcome.NOT_PENDING
-    assert await happened(sandbox, kept.id) == []
+    stored = await apps.of_session("s")
+    assert stored is not None
+    assert (stored.status, stored.reason) == (Status.FAILED, Reason.OPTED_OUT)
+    assert (await apps.check(stored.id, "123456")).outcome is RequestOutcome.NOT_PENDING
+    assert await happened(sandbox, stored.id) == []
 
 
-async def test_a_test_number_is_texted_nothing_and_has_a_fixed_code(
+async def test_a_test_number_receives_no_text_and_has_a_fixed_code(
     make_sandbox: MakeSandbox,
 ) -> None:
     sandbox = await make_sandbox(**EVENTS, test_numbers={"+15005550006": "123456"})
@@ -474,9 +480,9 @@ async def test_a_test_number_is_texted_nothing_and_has_a_fixed_code(
 async def test_a_request_is_carried_out_once_under_one_key(
     sandbox: Sandbox, apps: Verifications
 ) -> None:
-    once = IdempotencyKey("k" * 64, "f" * 64)
+    key = IdempotencyKey("k" * 64, "f" * 64)
     results = await asyncio.gather(
-        *(apps.begin(VerificationRequest(Origin.APP, PHONE), once) for _ in range(5))
+        *(apps.begin(VerificationRequest(Origin.APP, PHONE), key) for _ in range(5))
     )
     assert len({result.verification.id for result in results if result.verification}) == 1
     assert len(await came(sandbox)) == 1
@@ -487,11 +493,11 @@ async def test_a_request_is_carried_out_once_under_one_key(
     (name,) = {result.verification.id for result in results if result.verification}
     bad = wrong(await code_for(sandbox))
     check = IdempotencyKey("c" * 64, "f" * 64)
-    lefts = [(await apps.check(name, bad, check)).tries_left for _ in range(3)]
-    assert lefts == [4, 4, 4]
+    tries_left = [(await apps.check(name, bad, check)).tries_left for _ in range(3)]
+    assert tries_left == [4, 4, 4]
 
 
-async def test_what_changes_nothing_is_not_remembered(
+async def test_a_request_that_changes_nothing_is_not_stored(
     sandbox: Sandbox, apps: Verifications
 ) -> None:
     name = await begin(apps)
@@ -501,8 +507,8 @@ async def test_what_changes_nothing_is_not_remembered(
     assert (await apps.check("0" * 32, "123456")).outcome is RequestOutcome.NOT_FOUND
     assert await row_count(sandbox.bot.database, IdempotencyKeyRow) == before
     await apps.cancel(name)
-    for ask in (apps.cancel(name), apps.resend(name), apps.check(name, "123456")):
-        assert (await ask).outcome is RequestOutcome.NOT_PENDING
+    for request in (apps.cancel(name), apps.resend(name), apps.check(name, "123456")):
+        assert (await request).outcome is RequestOutcome.NOT_PENDING
     assert await row_count(sandbox.bot.database, IdempotencyKeyRow) == before + 1
 
 
@@ -518,7 +524,7 @@ async def test_guesses_typed_in_parallel_are_all_counted(
     assert (await apps.check(name, code)).outcome is RequestOutcome.NOT_PENDING
 
 
-async def test_the_latest_are_listed_first_a_page_at_a_time(
+async def test_verifications_are_listed_in_pages_the_latest_first(
     sandbox: Sandbox, apps: Verifications
 ) -> None:
     names = [await begin(apps, f"+131255500{number:02}") for number in range(10, 15)]

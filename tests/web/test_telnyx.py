@@ -80,7 +80,7 @@ class RecordingInbox(Inbox):
         self.events: list[InboxItem] = []
         self.fault: Exception | None = None
 
-    async def accept(self, event: InboxItem) -> None:
+    async def handle_webhook(self, event: InboxItem) -> None:
         self.events.append(event)
         if self.fault is not None:
             raise self.fault

@@ -1,1 +1,1 @@
-"""From the queues to Telnyx and to the app: claim, deliver, settle, retry."""
+"""Delivery from the queues to Telnyx and to the app: claim, deliver, settle, retry."""

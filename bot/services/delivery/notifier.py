@@ -1,7 +1,7 @@
-"""From the table of events to the app: claim, post, settle; try again or give up.
+"""From the queue of app events to the app: claim, post, settle; retry or give up.
 
-An event arrives at least once, under the same id and with the same bytes at every try; of each
-subject in order.
+An app event arrives at least once, with the same id and the same bytes at every attempt, and those
+of one subject arrive in order.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from bot.app_events.results import GONE, EndpointGone, PostAccepted, PostLater, PostResult, advice
-from bot.services.delivery.queue_worker import JITTER, QueueWorker
+from bot.services.delivery.queue_worker import JITTER, BatchSettler, Pauses, QueueWorker
 from bot.store.queues import app_events
 from bot.store.queues.app_events import ClaimedAppEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
     from sqlalchemy import Connection
 
     from bot.services.clock import Clock
     from bot.store.engine.database import Database
+
+    Settle = Callable[[Connection], None]
 
 RETRY_DELAYS: tuple[timedelta, ...] = (
     timedelta(seconds=5),
@@ -39,87 +40,98 @@ RETRY_DELAYS: tuple[timedelta, ...] = (
     timedelta(hours=20),
     timedelta(hours=24),
 )
-"""How long after a try that failed the next one is (Standard Webhooks, "Deliverability and
-reliability"); after the last of them an event is given up."""
+"""The delay after each failed attempt (Standard Webhooks, "Deliverability and reliability"); after
+the last one an app event is given up."""
 
 _log = structlog.get_logger(__name__)
 
 
 class EventClient(Protocol):
-    """What can post one event."""
+    """Posts one app event."""
 
     async def post(self, *, name: str, body: str, at: datetime) -> PostResult:
-        """Post an event at a time (UTC) and say what came of it."""
+        """Post an app event, signed for a time (UTC), and return the result."""
 
 
-class Notifier(QueueWorker[EventClient, ClaimedAppEvent, partial[None], None]):
-    """Posts the events that are queued to `url`."""
+Notifier = QueueWorker[EventClient, ClaimedAppEvent]
 
-    queue = "events"
+
+class AppEventDelivery:
+    """Claims, posts and settles the app events for `url`."""
+
     slots = 10
 
     def __init__(
         self,
         database: Database,
-        open_transport: Callable[[], AbstractAsyncContextManager[EventClient]],
         url: str,
         clock: Clock,
         *,
         jitter: float = JITTER,
+        make_settler: Callable[..., BatchSettler[Settle]] = BatchSettler,
     ) -> None:
-        super().__init__(database, open_transport, clock)
+        self._database = database
         self._url = url
+        self._clock = clock
         self._jitter = jitter
+        self.settler = make_settler("events", self._record)
 
-    def _claim(
-        self, connection: Connection, most: int, now: datetime
-    ) -> tuple[list[ClaimedAppEvent], None]:
-        return app_events.claim(connection, self._url, most, now), None
+    def pauses(self) -> Pauses:
+        """Return no pause: app events have no throttle."""
+        return Pauses()
 
-    def _any_due(self, connection: Connection, now: datetime) -> bool:
-        return app_events.any_due(connection, self._url, now)
+    async def claim(self, limit: int) -> list[ClaimedAppEvent]:
+        """Claim app events that are due."""
+        return await self._database.write(app_events.claim, self._url, limit, self._clock.now())
 
-    async def _deliver(self, transport: EventClient, claimed: ClaimedAppEvent) -> None:
-        # The app judges the time of the try by the world's clock.
-        outcome = await transport.post(name=claimed.name, body=claimed.body, at=self._clock.wall())
+    async def any_due(self) -> bool:
+        """Return whether an app event is due; raises UnavailableError."""
+        return await self._database.read(app_events.any_due, self._url, self._clock.now())
+
+    async def deliver(self, client: EventClient, claimed: ClaimedAppEvent) -> None:
+        """Post an app event and settle it."""
+        await self.settler.settle(await self._post(client, claimed))
+
+    async def _post(self, client: EventClient, claimed: ClaimedAppEvent) -> Settle:
+        # The app compares the signed time with its wall clock.
+        result = await client.post(name=claimed.name, body=claimed.body, at=self._clock.wall())
         now = self._clock.now()
         log = _log.bind(event_id=claimed.name, type=claimed.type)
-        match outcome:
+        match result:
             case PostAccepted():
                 log.info("event delivered", tries=claimed.attempts)
-                await self._settle(partial(app_events.settle_delivered, claimed=claimed))
+                return partial(app_events.settle_delivered, claimed=claimed)
             case EndpointGone():
                 log.error("events paused", fault=GONE, advice=advice(GONE))
-                await self._settle(partial(_settle_gone, claimed=claimed, url=self._url, now=now))
+                return partial(_settle_gone, claimed=claimed, url=self._url, now=now)
             case PostLater(fault) if claimed.attempts > len(RETRY_DELAYS):
-                told = f"{advice(fault)}; then run: bot events replay {claimed.name}"
-                log.error("event given up", fault=fault, advice=told)
-                await self._settle(partial(app_events.settle_dead, claimed=claimed, fault=fault))
+                replay = f"{advice(fault)}; then run: bot events replay {claimed.name}"
+                log.error("event given up", fault=fault, advice=replay)
+                return partial(app_events.settle_dead, claimed=claimed, fault=fault)
             case PostLater(fault, retry_after):
-                due_at = now + self._wait(claimed.attempts, retry_after or 0)
+                due_at = now + self._retry_delay(claimed.attempts, retry_after or 0)
                 log.warning(
                     "event will be tried again",
                     fault=fault,
                     advice=advice(fault),
                     due_at=due_at.isoformat(),
                 )
-                await self._settle(
-                    partial(app_events.settle_later, claimed=claimed, due_at=due_at, fault=fault)
-                )
+                return partial(app_events.settle_later, claimed=claimed, due_at=due_at, fault=fault)
 
-    def _write_down(
-        self, connection: Connection, endings: Sequence[partial[None]]
-    ) -> tuple[None, Sequence[partial[None]]]:
-        for ending in endings:
-            ending(connection)
-        return None, ()
+    async def _record(self, settles: Sequence[Settle]) -> tuple[()]:
+        def settle_all(connection: Connection) -> None:
+            for settle in settles:
+                settle(connection)
 
-    def _wait(self, attempts: int, at_least: float) -> timedelta:
+        await self._database.write(settle_all)
+        return ()
+
+    def _retry_delay(self, attempts: int, at_least: float) -> timedelta:
         jitter = random.uniform(1 - self._jitter, 1 + self._jitter)  # noqa: S311 - no secret
         return max(RETRY_DELAYS[attempts - 1] * jitter, timedelta(seconds=at_least))
 
 
 def _settle_gone(connection: Connection, claimed: ClaimedAppEvent, url: str, now: datetime) -> None:
-    """Have nothing go to an address that is gone; its events wait until it is resumed."""
+    """Disable an endpoint that is gone; its app events wait until it is resumed."""
     app_events.disable(connection, url, now)
     app_events.settle_later(connection, claimed, now, GONE)

@@ -1,111 +1,149 @@
-"""From a queue in the database to somebody else's door: claim, deliver, settle, keep looking.
+"""The parts that both queues are delivered with: a claim loop and a batch settler.
 
-The sender brings texts to the carrier by it, the notifier events to the app.
+The sender delivers the texts of the outbox with them, the notifier the app events.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+import math
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import structlog
 
 from bot.store.engine.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
-    from datetime import datetime
-
-    from sqlalchemy import Connection
-
-    from bot.services.clock import Clock
-    from bot.store.engine.database import Database
 
 Client = TypeVar("Client")
+Client_contra = TypeVar("Client_contra", contravariant=True)
 Item = TypeVar("Item")
 Attempt = TypeVar("Attempt")
-Note = TypeVar("Note")
 
 POLL_INTERVAL = 1.0
-"""Seconds between looks into the queue when nobody has told of a commit."""
+"""Seconds between two looks into a queue when nothing wakes its worker."""
 DRAIN_TIMEOUT = 6.0
-"""Seconds that what is on its way gets to arrive when the process is to end."""
+"""Seconds that deliveries in flight may take when the process ends."""
+SETTLE_RETRY_DELAYS = (0.2, 1.0, 3.0, 9.0)
+"""Seconds between the tries to record an attempt; after the last one its lease ends."""
 JITTER = 0.2
-"""By how much of itself the wait before another try varies, so that tries spread."""
-_SETTLE_RETRY_DELAYS = (0.2, 1.0, 3.0, 9.0)
+"""The share by which the delay before a retry varies, so that retries spread."""
 
 _log = structlog.get_logger(__name__)
 
 
-class QueueWorker(ABC, Generic[Client, Item, Attempt, Note]):
-    """Delivers what is queued, until `stop`; `wake` tells it that something was.
+class Pauses(NamedTuple):
+    """Seconds until the throttle lets anything leave, and until more may leave than now."""
 
-    How each delivery ended is written down together with those that end meanwhile: a transaction
-    for each would have the disk turn for each.
+    all: float = 0.0
+    next: float = math.inf
 
-    A transaction may be run twice or rolled back, so what runs inside of one (`_claim`, `_any_due`,
-    `_write_down`) changes nothing but the database and logs nothing: it returns a note, and
-    `_committed` acts on that after the commit.
+
+class BatchSettler(Generic[Attempt]):
+    """Records finished attempts, all that wait in one transaction: each commit costs a disk flush.
+
+    `queue` is the name of the items in the log. `record` writes a group, and returns the attempts
+    whose rows another transaction has locked. `transaction` is held meanwhile: a claim that waits
+    for it finds the slots that the group frees.
     """
-
-    queue: ClassVar[str]
-    """What it brings, for the log: "texts"."""
-    slots: ClassVar[int]
-    """How many may be on their way at once."""
 
     def __init__(
         self,
-        database: Database,
-        open_transport: Callable[[], AbstractAsyncContextManager[Client]],
-        clock: Clock,
+        queue: str,
+        record: Callable[[Sequence[Attempt]], Awaitable[Sequence[Attempt]]],
+        retry_delays: Sequence[float] = SETTLE_RETRY_DELAYS,
     ) -> None:
-        self._database = database
-        self._open_transport = open_transport
-        self._clock = clock
+        self.queue = queue
+        self._record = record
+        self._retry_delays = retry_delays
+        self._pending: list[Attempt] = []
+        self._turn = asyncio.Lock()  # also held during the delay after an outage; claims go on
+        self.transaction = asyncio.Lock()
+
+    async def settle(self, attempt: Attempt) -> None:
+        """Record how an attempt ended; if that cannot be done, its lease will end."""
+        self._pending.append(attempt)
+        for delay in self._retry_delays:
+            async with self._turn:
+                if attempt not in self._pending:  # recorded with an earlier group
+                    return
+                try:
+                    async with self.transaction:
+                        await self._settle_group(self._pending[:])
+                except UnavailableError as error:
+                    _log.warning("database unavailable", queue=self.queue, reason=str(error))
+                    await asyncio.sleep(delay)
+                    continue
+            if attempt in self._pending:
+                await asyncio.sleep(delay)  # it is locked: the others need not wait for it
+        if attempt in self._pending:
+            self._pending.remove(attempt)
+
+    async def _settle_group(self, attempts: Sequence[Attempt]) -> None:
+        """Record attempts in one transaction, or each in its own if that one fails."""
+        try:
+            locked = await self._record(attempts)
+        except UnavailableError:
+            raise
+        except Exception:  # noqa: BLE001 - one bad attempt must not keep the others from settling
+            if len(attempts) > 1:
+                for attempt in attempts:
+                    await self._settle_group([attempt])
+                return
+            _log.exception(f"settling {self.queue} failed")
+            locked = ()
+        recorded = [attempt for attempt in attempts if attempt not in locked]
+        self._pending = [attempt for attempt in self._pending if attempt not in recorded]
+
+
+class Delivery(Protocol[Client_contra, Item]):
+    """One queue: how its items are claimed, delivered and settled."""
+
+    settler: BatchSettler[Any]
+    slots: int
+    """How many may be in flight at once."""
+
+    async def claim(self, limit: int) -> Sequence[Item]:
+        """Claim up to `limit` items that are due."""
+
+    async def any_due(self) -> bool:
+        """Return whether an item is due, without the write lock."""
+
+    async def deliver(self, client: Client_contra, claimed: Item) -> None:
+        """Deliver an item and settle it."""
+
+    def pauses(self) -> Pauses:
+        """Return for how long the throttle stops all items, and some items."""
+
+
+class QueueWorker(Generic[Client, Item]):
+    """Claims what is due while slots are free and starts its delivery, until `stop`."""
+
+    def __init__(
+        self,
+        delivery: Delivery[Client, Item],
+        open_client: Callable[[], AbstractAsyncContextManager[Client]],
+        *,
+        poll_interval: float = POLL_INTERVAL,
+        drain_timeout: float = DRAIN_TIMEOUT,
+    ) -> None:
+        self.delivery = delivery
+        self._queue = delivery.settler.queue
+        self._open_client = open_client
+        self._poll_interval = poll_interval
+        self._drain_timeout = drain_timeout
         self._woken = asyncio.Event()
         self._stopping = asyncio.Event()
         self._claiming = False
         self._in_flight: set[asyncio.Task[None]] = set()
-        self._unwritten: list[Attempt] = []
-        self._settling = asyncio.Lock()
-        self._writing = asyncio.Lock()  # not held while one waits to settle again: others claim
         self.alive = False
-
-    @abstractmethod
-    def _claim(self, connection: Connection, most: int, now: datetime) -> tuple[list[Item], Note]:
-        """Claim up to `most` that are due."""
-
-    @abstractmethod
-    def _any_due(self, connection: Connection, now: datetime) -> bool:
-        """Tell whether there is anything to claim."""
-
-    @abstractmethod
-    async def _deliver(self, transport: Client, claimed: Item) -> None:
-        """Deliver one, and settle it."""
-
-    @abstractmethod
-    def _write_down(
-        self, connection: Connection, endings: Sequence[Attempt]
-    ) -> tuple[Note, Sequence[Attempt]]:
-        """Record how deliveries ended; return also those that cannot be recorded yet."""
-
-    def _committed(self, note: Note) -> None:
-        """Log, and change in this process, what follows from a transaction that is committed."""
-
-    def _pause(self) -> float:
-        """Return the seconds until anything may leave; 0 where that is now."""
-        return 0.0
-
-    def _look_within(self) -> float:
-        """Return the seconds until the queue is looked into, whether somebody tells or not."""
-        return POLL_INTERVAL
 
     @property
     def idle(self) -> bool:
-        """Tell whether nothing is being claimed or on its way at this moment."""
+        """Return whether nothing is being claimed or in flight at this moment."""
         return not self._in_flight and not self._claiming
 
     def wake(self) -> None:
@@ -113,120 +151,76 @@ class QueueWorker(ABC, Generic[Client, Item, Attempt, Note]):
         self._woken.set()
 
     def stop(self) -> None:
-        """Claim nothing more; `run` ends when what is on its way has arrived."""
+        """Claim nothing more; `run` returns when all that is in flight is delivered."""
         self._stopping.set()
         self.wake()
 
     async def run(self) -> None:
-        """Deliver until stopped, from when the transport is open."""
-        async with self._open_transport() as transport:
+        """Deliver until stopped; alive once the client is open."""
+        async with self._open_client() as client:
             self.alive = True
             try:
                 while not self._stopping.is_set():
-                    await self._round(transport)
+                    await self._run_once(client)
             finally:
                 self.alive = False
-                await self._drain()
+                if self._in_flight:
+                    _, late = await asyncio.wait(self._in_flight, timeout=self._drain_timeout)
+                    for task in late:
+                        task.cancel()
 
-    async def _round(self, transport: Client) -> None:
+    async def _run_once(self, client: Client) -> None:
         """Deliver what may leave now, then wait for more."""
         self._woken.clear()
-        if pause := self._pause():
-            await _set_within(self._woken, min(pause, POLL_INTERVAL))
+        if self.delivery.pauses().all:
+            await self._wait_for_wake()
             return
         self._claiming = True
+        more = False
         try:
-            more = await self._claim_and_deliver(transport)
+            more = await self._fill_slots(client)
         except UnavailableError as error:
-            _log.warning(f"{self.queue} out of reach", reason=str(error))
-            more = False
-        except Exception:  # noqa: BLE001 - what can leave must not wait for a restart
-            _log.exception(f"claiming {self.queue} failed, and goes on")
-            more = False
+            _log.warning("database unavailable", queue=self._queue, reason=str(error))
+        except Exception:  # noqa: BLE001 - the next claim may succeed without a restart
+            _log.exception(f"claiming {self._queue} failed")
         finally:
             self._claiming = False
-        if more or self._pause():
+        if more or self.delivery.pauses().all:
             return
-        if not await _set_within(self._woken, self._look_within()):
+        if not await self._wait_for_wake():
             await self._wait_until_due()
 
-    async def _claim_and_deliver(self, transport: Client) -> bool:
-        """Fill the free slots; tell whether there may be more to claim."""
-        # After what is being written down: what has landed by then leaves its slot to more.
-        async with self._writing:
-            free = self.slots - len(self._in_flight)
+    async def _fill_slots(self, client: Client) -> bool:
+        """Claim for the free slots; return whether more may be due."""
+        async with self.delivery.settler.transaction:
+            free = self.delivery.slots - len(self._in_flight)
             if not free or self._stopping.is_set():
                 return False
-            claims, note = await self._database.write(self._claim, free, self._clock.now())
-        self._committed(note)
-        for claimed in claims:
-            task = asyncio.create_task(self._deliver(transport, claimed))
+            items = await self.delivery.claim(free)
+        for item in items:
+            task = asyncio.create_task(self.delivery.deliver(client, item))
             self._in_flight.add(task)
-            task.add_done_callback(self._landed)
-        return len(claims) == free
+            task.add_done_callback(self._delivered)
+        return len(items) == free
 
-    def _landed(self, task: asyncio.Task[None]) -> None:
+    def _delivered(self, task: asyncio.Task[None]) -> None:
         self._in_flight.discard(task)
         self.wake()
         if not task.cancelled() and task.exception() is not None:
-            # Its lease will end, and it is tried again.
-            _log.error(f"delivering {self.queue} failed", exc_info=task.exception())
+            # The item is claimed again after its lease.
+            _log.error(f"delivering {self._queue} failed", exc_info=task.exception())
 
     async def _wait_until_due(self) -> None:
-        """Look, without the write lock, until something is due or somebody tells of it."""
+        """Poll until something is due or the worker is woken."""
         while not self._woken.is_set():
             with contextlib.suppress(UnavailableError):
-                if await self._database.read(self._any_due, self._clock.now()):
+                if await self.delivery.any_due():
                     return
-            await _set_within(self._woken, self._look_within())
+            await self._wait_for_wake()
 
-    async def _settle(self, ending: Attempt) -> None:
-        """Write down how one ended; where the database cannot, its lease will end."""
-        self._unwritten.append(ending)
-        for wait in _SETTLE_RETRY_DELAYS:
-            async with self._settling:
-                # Whoever wrote before may have written this too.
-                if ending not in self._unwritten:
-                    return
-                try:
-                    async with self._writing:
-                        await self._write(self._unwritten[:])
-                except UnavailableError as error:
-                    _log.warning(f"{self.queue} out of reach", reason=str(error))
-                    await asyncio.sleep(wait)
-                    continue
-            if ending in self._unwritten:
-                await asyncio.sleep(wait)  # the others need not wait for what somebody else holds
-        if ending in self._unwritten:
-            self._unwritten.remove(ending)
-
-    async def _write(self, endings: Sequence[Attempt]) -> None:
-        """Write down how some ended, all in one transaction unless one of them cannot be."""
-        try:
-            note, later = await self._database.write(self._write_down, endings)
-        except UnavailableError:
-            raise
-        except Exception:  # noqa: BLE001 - one that cannot be settled must not keep the others
-            if len(endings) > 1:
-                for ending in endings:
-                    await self._write([ending])
-                return
-            _log.exception(f"settling {self.queue} failed")
-            later = ()
-        else:
-            self._committed(note)
-        for ending in endings:
-            if ending not in later:
-                self._unwritten.remove(ending)
-
-    async def _drain(self) -> None:
-        if self._in_flight:
-            _, late = await asyncio.wait(self._in_flight, timeout=DRAIN_TIMEOUT)
-            for task in late:
-                task.cancel()
-
-
-async def _set_within(event: asyncio.Event, seconds: float) -> bool:
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
-    return event.is_set()
+    async def _wait_for_wake(self) -> bool:
+        """Wait until woken, or until the next look is due; return whether woken."""
+        with contextlib.suppress(TimeoutError):
+            timeout = min(self._poll_interval, self.delivery.pauses().next)
+            await asyncio.wait_for(self._woken.wait(), timeout)
+        return self._woken.is_set()

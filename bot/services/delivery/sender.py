@@ -1,10 +1,11 @@
-"""From the outbox to the carrier: claim, send, settle; retry or give up; keep the pace.
+"""From the outbox to the carrier: claim, send, settle; retry, hold or give up, and throttle.
 
 A text leaves at least once and, since Telnyx honours idempotency keys, at most once.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from bot.carrier.errors import (
 )
 from bot.conversation.numbers import masked
 from bot.conversation.replies import CODE_PLACEHOLDER
-from bot.services.delivery.queue_worker import JITTER, POLL_INTERVAL, QueueWorker
+from bot.services.delivery.queue_worker import JITTER, BatchSettler, Pauses, QueueWorker
 from bot.services.delivery.throttle import SendRates, SendThrottle
 from bot.services.intake.delivery_reports import apply_progress
 from bot.store import phone_limits
@@ -35,7 +36,6 @@ from bot.store.throttle import ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -46,33 +46,37 @@ if TYPE_CHECKING:
     from bot.store.queues.outbox import TextProgress
 
 HOLD_PERIOD = timedelta(seconds=50)
-"""How long sending from a number pauses after a fault of the account, until the next probe.
-With it and a look into the outbox, a text leaves within a minute of the fault being mended."""
-_BACKOFF = (1, 3, 9, 30)
-_AFTER_DOUBT = 5
-"""Seconds before a text in doubt is tried for the last time: time for the carrier to recover."""
+"""How long a number is held after a fault of the account, until the next probe. With it and a poll
+of the outbox, a text leaves within a minute of the fault being fixed."""
+_RETRY_DELAYS = (1, 3, 9, 30)
+"""Seconds before each retry; the last one repeats."""
+_IN_DOUBT_DELAY = 5
+"""Seconds before a text in doubt is tried for the last time, so that the carrier can recover."""
 
 _log = structlog.get_logger(__name__)
 
 
 class TextClient(Protocol):
-    """What can send one text."""
+    """Sends one text."""
 
     async def send(
         self, *, key: str, bot_number: str, phone: str, text: str, retried: bool
     ) -> SendResult:
-        """Send a text and say what came of it."""
+        """Send a text and return the carrier's answer."""
+
+
+Sender = QueueWorker[TextClient, ClaimedText]
 
 
 class NotSent(NamedTuple):
-    """A text that was claimed and is not to leave any more."""
+    """A text that was claimed and must no longer leave."""
 
     fault: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SendAttempt:
-    """How the try of a text ended, and when (UTC); `due_at` is when it is tried again, if it is."""
+    """How an attempt to send ended, and when (UTC); `due_at` is the time of the retry, if any."""
 
     claimed: ClaimedText
     outcome: SendResult | NotSent
@@ -80,127 +84,116 @@ class SendAttempt:
     due_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimNote:
-    """What a claim leads to in this process: the log tells how many texts were `dropped`.
+class Claim(NamedTuple):
+    """A claim of texts, and what follows from it once it is committed.
 
-    `probed` tells of numbers that are held, from which a probe leaves, when the next one may;
-    `waits` of the account and the numbers that have to wait for their pace, until when.
+    `dropped` counts the texts that must no longer leave, `holds` are the held numbers that now send
+    a probe, `waits` the numbers (and the account) that the throttle stops; each until when (UTC).
     """
 
+    texts: list[ClaimedText]
     dropped: int
-    probed: Mapping[str, datetime]
+    holds: Mapping[str, datetime]
     waits: Mapping[str, datetime]
 
 
-@dataclass(frozen=True, slots=True)
-class SettleNote:
-    """What settling texts leads to: the log tells which paces were slowed, and by which fault."""
+class TextDelivery:
+    """Claims, sends and settles texts; a number is held after a fault of the account."""
 
-    slowed: Sequence[tuple[str, str]]
-
-
-class Sender(QueueWorker[TextClient, ClaimedText, SendAttempt, ClaimNote | SettleNote]):
-    """Sends the texts that are queued."""
-
-    queue = "texts"
     slots = 100
 
-    def __init__(  # noqa: PLR0913 - a loop meets many; none of them belong together
+    def __init__(  # noqa: PLR0913 - its parts, and two figures with their usual values
         self,
         database: Database,
-        open_transport: Callable[[], AbstractAsyncContextManager[TextClient]],
         rules: Rules,
         clock: Clock,
         *,
         rates: SendRates,
         jitter: float = JITTER,
+        make_settler: Callable[..., BatchSettler[SendAttempt]] = BatchSettler,
     ) -> None:
-        super().__init__(database, open_transport, clock)
+        self._database = database
         self._rules = rules
+        self._clock = clock
         self._rates = rates
         self._jitter = jitter
         self._held: dict[str, datetime] = {}
         self._waits: Mapping[str, datetime] = {}
+        self.settler = make_settler("texts", self._record)
 
     def paused(self, now: datetime) -> list[str]:
-        """Name the bot's numbers from which nothing is sent now, not even a probe."""
+        """Return the bot's numbers from which nothing is sent now, not even a probe."""
         until = [*self._held.items(), *self._waits.items()]
         return [number for number, at in until if now < at]
 
-    def _claim(
-        self, connection: Connection, most: int, now: datetime
-    ) -> tuple[list[ClaimedText], ClaimNote]:
-        """Claim texts that the paces let go; of a number that is held a probe, when due."""
-        throttle, held = SendThrottle(connection, self._rates, now), self._held.copy()
-        dropped = self._drop_hopeless(connection, now)
+    def pauses(self) -> Pauses:
+        """Return for how long the throttle stops all texts, and some texts."""
+        now = self._clock.now()
+        waits = {name: (at - now).total_seconds() for name, at in self._waits.items() if now < at}
+        return Pauses(waits.get(ACCOUNT, 0.0), min(waits.values(), default=math.inf))
 
-        def share(number: str) -> int:
+    async def any_due(self) -> bool:
+        """Return whether a text is due that may leave now; raises UnavailableError."""
+        now = self._clock.now()
+        return await self._database.read(outbox.any_due, now, self.paused(now))
+
+    async def claim(self, limit: int) -> list[ClaimedText]:
+        """Claim texts that the throttle allows, and a probe of each held number when due."""
+        claim = await self._database.write(self._claim, limit, self._clock.now())
+        if claim.dropped:
+            _log.warning("texts dropped", count=claim.dropped, advice="see bot status")
+        # A number whose text was accepted meanwhile is no longer held.
+        self._held |= {number: at for number, at in claim.holds.items() if number in self._held}
+        self._waits = claim.waits
+        return claim.texts
+
+    def _claim(self, connection: Connection, limit: int, now: datetime) -> Claim:
+        throttle, held = SendThrottle(connection, self._rates, now), self._held.copy()
+        dropped = self._drop_unsendable(connection, now)
+
+        def limit_of(number: str) -> int:
             if number in held:
                 return 1 if now >= held[number] else 0
             return throttle.allowed(number)
 
-        claims = outbox.claim(connection, min(most, throttle.allowed(ACCOUNT)), now, share)
-        counts = Counter(claimed.bot_number for claimed in claims)
-        throttle.left(counts)
-        probed = dict.fromkeys(held.keys() & counts, now + HOLD_PERIOD)
-        return claims, ClaimNote(dropped, probed, throttle.waits())
+        texts = outbox.claim(connection, min(limit, throttle.allowed(ACCOUNT)), now, limit_of)
+        counts = Counter(text.bot_number for text in texts)
+        throttle.record_sends(counts)
+        holds = dict.fromkeys(held.keys() & counts, now + HOLD_PERIOD)
+        return Claim(texts, dropped, holds, throttle.waits())
 
-    def _drop_hopeless(self, connection: Connection, now: datetime) -> int:
-        """Drop some of the texts that are not to leave any more; return how many."""
-        hopeless = outbox.unsendable(connection, now)
-        if not hopeless:
+    def _drop_unsendable(self, connection: Connection, now: datetime) -> int:
+        """Drop some of the texts that must no longer leave; return how many."""
+        unsendable = outbox.unsendable(connection, now)
+        if not unsendable:
             return 0
-        free = phone_limits.lock_free(connection, hopeless.values()).phones
-        of_free = [row_id for row_id, phone in hopeless.items() if phone in free]
-        dropped = outbox.drop(connection, of_free, now)
+        unlocked = phone_limits.lock_free(connection, unsendable.values()).phones
+        row_ids = [row_id for row_id, phone in unsendable.items() if phone in unlocked]
+        dropped = outbox.drop(connection, row_ids, now)
         apply_progress(connection, dropped, now, self._rules)
         return len(dropped)
 
-    def _committed(self, note: ClaimNote | SettleNote) -> None:
-        match note:
-            case ClaimNote(dropped, probed, waits):
-                if dropped:
-                    _log.warning("texts dropped", count=dropped, advice="see bot status")
-                # A number whose text was accepted meanwhile is held no longer.
-                self._held |= {name: at for name, at in probed.items() if name in self._held}
-                self._waits = waits
-            case SettleNote(slowed):
-                for name, fault in slowed:
-                    of = name if name == ACCOUNT else masked(name)
-                    _log.warning("sending slowed", of=of, fault=fault, advice=advice(fault))
+    async def deliver(self, client: TextClient, claimed: ClaimedText) -> None:
+        """Send a text and settle it."""
+        await self.settler.settle(await self._send(client, claimed))
 
-    def _any_due(self, connection: Connection, now: datetime) -> bool:
-        return outbox.any_due(connection, now, self.paused(now))
-
-    def _pause(self) -> float:
-        return self._seconds_until(self._waits.get(ACCOUNT))
-
-    def _look_within(self) -> float:
-        waits = [wait for at in self._waits.values() if (wait := self._seconds_until(at))]
-        return min([POLL_INTERVAL, *waits])
-
-    def _seconds_until(self, at: datetime | None) -> float:
-        return max((at - self._clock.now()).total_seconds(), 0.0) if at else 0.0
-
-    async def _deliver(self, transport: TextClient, claimed: ClaimedText) -> None:
+    async def _send(self, client: TextClient, claimed: ClaimedText) -> SendAttempt:
         text = self._text(claimed)
         now = self._clock.now()
         if text is None or now >= claimed.send_by:
             fault = "code gone" if text is None else outbox.TOO_LATE
-            await self._settle(SendAttempt(claimed, NotSent(fault), now, now))
-            return
-        outcome = await transport.send(
+            return SendAttempt(claimed, NotSent(fault), now, now)
+        result = await client.send(
             key=claimed.key,
             bot_number=claimed.bot_number,
             phone=claimed.phone,
             text=text,
             retried=claimed.attempts > 1,
         )
-        await self._settle(self._concluded(claimed, outcome))
+        return self._attempt(claimed, result)
 
     def _text(self, claimed: ClaimedText) -> str | None:
-        """Put the code in its place; None where it cannot be derived any more."""
+        """Return the text with its code, or None if the code can no longer be derived."""
         if CODE_PLACEHOLDER not in claimed.body:
             return claimed.body
         keyring, token = self._rules.keyring, claimed.token
@@ -209,95 +202,101 @@ class Sender(QueueWorker[TextClient, ClaimedText, SendAttempt, ClaimNote | Settl
         code = keyring.code(token, claimed.bot_number, claimed.phone)
         return claimed.body.replace(CODE_PLACEHOLDER, code)
 
-    def _concluded(self, claimed: ClaimedText, outcome: SendResult) -> SendAttempt:
-        """Tell the log of an answer, and say when the text is tried again, if it is."""
+    def _attempt(self, claimed: ClaimedText, result: SendResult) -> SendAttempt:
+        """Log the carrier's answer, hold or release the number, and set the time of a retry."""
         now = due_at = self._clock.now()
-        about = {"phone": masked(claimed.phone), "outbox_id": claimed.id}
-        match outcome:
+        log = _log.bind(phone=masked(claimed.phone), outbox_id=claimed.id)
+        match result:
             case SendAccepted(carrier_id):
                 self._held.pop(claimed.bot_number, None)
-                _log.info("text accepted", **about, carrier_id=carrier_id)
+                log.info("text accepted", carrier_id=carrier_id)
             case SendLater(fault):
-                due_at += self._backoff(claimed.attempts, outcome)
-                _log.warning(
+                due_at += self._retry_delay(claimed.attempts, result)
+                log.warning(
                     "text will be tried again",
-                    **about,
                     fault=fault,
                     advice=advice(fault),
                     due_at=due_at.isoformat(),
                 )
             case SendNever(fault):
                 self._held.pop(claimed.bot_number, None)
-                _log.warning("text given up", **about, fault=fault, advice=advice(fault))
+                log.warning("text given up", fault=fault, advice=advice(fault))
             case SendHold(fault):
                 self._hold(claimed.bot_number, fault, now + HOLD_PERIOD)
-        return SendAttempt(claimed, outcome, now, due_at)
+        return SendAttempt(claimed, result, now, due_at)
 
     def _hold(self, bot_number: str, fault: str, until: datetime) -> None:
-        """Pause sending from a number; one that another may still send from is left alone."""
+        """Stop sending from a number; the bot's other numbers go on."""
         if bot_number not in self._held:
             number = masked(bot_number)
             _log.error("sending paused", number=number, fault=fault, advice=advice(fault))
         self._held[bot_number] = until
 
-    def _write_down(
-        self, connection: Connection, endings: Sequence[SendAttempt]
-    ) -> tuple[SettleNote, Sequence[SendAttempt]]:
-        """Settle texts; where the carrier says that a person has opted out, so they have.
+    def _retry_delay(self, attempts: int, result: SendLater) -> timedelta:
+        delay = _RETRY_DELAYS[min(attempts, len(_RETRY_DELAYS)) - 1]
+        if result.in_doubt:
+            delay = max(delay, _IN_DOUBT_DELAY)
+        jittered = delay * random.uniform(1 - self._jitter, 1 + self._jitter)  # noqa: S311 - no secret
+        return timedelta(seconds=max(jittered, result.retry_after or 0))
 
-        The paces come first and then the ledgers, as in every transaction: a turn holds a ledger
-        when it cancels texts. What is to somebody whose ledger is held elsewhere is settled later.
+    async def _record(self, attempts: Sequence[SendAttempt]) -> Sequence[SendAttempt]:
+        """Settle attempts; return those to phones that another transaction has locked."""
+        locked, slowed = await self._database.write(self._settle, attempts)
+        for name, fault in slowed:
+            of = name if name == ACCOUNT else masked(name)
+            _log.warning("sending slowed", of=of, fault=fault, advice=advice(fault))
+        return locked
+
+    def _settle(
+        self, connection: Connection, attempts: Sequence[SendAttempt]
+    ) -> tuple[list[SendAttempt], list[tuple[str, str]]]:
+        """Settle attempts, and opt a person out if the carrier says so.
+
+        The throttles are locked first and then the phones' limits, as in every transaction: a
+        decision holds these while it cancels texts. Returns the attempts to locked phones, and the
+        throttles that were slowed, each with the fault.
         """
-        now = max(ending.at for ending in endings)
-        slowed = self._slow_down(connection, endings, now)
-        free = phone_limits.lock_free(
-            connection, {ending.claimed.phone for ending in endings}
+        now = max(attempt.at for attempt in attempts)
+        slowed = self._slow_down(connection, attempts, now)
+        unlocked = phone_limits.lock_free(
+            connection, {attempt.claimed.phone for attempt in attempts}
         ).phones
-        settled = [ending for ending in endings if ending.claimed.phone in free]
         accepted: dict[int, str | None] = {}
-        moved: list[TextProgress] = []
-        for ending in settled:
-            claimed = ending.claimed
-            match ending.outcome:
+        progress: list[TextProgress] = []
+        locked: list[SendAttempt] = []
+        for attempt in attempts:
+            claimed = attempt.claimed
+            if claimed.phone not in unlocked:
+                locked.append(attempt)
+                continue
+            match attempt.outcome:
                 case SendAccepted(carrier_id):
                     accepted[claimed.id] = carrier_id
                 case SendLater(fault, in_doubt=in_doubt):
                     outbox.settle_later(
-                        connection, claimed, ending.due_at, fault, in_doubt=in_doubt
+                        connection, claimed, attempt.due_at, fault, in_doubt=in_doubt
                     )
                 case SendHold(fault):
-                    outbox.settle_later(connection, claimed, ending.due_at, fault, in_doubt=False)
+                    outbox.settle_later(connection, claimed, attempt.due_at, fault, in_doubt=False)
                 case SendNever(fault):
-                    moved += outbox.settle_never(connection, claimed, fault)
+                    progress += outbox.settle_never(connection, claimed, fault)
                 case NotSent(fault):
-                    moved += outbox.settle_never(connection, claimed, fault, OutboxState.DROPPED)
-        moved += outbox.settle_accepted(connection, accepted, now)
-        apply_progress(connection, moved, now, self._rules)
-        later = [ending for ending in endings if ending.claimed.phone not in free]
-        return SettleNote(slowed), later
+                    progress += outbox.settle_never(connection, claimed, fault, OutboxState.DROPPED)
+        progress += outbox.settle_accepted(connection, accepted, now)
+        apply_progress(connection, progress, now, self._rules)
+        return locked, slowed
 
     def _slow_down(
-        self, connection: Connection, endings: Sequence[SendAttempt], now: datetime
+        self, connection: Connection, attempts: Sequence[SendAttempt], now: datetime
     ) -> list[tuple[str, str]]:
-        """Halve the paces whose limit was met; name those at full pace before, with the fault."""
-        met = [
-            (ending.claimed, outcome)
-            for ending in endings
-            if isinstance(outcome := ending.outcome, SendLater) and outcome.limit
-        ]
+        """Halve the throttles whose limit was met; return those that were at full rate before."""
+        throttle = None
         slowed: list[tuple[str, str]] = []
-        if not met:
-            return slowed
-        throttle = SendThrottle(connection, self._rates, now)
-        for claimed, outcome in met:
-            name = claimed.bot_number if outcome.limit is Limit.NUMBER else ACCOUNT
-            if throttle.halve(name, claimed.claimed_at):
-                slowed.append((name, outcome.fault))
+        for attempt in attempts:
+            claimed, result = attempt.claimed, attempt.outcome
+            if isinstance(result, SendLater) and result.limit:
+                throttle = throttle or SendThrottle(connection, self._rates, now)
+                name = claimed.bot_number if result.limit is Limit.NUMBER else ACCOUNT
+                if throttle.halve(name, claimed.claimed_at):
+                    slowed.append((name, result.fault))
         return slowed
-
-    def _backoff(self, attempts: int, outcome: SendLater) -> timedelta:
-        wait = _BACKOFF[min(attempts, len(_BACKOFF)) - 1]
-        if outcome.in_doubt:
-            wait = max(wait, _AFTER_DOUBT)
-        jittered = wait * random.uniform(1 - self._jitter, 1 + self._jitter)  # noqa: S311 - no secret
-        return timedelta(seconds=max(jittered, outcome.retry_after or 0))

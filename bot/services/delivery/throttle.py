@@ -1,4 +1,4 @@
-"""How many texts may leave now, as one transaction sees and changes the paces."""
+"""The sending throttle: how many texts may leave now, as one transaction reads and changes it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SendRates:
-    """How many texts a second may leave, of all numbers together and of each; 0 is no limit."""
+    """Texts per second that may leave, from all numbers together and from each; 0 is no limit."""
 
     account: float
     per_number: float
 
 
 class SendThrottle:
-    """The paces, held until the end of a transaction.
+    """The throttles of the account and of its numbers, locked until the transaction ends.
 
-    A text is let go before it is claimed: one that waits for its turn after that could be
+    The throttle counts a text before it is claimed: a text that waited after its claim could be
     overtaken by a STOP, or outlive its lease.
     """
 
@@ -34,57 +34,62 @@ class SendThrottle:
         self._connection = connection
         self._rates = rates
         self._now = now
-        self._known = throttle.lock(connection) if rates.account or rates.per_number else {}
-        self._paces = dict(self._known)
-        self._paces |= {
-            name: pace.bounded(rate, now)
-            for name, pace in self._known.items()
+        self._stored = throttle.lock(connection) if rates.account or rates.per_number else {}
+        self._throttles = dict(self._stored)
+        self._throttles |= {
+            name: stored.bounded(rate, now)
+            for name, stored in self._stored.items()
             if (rate := self._rate(name))
         }
 
     def allowed(self, name: str) -> int:
-        """Return how many texts may leave now from a number (E.164), or by the account."""
-        return self._pace(name).allowed(self._rate(name), self._now)
+        """Return how many texts may leave now from a number (E.164), or from the account."""
+        return self._throttle(name).allowed(self._rate(name), self._now)
 
-    def left(self, counts: Mapping[str, int]) -> None:
-        """Note that texts leave, so many from each number."""
+    def record_sends(self, counts: Mapping[str, int]) -> None:
+        """Count texts that leave now, by number."""
         for name, count in ({ACCOUNT: sum(counts.values())} | dict(counts)).items():
             if rate := self._rate(name):
-                self._paces[name] = self._pace(name).left(count, rate, self._now)
+                self._throttles[name] = self._throttle(name).left(count, rate, self._now)
         self._save()
 
     def halve(self, name: str, claimed_at: datetime) -> bool:
-        """Slow a number or the account down, whose limit was met by a text that was claimed then.
+        """Halve the rate of a number or the account after a text met the carrier's limit.
 
-        Tells whether it was at its full pace before.
+        `claimed_at` (UTC) is when that text was claimed. Return whether the rate was full before.
         """
-        before = self._pace(name)
-        if not self._full(name):
+        before = self._throttle(name)
+        if not self._full_rate(name):
             return False
-        self._paces[name] = before.halved(self._now, claimed_at)
+        self._throttles[name] = before.halved(self._now, claimed_at)
         self._save()
         return not before.halvings_at(self._now)
 
     def waits(self) -> dict[str, datetime]:
-        """Tell of the account and the numbers that may send no text now when they may again."""
+        """Return the account and the numbers that may send nothing now, and until when (UTC)."""
         return {
-            name: pace.resumes_at(rate, self._now)
-            for name, pace in self._paces.items()
-            if (rate := self._rate(name)) and not pace.allowed(rate, self._now)
+            name: each.resumes_at(rate, self._now)
+            for name, each in self._throttles.items()
+            if (rate := self._rate(name)) and not each.allowed(rate, self._now)
         }
 
-    def _pace(self, name: str) -> Throttle:
-        return self._paces.get(name) or Throttle(self._now)
+    def _throttle(self, name: str) -> Throttle:
+        return self._throttles.get(name) or Throttle(self._now)
 
     def _rate(self, name: str) -> float:
-        """Return the pace before its halvings; without one of its own, a number has one then."""
-        own = name == ACCOUNT or self._rates.per_number
-        return self._full(name) if own or self._pace(name).halvings_at(self._now) else 0
+        """Return the rate before halvings: 0 for a number that has none of its own and no halving.
 
-    def _full(self, name: str) -> float:
+        A number without a rate of its own is limited only while halvings slow it.
+        """
+        limited = name == ACCOUNT or self._rates.per_number
+        return (
+            self._full_rate(name) if limited or self._throttle(name).halvings_at(self._now) else 0
+        )
+
+    def _full_rate(self, name: str) -> float:
         account = self._rates.account
         return account if name == ACCOUNT else self._rates.per_number or account
 
     def _save(self) -> None:
-        changed = self._paces.items() - self._known.items()
+        changed = self._throttles.items() - self._stored.items()
         throttle.save(self._connection, dict(changed))

@@ -1,1 +1,1 @@
-"""From a webhook or an app's request to its commit: batches, decisions, what follows from them."""
+"""From a webhook or an app's request to its commit: batches, decisions, and their consequences."""

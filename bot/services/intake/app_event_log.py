@@ -1,4 +1,4 @@
-"""What apps are told, written in the transaction of what it tells of."""
+"""App events, recorded in the transaction of the change that they report."""
 
 from __future__ import annotations
 
@@ -18,43 +18,45 @@ if TYPE_CHECKING:
     from bot.conversation.verification import AppEvent, Verification
     from bot.store.conversations import ConversationKey
 
-_ON_THE_WAY = frozenset({EventType.SENT, EventType.DELIVERED})
-"""Not told any more of a verification that has ended: what became of it has been."""
+_PROGRESS = frozenset({EventType.SENT, EventType.DELIVERED})
+"""Not recorded once a verification has ended: its result is already recorded."""
 
 
 def record_app_events(
     connection: Connection,
-    happened: Sequence[tuple[ConversationKey | None, AppEvent]],
+    occurred: Sequence[tuple[ConversationKey | None, AppEvent]],
     now: datetime,
 ) -> None:
-    """Queue events, in the order given, about verifications as they stand in the database now.
+    """Queue app events in the order given, with the verifications as they are in the database now.
 
-    News without a verification is about the number of its conversation.
+    An app event without a verification is about the phone of its conversation.
     """
-    concerned = {news.verification for _, news in happened if news.verification}
-    known = verifications.load(connection, concerned)
-    drafts = [_new_event(key, news, known, now) for key, news in happened]
-    app_events.add(connection, [draft for draft in drafts if draft is not None], now)
+    ids = {app_event.verification for _, app_event in occurred if app_event.verification}
+    stored = verifications.load(connection, ids)
+    new = [_new_event(key, app_event, stored, now) for key, app_event in occurred]
+    app_events.add(connection, [event for event in new if event is not None], now)
 
 
 def _new_event(
-    key: ConversationKey | None, news: AppEvent, known: dict[str, Verification], now: datetime
+    key: ConversationKey | None, app_event: AppEvent, stored: dict[str, Verification], now: datetime
 ) -> app_events.NewAppEvent | None:
-    if news.verification is None:
-        return _about_number(key, news, now) if key else None
-    verification = known.get(news.verification)
-    if verification is None or (verification.ended_at and news.type in _ON_THE_WAY):
+    if app_event.verification is None:
+        return _number_event(key, app_event, now) if key else None
+    verification = stored.get(app_event.verification)
+    if verification is None or (verification.ended_at and app_event.type in _PROGRESS):
         return None
     view = VerificationView.of(verification, now)
-    return _serialized(verification.id, news.type, view, now)
+    return _serialize(verification.id, app_event.type, view, now)
 
 
-def _about_number(key: ConversationKey, news: AppEvent, now: datetime) -> app_events.NewAppEvent:
+def _number_event(
+    key: ConversationKey, app_event: AppEvent, now: datetime
+) -> app_events.NewAppEvent:
     view = NumberView(number=key.phone, bot_number=key.bot_number)
-    return _serialized(key.phone, news.type, view, now)
+    return _serialize(key.phone, app_event.type, view, now)
 
 
-def _serialized(
+def _serialize(
     subject: str, occurrence: EventType, data: VerificationView | NumberView, now: datetime
 ) -> app_events.NewAppEvent:
     body = AppEventView(type=occurrence, timestamp=now, data=data).model_dump_json()

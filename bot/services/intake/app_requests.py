@@ -1,4 +1,4 @@
-"""What apps ask, carried out in the inbox's transaction: each once, however often it comes."""
+"""Apps' requests, carried out in the inbox's transaction: each once, however often it is sent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from bot.store.conversations import ConversationKey
 from bot.store.engine.errors import DeadlockError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -39,44 +39,39 @@ FORM_REQUESTS_PER_HOUR = 10
 """Requests at the web form from one network (Telnyx, "Verify: rate limits")."""
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 
-_REPEATABLE = frozenset(
-    {
-        RequestOutcome.TOO_SOON,
-        RequestOutcome.TOO_MANY_CODES,
-        RequestOutcome.TOO_MANY_REQUESTS,
-        RequestOutcome.NOT_ME,
-    }
-    | {RequestOutcome.TOO_MANY_GUESSES, RequestOutcome.LOCKED, RequestOutcome.OPTED_OUT}
-    | {RequestOutcome.NOT_PENDING, RequestOutcome.NOT_FOUND}
-)
-"""Nothing was done, so the same request may be made again."""
+_FINAL = frozenset({RequestOutcome.DONE, RequestOutcome.RIGHT, RequestOutcome.WRONG})
+"""The outcomes of requests that changed something; after any other one, the same request may be
+sent again."""
 
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """An app's Idempotency-Key: `key` is unique to the app, `fingerprint` to what is asked."""
+    """An app's Idempotency-Key: `key` is unique to the app, `fingerprint` to the request's content.
+
+    (IETF draft-ietf-httpapi-idempotency-key-header, "Idempotency Fingerprint".)
+    """
 
     key: str
     fingerprint: str
 
 
 RequestedAction = Verification | ResendRequested | CodeSubmitted | Cancelled
-"""What an app asks: a new verification, or something of one that it names."""
+"""A new verification, or an action on an existing one."""
 
 
 @dataclass(frozen=True, slots=True)
 class AppRequest:
-    """What an app asks, and under which key."""
+    """An app's request, and the key under which it is carried out once."""
 
-    what: RequestedAction
-    once: IdempotencyKey
+    action: RequestedAction
+    idempotency_key: IdempotencyKey
 
 
 @dataclass(frozen=True, slots=True)
 class RequestResult:
-    """What became of a request, and the verification as it stands after it.
+    """The outcome of a request, and the verification after it.
 
-    `retry_at` (UTC) tells when the same request may succeed; `tries_left` are the guesses that may
+    `retry_at` (UTC) is when the same request may succeed; `tries_left` are the guesses that may
     still be typed.
     """
 
@@ -86,194 +81,203 @@ class RequestResult:
     tries_left: int = 0
 
 
-class Needs(NamedTuple):
-    """What a request needs for itself: the ledgers of a phone (E.164), and the form's count."""
+class RequiredLocks(NamedTuple):
+    """The locks that a request requires: the limits of a phone (E.164), and the form's count."""
 
     phone: str | None
     form: bool
 
 
-def needs(connection: Connection, asked: Sequence[AppRequest]) -> list[Needs]:
-    """Tell of each request what it needs, as far as its phone is known."""
-    whats = [request.what for request in asked]
-    named = [what.verification for what in whats if not isinstance(what, Verification)]
-    known = verifications.find(connection, named)
-    about = [
-        what if isinstance(what, Verification) else known.get(what.verification) for what in whats
-    ]
-    return [
-        Needs(verification.phone if verification else None, _is_of_form(what, known))
-        for what, verification in zip(whats, about, strict=True)
-    ]
+def required_locks(connection: Connection, requests: Sequence[AppRequest]) -> list[RequiredLocks]:
+    """Return the locks that each request requires, as far as its phone is known."""
+    actions = [request.action for request in requests]
+    found = _find_named(connection, actions)
+
+    def locks(action: RequestedAction) -> RequiredLocks:
+        if isinstance(action, Verification):
+            return RequiredLocks(action.phone, action.origin is Origin.FORM)
+        verification = found.get(action.verification)
+        if verification is None:
+            return RequiredLocks(None, form=False)
+        return RequiredLocks(verification.phone, _is_form_resend(action, verification))
+
+    return [locks(action) for action in actions]
 
 
-def answer(
-    connection: Connection, asked: Sequence[AppRequest], now: datetime, rules: Rules
+def carry_out(
+    connection: Connection, requests: Sequence[AppRequest], now: datetime, rules: Rules
 ) -> list[RequestResult]:
-    """Carry out requests in the order given; one that was carried out before is answered again.
+    """Carry out requests in the order given; a repeated one gets its stored answer.
 
-    Hold what they need before.
+    The transaction must hold their required locks.
     """
     first: dict[str, AppRequest] = {}
-    for request in asked:
-        first.setdefault(request.once.key, request)
-    settled = idempotency_keys.load(connection, first)
-    fresh = {key: request for key, request in first.items() if key not in settled}
-    answers = _carry_out(connection, {key: r.what for key, r in fresh.items()}, now, rules)
-    new = {key: _settled(request, answers[key]) for key, request in fresh.items()}
-    kept = {key: told for key, told in new.items() if _is_settled(answers[key])}
-    idempotency_keys.store(connection, kept, now)
-    settled |= new
-    known = verifications.find(connection, [told.verification for told in settled.values()])
-    return [
-        _result(request, settled[request.once.key], answers.get(request.once.key), known)
-        for request in asked
-    ]
+    for request in requests:
+        first.setdefault(request.idempotency_key.key, request)
+    stored = idempotency_keys.load(connection, first)
+    new = {key: request for key, request in first.items() if key not in stored}
+    answers = _carry_out_new(
+        connection, {key: request.action for key, request in new.items()}, now, rules
+    )
+    to_store = {key: _stored_answer(request, answers[key]) for key, request in new.items()}
+    final = {key: answer for key, answer in to_store.items() if _is_final(answers[key])}
+    idempotency_keys.store(connection, final, now)
+    stored |= to_store
+    found = verifications.find(connection, [answer.verification for answer in stored.values()])
+    return [_result(request, stored, answers, found) for request in requests]
 
 
-def _is_settled(given: AppAnswer) -> bool:
-    """Tell whether anything was done: who is refused could ask, and fill the table, for ever."""
-    return given.counted and given.outcome not in _REPEATABLE
+def _find_named(
+    connection: Connection, actions: Iterable[RequestedAction]
+) -> dict[str, Verification]:
+    """Find the verifications that actions name."""
+    ids = [action.verification for action in actions if not isinstance(action, Verification)]
+    return verifications.find(connection, ids)
 
 
-def _settled(request: AppRequest, given: AppAnswer) -> idempotency_keys.StoredAnswer:
-    what = request.what
-    name = what.id if isinstance(what, Verification) else what.verification
+def _is_final(answer: AppAnswer) -> bool:
+    """Return whether a request changed anything; refused ones are not stored.
+
+    Otherwise repeated refused requests could fill the table.
+    """
+    return answer.counted and answer.outcome in _FINAL
+
+
+def _stored_answer(request: AppRequest, answer: AppAnswer) -> idempotency_keys.StoredAnswer:
+    action = request.action
+    id_ = action.id if isinstance(action, Verification) else action.verification
     return idempotency_keys.StoredAnswer(
-        request.once.fingerprint, given.outcome, name, given.tries_left
+        request.idempotency_key.fingerprint, answer.outcome, id_, answer.tries_left
     )
 
 
 def _result(
     request: AppRequest,
-    told: idempotency_keys.StoredAnswer,
-    given: AppAnswer | None,
-    known: Mapping[str, Verification],
+    stored: Mapping[str, idempotency_keys.StoredAnswer],
+    answers: Mapping[str, AppAnswer],
+    found: Mapping[str, Verification],
 ) -> RequestResult:
-    if told.fingerprint != request.once.fingerprint:
+    key, fingerprint = request.idempotency_key.key, request.idempotency_key.fingerprint
+    answer = stored[key]
+    if answer.fingerprint != fingerprint:
         return RequestResult(RequestOutcome.KEY_REUSED)
-    retry_at = given.retry_at if given else None
-    return RequestResult(told.outcome, known.get(told.verification), retry_at, told.tries_left)
+    retry_at = answers[key].retry_at if key in answers else None
+    return RequestResult(
+        answer.outcome, found.get(answer.verification), retry_at, answer.tries_left
+    )
 
 
-def _carry_out(
-    connection: Connection, asked: Mapping[str, RequestedAction], now: datetime, rules: Rules
+def _carry_out_new(
+    connection: Connection, actions: Mapping[str, RequestedAction], now: datetime, rules: Rules
 ) -> dict[str, AppAnswer]:
-    """Do what is asked; return the answers by the keys given."""
-    named = [what.verification for what in asked.values() if not isinstance(what, Verification)]
-    known = verifications.find(connection, named)
+    """Carry out actions that were not carried out before; return the answers by their keys."""
+    found = _find_named(connection, actions.values())
     form = _FormBudget(connection, now, rules)
     answers: dict[str, AppAnswer] = {}
-    turns: dict[str, tuple[ConversationKey, AppInput]] = {}
-    wanted: dict[str, Verification] = {}
-    for key, what in asked.items():
-        if not isinstance(what, Verification):
-            found = known.get(what.verification)
-            if found is None:
+    inputs: dict[str, tuple[ConversationKey, AppInput]] = {}
+    requested: dict[str, Verification] = {}
+    for key, action in actions.items():
+        if not isinstance(action, Verification):
+            verification = found.get(action.verification)
+            if verification is None:
                 answers[key] = AppAnswer(RequestOutcome.NOT_FOUND)
-            elif found.phone is None:
-                answers[key] = _act_on_unbegun(connection, what, now, rules)
-            elif _sends_again_at_form(what, found) and (free_at := form.again_free_at()):
+            elif verification.phone is None:
+                answers[key] = _act_without_phone(connection, action, now, rules)
+            elif _is_form_resend(action, verification) and (free_at := form.resend_free_at()):
                 answers[key] = AppAnswer(RequestOutcome.TOO_MANY_REQUESTS, free_at)
             else:
-                turns[key] = (ConversationKey(found.phone, found.bot_number), what)
-        elif what.phone is None:
-            answers[key] = _wait_for_reference(connection, what, now, rules)
-        elif what.origin is Origin.FORM and (free_at := form.free_at(what)):
+                conversation = ConversationKey(verification.phone, verification.bot_number)
+                inputs[key] = (conversation, action)
+        elif action.phone is None:
+            answers[key] = _add_reference(connection, action, now, rules)
+        elif action.origin is Origin.FORM and (free_at := form.code_free_at(action)):
             answers[key] = AppAnswer(RequestOutcome.TOO_MANY_REQUESTS, free_at)
         else:
-            wanted[what.id] = what
-            turns[key] = (
-                ConversationKey(what.phone, what.bot_number),
-                CodeRequested(what.id, what.origin),
+            requested[action.id] = action
+            inputs[key] = (
+                ConversationKey(action.phone, action.bot_number),
+                CodeRequested(action.id, action.origin),
             )
-    given = decide_and_save(connection, list(turns.values()), now, rules, wanted=wanted)
-    decided = zip(turns, given, strict=True)
-    return answers | {key: told for key, told in decided if told is not None}
+    decided = decide_and_save(connection, list(inputs.values()), now, rules, requested=requested)
+    return answers | {
+        key: answer for key, answer in zip(inputs, decided, strict=True) if answer is not None
+    }
 
 
-def _is_of_form(what: RequestedAction, known: Mapping[str, Verification]) -> bool:
-    if isinstance(what, Verification):
-        return what.origin is Origin.FORM
-    found = known.get(what.verification)
-    return found is not None and _sends_again_at_form(what, found)
+def _is_form_resend(action: RequestedAction, verification: Verification) -> bool:
+    return isinstance(action, ResendRequested) and verification.origin is Origin.FORM
 
 
-def _sends_again_at_form(what: RequestedAction, found: Verification) -> bool:
-    return isinstance(what, ResendRequested) and found.origin is Origin.FORM
-
-
-def _wait_for_reference(
+def _add_reference(
     connection: Connection, new: Verification, now: datetime, rules: Rules
 ) -> AppAnswer:
-    """Store a verification that begins once somebody texts its reference."""
-    while not verifications.add(connection, [new]):
-        new = replace(new, reference=references.make(secrets.choice))  # it was somebody's already
-    if rules.announces:
+    """Store a verification that begins when a person texts its reference."""
+    while not verifications.add(connection, [new]):  # the reference is already in use
+        new = replace(new, reference=references.make(secrets.choice))
+    if rules.has_app:
         record_app_events(connection, [(None, AppEvent(EventType.PENDING, new.id))], now)
     return AppAnswer(RequestOutcome.DONE)
 
 
-def _act_on_unbegun(
+def _act_without_phone(
     connection: Connection,
-    what: ResendRequested | CodeSubmitted | Cancelled,
+    action: ResendRequested | CodeSubmitted | Cancelled,
     now: datetime,
     rules: Rules,
 ) -> AppAnswer:
-    """Cancel a verification that nobody has begun; nothing else can be done with one.
+    """Cancel a verification whose reference nobody has texted; any other action is refused.
 
-    Raises DeadlockError, so that all is undone and run again, where somebody has just texted its
-    reference: it is a conversation's then, whose ledger must be taken before the verification.
+    Raises DeadlockError, which runs the transaction again, if the reference has just been texted:
+    then the limits of that phone must be locked before the verification.
     """
-    known = verifications.load(connection, [what.verification])[what.verification]
-    if known.phone is not None:
+    verification = verifications.load(connection, [action.verification])[action.verification]
+    if verification.phone is not None:
         raise DeadlockError("a verification was begun by another process")
-    pending = known.status_at(now) is Status.PENDING
-    if not pending or not isinstance(what, Cancelled):
+    if verification.status_at(now) is not Status.PENDING or not isinstance(action, Cancelled):
         return AppAnswer(RequestOutcome.NOT_PENDING)
-    news = AppEvent(EventType.CANCELED, known.id)
-    verifications.save(connection, [with_final_status(known, news, now)])
-    if rules.announces:
-        record_app_events(connection, [(None, news)], now)
+    app_event = AppEvent(EventType.CANCELED, verification.id)
+    verifications.save(connection, [with_final_status(verification, app_event, now)])
+    if rules.has_app:
+        record_app_events(connection, [(None, app_event)], now)
     return AppAnswer(RequestOutcome.DONE)
 
 
 @dataclass(slots=True)
 class _FormBudget:
-    """What the web form may still ask for: it spends the operator's money.
+    """The limits of the web form, which spends the operator's money.
 
-    `asked` and `again` are what this transaction has let it ask for.
+    `requested` and `resends` are those that this transaction has allowed.
     """
 
     connection: Connection
     now: datetime
     rules: Rules
-    asked: list[Verification] = field(default_factory=list)
-    again: int = 0
+    requested: list[Verification] = field(default_factory=list)
+    resends: int = 0
 
-    def free_at(self, new: Verification) -> datetime | None:
-        """Tell from when a code may be asked for; None is now, and then it is counted."""
-        nearby = sum(other.asked_from == new.asked_from for other in self.asked)
+    def code_free_at(self, new: Verification) -> datetime | None:
+        """Return when a code may be requested; if that is now, count it and return None."""
+        nearby = sum(other.asked_from == new.asked_from for other in self.requested)
         since = self.now - _HOUR
         count, first = verifications.asked_at_form(self.connection, since, new.asked_from)
         if count + nearby >= FORM_REQUESTS_PER_HOUR:
             return (first or self.now) + _HOUR
         free_at = self._day_free_at()
         if free_at is None:
-            self.asked.append(new)
+            self.requested.append(new)
         return free_at
 
-    def again_free_at(self) -> datetime | None:
-        """Tell from when a code may be sent again; None is now, and then it is counted."""
+    def resend_free_at(self) -> datetime | None:
+        """Return when a code may be sent again; if that is now, count it and return None."""
         free_at = self._day_free_at()
-        self.again += free_at is None
+        self.resends += free_at is None
         return free_at
 
     def _day_free_at(self) -> datetime | None:
         policy, since = self.rules.policy, self.now - _DAY
         count, first = verifications.asked_at_form(self.connection, since)
-        count += len(self.asked)
-        # Counting what was sent again takes long where there is much: only where it can matter.
+        count += len(self.requested)
+        # Counting resends is slow in a large table: it is done only if they can reach the limit.
         if count * 2 * policy.codes_per_hour >= policy.form_codes_per_day:
-            count += verifications.sent_again_at_form(self.connection, since) + self.again
+            count += verifications.sent_again_at_form(self.connection, since) + self.resends
         return (first or self.now) + _DAY if count >= policy.form_codes_per_day else None

@@ -1,6 +1,6 @@
-"""What follows from texts that have moved: apps are told, and what cannot arrive ends.
+"""The consequences of a text's progress: app events, failed codes, opt-outs at the carrier.
 
-The inbox learns of such texts from reports, the sender from the carrier's answers.
+The inbox learns of progress from delivery reports, the sender from the carrier's answers.
 """
 
 from __future__ import annotations
@@ -31,25 +31,27 @@ _EVENT_TYPES = {OutboxState.ACCEPTED: EventType.SENT, OutboxState.DELIVERED: Eve
 
 
 def apply_progress(
-    connection: Connection, moved: Sequence[TextProgress], now: datetime, rules: Rules
+    connection: Connection, progress: Sequence[TextProgress], now: datetime, rules: Rules
 ) -> None:
-    """Do what follows from texts that have moved, in the order given."""
-    happened: list[tuple[ConversationKey, Input]] = []
-    told: list[tuple[ConversationKey | None, AppEvent]] = []
-    asked = tokens.verifications(connection, [text.token_id for text in moved if text.token_id])
-    for text in moved:
+    """Apply the progress of texts in the order given: decide inputs, record app events."""
+    inputs: list[tuple[ConversationKey, Input]] = []
+    events: list[tuple[ConversationKey | None, AppEvent]] = []
+    token_ids = [text.token_id for text in progress if text.token_id]
+    verification_ids = tokens.verifications(connection, token_ids)
+    for text in progress:
         if text.fault == OPTED_OUT_FAULT:
-            happened.append((_key(connection, text), OptedOutAtCarrier(OPTED_OUT_FAULT)))
-        elif text.token_id not in asked:
+            inputs.append((_key(connection, text), OptedOutAtCarrier(OPTED_OUT_FAULT)))
+        elif text.token_id not in verification_ids:
             continue
         elif text.state in OUTBOX_FAILURES:
             if outbox.all_failed(connection, text.token_id):
-                happened.append((_key(connection, text), DeliveryFailed(text.token_id)))
+                inputs.append((_key(connection, text), DeliveryFailed(text.token_id)))
         elif text.state in _EVENT_TYPES:
-            told.append((None, AppEvent(_EVENT_TYPES[text.state], asked[text.token_id])))
-    decide_and_save(connection, happened, now, rules)
-    if rules.announces and told:
-        record_app_events(connection, told, now)
+            verification_id = verification_ids[text.token_id]
+            events.append((None, AppEvent(_EVENT_TYPES[text.state], verification_id)))
+    decide_and_save(connection, inputs, now, rules)
+    if rules.has_app and events:
+        record_app_events(connection, events, now)
 
 
 def _key(connection: Connection, text: TextProgress) -> ConversationKey:

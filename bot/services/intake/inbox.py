@@ -1,6 +1,6 @@
-"""Many waiting webhooks and requests, one transaction: load, decide, save, queue the replies.
+"""The inbox: many waiting webhooks and app requests, applied in one transaction per batch.
 
-A webhook, or an app's request, is answered only after the commit that holds its event.
+A webhook or an app's request is answered only after the commit that holds its changes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from bot.carrier.webhooks import DeliveryReport, DeliveryStatus, InboundText
-from bot.services.intake.app_requests import AppRequest, RequestResult, answer, needs
+from bot.services.intake.app_requests import AppRequest, RequestResult, carry_out, required_locks
 from bot.services.intake.delivery_reports import apply_progress
 from bot.services.intake.unit_of_work import decide_and_save
 from bot.store import phone_limits, processed_webhooks, verifications
@@ -42,60 +42,60 @@ if TYPE_CHECKING:
 ANSWER_TIMEOUT = 1.8
 """Seconds from a webhook's arrival to the latest commit: Telnyx waits two."""
 SECOND_COMMIT_TIMEOUT = 1.0
-"""Seconds in which events are applied once more whose first commit may stand or not."""
-_MAX_WAITING_TEXTS = 4000
-_MAX_WAITING_REQUESTS = 1000
-"""Requests of apps that may wait: they come from strangers too."""
+"""Seconds for applying a batch once more after a commit whose outcome is unknown."""
+MAX_WAITING_WEBHOOKS = 4000
+MAX_WAITING_REQUESTS = 1000
+"""Fewer than webhooks, since strangers at the web form make requests too."""
 _MAX_BATCH_SIZE = 200
-_MAX_REQUESTS_BESIDE_TEXTS = 20
-"""Requests in a transaction that holds texts too: those of strangers can take long."""
-_MIN_BATCH_TO_WAIT, _MAX_WAITS = 8, 3
+_MAX_REQUESTS_BESIDE_WEBHOOKS = 20
+"""Requests in a batch that also holds webhooks: strangers' requests can take long."""
+_MIN_BATCH_TO_WAIT, _MAX_JOIN_WAITS = 8, 3
 _JOIN_WAIT = 0.001
-"""Seconds. A transaction has a cost of its own: under load, to wait for a few more spares much of
+"""Seconds. Each transaction has a fixed cost: under load, a short wait for more items saves much of
 it (as PostgreSQL's `commit_siblings` and `commit_delay` do)."""
 
 _RETRY_DELAY = 0.03
-"""Seconds until what somebody else held is tried again."""
-_LAST_TRY_BEFORE = 0.3
-"""Seconds before its deadline at which such an event is refused: a transaction takes some."""
-_MAX_PAUSES = 3
-"""How often what apps ask waits for such a text: else those who ask for a phone without end, be
-they strangers at the web form, could keep its texts out."""
+"""Seconds until an item is tried again that needs a row locked by another transaction."""
+_RETRY_MARGIN = 0.3
+"""Seconds before its deadline when such an item is refused: a transaction takes some time."""
+_MAX_REQUEST_PAUSES = 3
+"""How often a locked phone's webhook pauses all requests, so that requests for the same phone,
+which strangers at the web form could send without end, do not lock its webhooks out."""
 
 _log = structlog.get_logger(__name__)
 
 InboxItem = InboundText | DeliveryReport | AppRequest
 
 
-class Postponed(Enum):
-    """Why an event was not decided: somebody else holds what it needs."""
+class Deferred(Enum):
+    """Why an item was not applied."""
 
-    ELSEWHERE = "held elsewhere"
+    LOCKED = "needs a row that another transaction has locked"
 
 
-_Result = RequestResult | Postponed | None
+_Result = RequestResult | Deferred | None
 
 
 @dataclass(slots=True, eq=False)
 class _WaitingItem:
-    event: InboxItem
+    item: InboxItem
     deadline: float
     done: asyncio.Future[RequestResult | None]
     subject: str = field(init=False)
-    """What the event is about; one subject is in one running batch at most."""
+    """The item's phone, text or key; at most one running batch holds items of a subject."""
     tries: int = 0
-    """How often it was to be decided and something it needs was held elsewhere."""
-    met_lock: bool = False
-    """Whether it had to wait for a row that cannot be passed over, and would make others wait."""
+    """How often another transaction had locked a row that the item needs."""
+    blocked: bool = False
+    """Whether that row could not be skipped, so that the item would make a whole batch wait."""
 
     def __post_init__(self) -> None:
-        self.subject = _subject(self.event)
+        self.subject = _subject(self.item)
 
-    def late_at(self, now: float) -> bool:
-        """Tell whether it is to be refused; one that meets a lock must not be late with others."""
-        return self.deadline <= now + (_LAST_TRY_BEFORE if self.tries else 0)
+    def is_late(self, now: float) -> bool:
+        """Return whether the item must be refused, since its transaction would end too late."""
+        return self.deadline <= now + (_RETRY_MARGIN if self.tries else 0)
 
-    def accept(self, result: RequestResult | None) -> None:
+    def resolve(self, result: RequestResult | None) -> None:
         if not self.done.done():
             self.done.set_result(result)
 
@@ -104,23 +104,23 @@ class _WaitingItem:
             self.done.set_exception(error)
 
 
-def _subject(event: InboxItem) -> str:
-    match event:
+def _subject(item: InboxItem) -> str:
+    match item:
         case InboundText(phone=phone):
             return phone
         case DeliveryReport(carrier_id=carrier_id):
             return carrier_id
-        case AppRequest(once=once):
-            return once.key
+        case AppRequest(idempotency_key=idempotency_key):
+            return idempotency_key.key
 
 
 class Inbox:
-    """The writer of what people text; `after_commit` is told of each commit.
+    """Applies webhooks and app requests in batches; calls `after_commit` after each commit.
 
-    `answer_within` and `second_commit_within` are the seconds that each of the two may take.
+    `answer_within` and `second_commit_within` are seconds.
     """
 
-    def __init__(  # noqa: PLR0913 - its parts, and two figures with their usual values
+    def __init__(  # noqa: PLR0913 - its parts, and three figures with their usual values
         self,
         database: Database,
         rules: Rules,
@@ -129,6 +129,7 @@ class Inbox:
         *,
         answer_within: float = ANSWER_TIMEOUT,
         second_commit_within: float = SECOND_COMMIT_TIMEOUT,
+        max_waiting_requests: int = MAX_WAITING_REQUESTS,
     ) -> None:
         self._database = database
         self._rules = rules
@@ -136,236 +137,236 @@ class Inbox:
         self._after_commit = after_commit
         self._answer_within = answer_within
         self._second_commit_within = second_commit_within
-        self._texts: deque[_WaitingItem] = deque()
+        self._max_waiting_requests = max_waiting_requests
+        self._webhooks: deque[_WaitingItem] = deque()
         self._requests: deque[_WaitingItem] = deque()
         self._busy: set[str] = set()
-        """The subjects in a running batch, and those held elsewhere until they are tried again."""
-        self._pausing = 0
-        """How many texts held elsewhere must not meet what apps ask when they are tried again."""
+        """The subjects in a running batch, and those that wait for a lock until their retry."""
+        self._request_pauses = 0
+        """How many webhooks wait for a lock and must be retried before any more requests."""
         self._woken = asyncio.Event()
-        self._aside: asyncio.Queue[list[_WaitingItem]] = asyncio.Queue()
-        """What met a lock that cannot be passed over, by subject."""
+        self._blocked: asyncio.Queue[list[_WaitingItem]] = asyncio.Queue()
+        """Items to be retried outside of batches, by subject."""
         self.alive = False
 
-    async def accept(self, event: InboundText | DeliveryReport) -> None:
-        """Return once the event is committed, or was before.
+    async def handle_webhook(self, webhook: InboundText | DeliveryReport) -> None:
+        """Return once the webhook is committed, or was before.
 
-        Raises UnavailableError where it is not, and then it never will be.
+        Raises UnavailableError if it is not committed, and then it never will be.
         """
-        if len(self._texts) >= _MAX_WAITING_TEXTS:
+        if len(self._webhooks) >= MAX_WAITING_WEBHOOKS:
             raise UnavailableError("too many webhooks wait")
-        await self._committed(event, self._texts)
+        await self._enqueue(webhook, self._webhooks)
 
-    async def ask(self, request: AppRequest) -> RequestResult:
-        """Return what an app's request has led to, once that is committed; raises as `accept`."""
-        if len(self._requests) >= _MAX_WAITING_REQUESTS:
+    async def handle_request(self, request: AppRequest) -> RequestResult:
+        """Return the committed result of an app's request; raises as `handle_webhook` does."""
+        if len(self._requests) >= self._max_waiting_requests:
             raise UnavailableError("too many requests wait")
-        result = await self._committed(request, self._requests)
+        result = await self._enqueue(request, self._requests)
         if result is None:
             raise ValueError("an app's request was not answered")
         return result
 
-    async def _committed(
-        self, event: InboxItem, queue: deque[_WaitingItem]
-    ) -> RequestResult | None:
+    async def _enqueue(self, item: InboxItem, queue: deque[_WaitingItem]) -> RequestResult | None:
         if not self.alive:
-            raise UnavailableError("the writer is not running")
+            raise UnavailableError("the inbox is not running")
         loop = asyncio.get_running_loop()
-        waiting = _WaitingItem(event, loop.time() + self._answer_within, loop.create_future())
+        waiting = _WaitingItem(item, loop.time() + self._answer_within, loop.create_future())
         queue.append(waiting)
         self._woken.set()
         return await waiting.done
 
     async def run(self) -> None:
-        """Serve batches until cancelled, as many at a time as the database can."""
+        """Process batches until cancelled, as many at a time as the database has writers."""
         self.alive = True
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._database.writers):
-                    group.create_task(self._serve_batches())
-                group.create_task(self._serve_aside())
+                    group.create_task(self._process_batches())
+                group.create_task(self._retry_blocked())
         finally:
             self.alive = False
-            self._refuse(self._take_all(), UnavailableError("the writer has stopped"))
+            self._refuse(self._take_all(), UnavailableError("the inbox has stopped"))
 
-    async def _serve_batches(self) -> None:
-        siblings = 0
+    async def _process_batches(self) -> None:
+        last_size = 0
         while True:
             await self._woken.wait()
             self._woken.clear()
-            while batch := await self._gather(siblings):
-                siblings = len(batch)
-                await self._serve_in_time(batch)
+            while batch := await self._next_batch(last_size):
+                last_size = len(batch)
+                await self._process_in_time(batch)
 
-    async def _gather(self, siblings: int) -> list[_WaitingItem]:
-        """Take what waits; where many came together, let more join, but not for long."""
-        for _ in range(_MAX_WAITS if siblings >= _MIN_BATCH_TO_WAIT else 0):
+    async def _next_batch(self, last_size: int) -> list[_WaitingItem]:
+        """Take the waiting items; after a large batch, first wait a little for more."""
+        for _ in range(_MAX_JOIN_WAITS if last_size >= _MIN_BATCH_TO_WAIT else 0):
             before = self._count()
             await asyncio.sleep(_JOIN_WAIT)
             if not before < self._count() < _MAX_BATCH_SIZE:
                 break
-        return self._take()
+        return self._take_batch()
 
     def _count(self) -> int:
-        return len(self._texts) + len(self._requests)
+        return len(self._webhooks) + len(self._requests)
 
-    def _take(self) -> list[_WaitingItem]:
-        """Take those that wait, first what the carrier has sent: it waits for two seconds only.
+    def _take_batch(self) -> list[_WaitingItem]:
+        """Take waiting items, webhooks first: Telnyx waits for two seconds only.
 
-        What is about a subject of a running batch stays: two batches at once would decide one
-        person's texts in the order of their locks, not in that in which they came.
+        Items of a subject in a running batch stay: two batches at once would decide one person's
+        texts in the order of their locks, not in the order in which they came.
         """
-        texts = self._first(self._texts, _MAX_BATCH_SIZE)
-        most = _MAX_REQUESTS_BESIDE_TEXTS if texts else _MAX_BATCH_SIZE
-        batch = texts + self._first(self._requests, 0 if self._pausing else most)
+        webhooks = self._take_free(self._webhooks, _MAX_BATCH_SIZE)
+        limit = _MAX_REQUESTS_BESIDE_WEBHOOKS if webhooks else _MAX_BATCH_SIZE
+        batch = webhooks + self._take_free(self._requests, 0 if self._request_pauses else limit)
         self._busy.update(waiting.subject for waiting in batch)
         return batch
 
-    def _first(self, queue: deque[_WaitingItem], most: int) -> list[_WaitingItem]:
+    def _take_free(self, queue: deque[_WaitingItem], limit: int) -> list[_WaitingItem]:
+        """Take up to `limit` items whose subject is in no running batch."""
         taken: list[_WaitingItem] = []
-        passed_over: list[_WaitingItem] = []
-        while queue and len(taken) < most:
+        busy: list[_WaitingItem] = []
+        while queue and len(taken) < limit:
             waiting = queue.popleft()
-            (passed_over if waiting.subject in self._busy else taken).append(waiting)
-        queue.extendleft(reversed(passed_over))
+            (busy if waiting.subject in self._busy else taken).append(waiting)
+        queue.extendleft(reversed(busy))
         return taken
 
     def _take_all(self) -> list[_WaitingItem]:
-        everything = [*self._texts, *self._requests]
-        self._texts.clear()
+        taken = [*self._webhooks, *self._requests]
+        self._webhooks.clear()
         self._requests.clear()
-        while not self._aside.empty():
-            everything += self._aside.get_nowait()
-        return everything
+        while not self._blocked.empty():
+            taken += self._blocked.get_nowait()
+        return taken
 
-    async def _serve_in_time(self, batch: Sequence[_WaitingItem]) -> None:
-        """Refuse what has waited too long, by no fault of the database, and serve the others."""
+    async def _process_in_time(self, batch: Sequence[_WaitingItem]) -> None:
+        """Refuse the items that have waited too long, and process the others."""
         now = asyncio.get_running_loop().time()
-        late = [waiting for waiting in batch if waiting.late_at(now)]
-        self._refuse(late, UnavailableError("too much waits"))
-        in_time = [waiting for waiting in batch if not waiting.late_at(now)]
+        late = [waiting for waiting in batch if waiting.is_late(now)]
+        self._refuse(late, UnavailableError("too many items wait"))
+        in_time = [waiting for waiting in batch if not waiting.is_late(now)]
         try:
-            held = await self._serve(in_time) if in_time else []
+            deferred = await self._process(in_time) if in_time else []
         finally:
             self._busy.difference_update(waiting.subject for waiting in batch)
-        self._try_later(held)
+        self._retry_later(deferred)
 
-    def _try_later(self, held: Sequence[_WaitingItem]) -> None:
-        """Try again soon what somebody else held, all of one subject in the same way."""
-        if not held:
+    def _retry_later(self, deferred: Sequence[_WaitingItem]) -> None:
+        """Schedule a retry of items that need a locked row, all of one subject in the same way."""
+        if not deferred:
             return
-        for waiting in held:
+        for waiting in deferred:
             waiting.tries += 1
-        self._busy.update(waiting.subject for waiting in held)
-        aside = {waiting.subject: list[_WaitingItem]() for waiting in held if waiting.met_lock}
-        for waiting in held:
-            if waiting.subject in aside:
-                aside[waiting.subject].append(waiting)
-        for waits in aside.values():
-            self._aside.put_nowait(waits)
-        self._put_back([waiting for waiting in held if waiting.subject not in aside])
+        self._busy.update(waiting.subject for waiting in deferred)
+        blocked = {waiting.subject: list[_WaitingItem]() for waiting in deferred if waiting.blocked}
+        for waiting in deferred:
+            if waiting.subject in blocked:
+                blocked[waiting.subject].append(waiting)
+        for group in blocked.values():
+            self._blocked.put_nowait(group)
+        self._requeue([waiting for waiting in deferred if waiting.subject not in blocked])
 
-    async def _serve_aside(self) -> None:
-        """Try what met a lock again, a subject at a time: in a batch all would wait for it."""
+    async def _retry_blocked(self) -> None:
+        """Retry blocked items one subject at a time: a whole batch would wait for their lock."""
         while True:
-            waits = await self._aside.get()
+            group = await self._blocked.get()
             try:
                 await asyncio.sleep(_RETRY_DELAY)
-                await self._serve_in_time(waits)
+                await self._process_in_time(group)
             except asyncio.CancelledError:
-                self._refuse(waits, UnavailableError("the writer has stopped"))
+                self._refuse(group, UnavailableError("the inbox has stopped"))
                 raise
             self._woken.set()
 
-    def _put_back(self, held: Sequence[_WaitingItem]) -> None:
-        """Let what can be passed over come first when it is tried again."""
+    def _requeue(self, deferred: Sequence[_WaitingItem]) -> None:
+        """Put items back in front, and release their subjects after the retry delay."""
         pauses = 0
-        for waiting in reversed(held):
-            pauses += waiting.tries <= _MAX_PAUSES and not isinstance(waiting.event, AppRequest)
-            queue = self._requests if isinstance(waiting.event, AppRequest) else self._texts
-            queue.appendleft(waiting)
-        subjects = {waiting.subject for waiting in held}
-        self._pausing += pauses
+        for waiting in reversed(deferred):
+            is_request = isinstance(waiting.item, AppRequest)
+            pauses += waiting.tries <= _MAX_REQUEST_PAUSES and not is_request
+            (self._requests if is_request else self._webhooks).appendleft(waiting)
+        subjects = {waiting.subject for waiting in deferred}
+        self._request_pauses += pauses
 
-        def try_again() -> None:
+        def release() -> None:
             self._busy -= subjects
-            self._pausing -= pauses
+            self._request_pauses -= pauses
             self._woken.set()
 
-        asyncio.get_running_loop().call_later(_RETRY_DELAY, try_again)
+        asyncio.get_running_loop().call_later(_RETRY_DELAY, release)
 
-    async def _serve(self, batch: Sequence[_WaitingItem]) -> list[_WaitingItem]:
-        """Answer a batch, all but what somebody else holds: return that."""
-        # Apps can wait longer: where only they ask, the deadline is that of any transaction.
-        # What was held elsewhere has little time left, and hurries nobody.
+    async def _process(self, batch: Sequence[_WaitingItem]) -> list[_WaitingItem]:
+        """Apply and answer a batch; return the items that need a locked row."""
+        # Apps can wait longer: a batch of requests has the deadline of any transaction. A retried
+        # item has little time left, and must not cut the others' short.
         first = next((waiting for waiting in batch if not waiting.tries), batch[0])
-        deadline = None if isinstance(batch[0].event, AppRequest) else first.deadline
+        deadline = None if isinstance(batch[0].item, AppRequest) else first.deadline
         try:
-            results = await self._commit([waiting.event for waiting in batch], deadline)
+            results = await self._commit([waiting.item for waiting in batch], deadline)
         except asyncio.CancelledError:
-            self._refuse(batch, UnavailableError("the writer has stopped"))
+            self._refuse(batch, UnavailableError("the inbox has stopped"))
             raise
-        except Exception as error:  # noqa: BLE001 - one bad event must not end the writer
+        except Exception as error:  # noqa: BLE001 - one bad item must not end the inbox
             return await self._after_failure(batch, error)
-        held: list[_WaitingItem] = []
+        deferred: list[_WaitingItem] = []
         for waiting, result in zip(batch, results, strict=True):
-            if isinstance(result, Postponed):
-                held.append(waiting)
+            if isinstance(result, Deferred):
+                deferred.append(waiting)
             else:
-                waiting.accept(result)
-        if len(held) < len(batch):
+                waiting.resolve(result)
+        if len(deferred) < len(batch):
             self._after_commit()
-        return held
+        return deferred
 
     async def _after_failure(
         self, batch: Sequence[_WaitingItem], error: Exception
     ) -> list[_WaitingItem]:
-        """Refuse a batch that was not committed; return what is worth another try."""
+        """Refuse a batch that was not committed; return the items that are worth a retry."""
         match error:
             case DeadlockError():
-                self._refuse(batch, error)  # the others were not in anybody's way
+                self._refuse(batch, error)  # the waiting items are not affected
             case LockedError() if len(batch) == 1:
-                batch[0].met_lock = True
+                batch[0].blocked = True
                 return list(batch)
             case UnavailableError() if not isinstance(error, LockedError):
-                # Those that wait would meet the same outage, each after a wait of its own.
+                # The waiting items would meet the same outage, each after a timeout of its own.
                 refused = [*batch, *self._take_all()]
                 _log.warning("webhooks refused", count=len(refused), reason=str(error))
                 self._refuse(refused, error)
             case _ if len(batch) > 1:
-                return await self._serve_one_by_one(batch)
+                return await self._process_one_by_one(batch)
             case _:
-                _log.error("event failed", event_type=type(batch[0].event).__name__, exc_info=error)
+                _log.error("inbox item failed", type=type(batch[0].item).__name__, exc_info=error)
                 batch[0].refuse(UnavailableError(type(error).__name__))
         return []
 
-    async def _serve_one_by_one(self, batch: Sequence[_WaitingItem]) -> list[_WaitingItem]:
-        held: list[_WaitingItem] = []
+    async def _process_one_by_one(self, batch: Sequence[_WaitingItem]) -> list[_WaitingItem]:
+        deferred: list[_WaitingItem] = []
         try:
             for waiting in batch:
-                if waiting.late_at(asyncio.get_running_loop().time()):
-                    waiting.refuse(UnavailableError("too much waits"))
-                elif any(earlier.subject == waiting.subject for earlier in held):
-                    held.append(waiting)
+                if waiting.is_late(asyncio.get_running_loop().time()):
+                    waiting.refuse(UnavailableError("too many items wait"))
+                elif any(earlier.subject == waiting.subject for earlier in deferred):
+                    deferred.append(waiting)
                 else:
-                    held += await self._serve([waiting])
+                    deferred += await self._process([waiting])
         except BaseException:
-            self._refuse(batch, UnavailableError("the writer has stopped"))
+            self._refuse(batch, UnavailableError("the inbox has stopped"))
             raise
-        return held
+        return deferred
 
-    async def _commit(self, events: Sequence[InboxItem], deadline: float | None) -> list[_Result]:
+    async def _commit(self, items: Sequence[InboxItem], deadline: float | None) -> list[_Result]:
         try:
-            return await self._write(events, deadline)
+            return await self._write(items, deadline)
         except UncertainCommitError:
-            # Applied a second time an event changes nothing, so the answer is known afterwards.
+            # An item that is applied again changes nothing, so this tells whether it was committed.
             again = asyncio.get_running_loop().time() + self._second_commit_within
-            return await self._write(events, again)
+            return await self._write(items, again)
 
-    async def _write(self, events: Sequence[InboxItem], deadline: float | None) -> list[_Result]:
+    async def _write(self, items: Sequence[InboxItem], deadline: float | None) -> list[_Result]:
         now = self._clock.now()
         return await self._database.write(
-            apply, events, now, self._rules, deadline=deadline, wait_for_locks=False
+            apply, items, now, self._rules, deadline=deadline, wait_for_locks=False
         )
 
     def _refuse(self, batch: Sequence[_WaitingItem], error: Exception) -> None:
@@ -374,92 +375,96 @@ class Inbox:
 
 
 def apply(
-    connection: Connection, events: Sequence[InboxItem], now: datetime, rules: Rules
+    connection: Connection, items: Sequence[InboxItem], now: datetime, rules: Rules
 ) -> list[_Result]:
-    """Apply events, those of a kind in the order given, each once however often it comes.
+    """Apply items, those of a kind in the order given, each once however often it comes.
 
-    Returns what each request of an app has led to, None for the others, and for an event of which
-    somebody else holds what it needs that nothing was done.
+    Returns the result of each app request, None for each webhook, and Deferred for each item that
+    was not applied.
     """
-    taken = _lock_rows(connection, events)
-    free = [event for event, is_free in zip(events, taken.free, strict=True) if is_free]
-    requests = [event for event in free if isinstance(event, AppRequest)]
-    heard = [event for event in free if not isinstance(event, AppRequest)]
-    _apply_webhooks(connection, heard, taken.limits_of, now, rules)
-    answers = dict(zip(map(id, requests), answer(connection, requests, now, rules), strict=True))
+    locked = _lock_rows(connection, items)
+    applicable = [item for item, free in zip(items, locked.free, strict=True) if free]
+    requests = [item for item in applicable if isinstance(item, AppRequest)]
+    webhooks = [item for item in applicable if not isinstance(item, AppRequest)]
+    _apply_webhooks(connection, webhooks, locked.limits, now, rules)
+    answers = carry_out(connection, requests, now, rules)
+    results = dict(zip(map(id, requests), answers, strict=True))
     return [
-        answers.get(id(event)) if is_free else Postponed.ELSEWHERE
-        for event, is_free in zip(events, taken.free, strict=True)
+        results.get(id(item)) if free else Deferred.LOCKED
+        for item, free in zip(items, locked.free, strict=True)
     ]
 
 
 class _LockedRows(NamedTuple):
-    """Which of some events, in their order, can be applied, and the ledgers of those who text."""
+    """Which items can be applied, in their order, and the limits of the phones that text."""
 
     free: list[bool]
-    limits_of: Mapping[str, PhoneLimits]
+    limits: Mapping[str, PhoneLimits]
 
 
-def _lock_rows(connection: Connection, events: Sequence[InboxItem]) -> _LockedRows:
-    """Take what events need before anything is written, and wait for none of it.
+def _lock_rows(connection: Connection, items: Sequence[InboxItem]) -> _LockedRows:
+    """Lock the rows that items need before anything is written, without waiting for any.
 
-    One phone whose ledger is held, be it by a process that stands still, must not keep the others
-    waiting. Who waits for nothing is in no deadlock either.
+    A phone whose limits are locked, perhaps by a process that hangs, must not make the others
+    wait. A transaction that never waits cannot be part of a deadlock either.
     """
-    texting = {event.phone for event in events if isinstance(event, InboundText)}
-    reports = [event for event in events if isinstance(event, DeliveryReport)]
-    asked = [event for event in events if isinstance(event, AppRequest)]
-    reported_held = outbox.reported_held(connection, {report.carrier_id for report in reports})
+    texting = {item.phone for item in items if isinstance(item, InboundText)}
+    reports = [item for item in items if isinstance(item, DeliveryReport)]
+    requests = [item for item in items if isinstance(item, AppRequest)]
+    locked_texts = outbox.reported_held(connection, {report.carrier_id for report in reports})
     failed = [report.carrier_id for report in reports if report.delivery is DeliveryStatus.FAILED]
-    phone_of = outbox.phones_of(connection, failed)
-    needed = dict(zip(map(id, asked), needs(connection, asked), strict=True))
-    asked_of = {need.phone for need in needed.values() if need.phone}
-    taken = phone_limits.lock_free(connection, asked_of.union(phone_of.values()), making=texting)
-    free_phones = taken.phones
-    free_to_apps = free_phones - phone_limits.web_limits_locked_elsewhere(connection, asked_of)
-    form = not any(need.form for need in needed.values()) or verifications.take_form(connection)
+    failed_phones = outbox.phones_of(connection, failed)
+    required = dict(zip(map(id, requests), required_locks(connection, requests), strict=True))
+    requested = {locks.phone for locks in required.values() if locks.phone}
+    others = requested.union(failed_phones.values())
+    limits = phone_limits.lock_free(connection, others, making=texting)
+    free = limits.phones
+    free_for_apps = free - phone_limits.web_limits_locked_elsewhere(connection, requested)
+    needs_form = any(locks.form for locks in required.values())
+    form_free = not needs_form or verifications.take_form(connection)
 
-    def is_free(event: InboxItem) -> bool:
-        match event:
+    def is_free(item: InboxItem) -> bool:
+        match item:
             case InboundText(phone=phone):
-                return phone in free_phones
+                return phone in free
             case DeliveryReport(carrier_id=carrier_id):
-                failed_to = phone_of.get(carrier_id)
-                held = carrier_id in reported_held
-                return not held and (failed_to is None or failed_to in free_phones)
+                phone_free = carrier_id not in failed_phones or failed_phones[carrier_id] in free
+                return phone_free and carrier_id not in locked_texts
             case AppRequest():
-                need = needed[id(event)]
-                return (form or not need.form) and (not need.phone or need.phone in free_to_apps)
+                locks = required[id(item)]
+                phone_free = not locks.phone or locks.phone in free_for_apps
+                return phone_free and (form_free or not locks.form)
 
-    return _LockedRows([is_free(event) for event in events], taken.limits_of)
+    return _LockedRows([is_free(item) for item in items], limits.limits_of)
 
 
 def _apply_webhooks(
     connection: Connection,
-    events: Sequence[InboundText | DeliveryReport],
-    held: Mapping[str, PhoneLimits],
+    webhooks: Sequence[InboundText | DeliveryReport],
+    limits: Mapping[str, PhoneLimits],
     now: datetime,
     rules: Rules,
 ) -> None:
-    """Apply what the carrier has sent and was not applied before, by key."""
-    fresh = processed_webhooks.first_seen(connection, {event.key for event in events}, now)
+    """Apply the webhooks that were not applied before, by their key."""
+    new_keys = processed_webhooks.first_seen(connection, {each.key for each in webhooks}, now)
     texts: list[InboundText] = []
     reports: list[DeliveryReport] = []
-    for event in events:
-        if event.key in fresh:
-            fresh.remove(event.key)
-            texts.append(event) if isinstance(event, InboundText) else reports.append(event)
-    said = [(ConversationKey(text.phone, text.bot_number), text.said) for text in texts]
-    decide_and_save(connection, said, now, rules, held=held)
+    for webhook in webhooks:
+        if webhook.key in new_keys:
+            new_keys.remove(webhook.key)
+            texts.append(webhook) if isinstance(webhook, InboundText) else reports.append(webhook)
+    inputs = [(ConversationKey(text.phone, text.bot_number), text.said) for text in texts]
+    decide_and_save(connection, inputs, now, rules, locked_limits=limits)
     apply_progress(connection, _apply_reports(connection, reports, now), now, rules)
 
 
 def _apply_reports(
     connection: Connection, reports: Sequence[DeliveryReport], now: datetime
 ) -> list[outbox.TextProgress]:
-    """Note the reports in the order of their key, so that two transactions do not deadlock."""
-    moved = []
+    """Apply reports in the order of their key, so that two transactions do not deadlock."""
+    progress = []
     for report in sorted(reports, key=lambda report: report.carrier_id):
-        news = outbox.TextReport(report.carrier_id, OutboxState(report.delivery), report.fault)
-        moved += outbox.report(connection, news, now)
-    return moved
+        state = OutboxState(report.delivery)
+        text_report = outbox.TextReport(report.carrier_id, state, report.fault)
+        progress += outbox.report(connection, text_report, now)
+    return progress

@@ -1,1 +1,1 @@
-"""Background tasks that keep the bot in order: expiry, retention, warm-up, clock checks."""
+"""Background tasks: expiry, retention, warm-up, clock checks."""

@@ -1,7 +1,7 @@
-"""Warns when a process decides by a time that the wall clock does not show (any more).
+"""Warns when the time for decisions differs from the wall clock.
 
-A wall clock that is set right after the start leaves the time since the start as wrong as it was,
-until the process is restarted: deadlines must not jump with the wall clock.
+If the wall clock is corrected after the start, the time for decisions stays wrong until the process
+is restarted, since deadlines must not jump with the wall clock.
 """
 
 from __future__ import annotations
@@ -26,42 +26,42 @@ if TYPE_CHECKING:
     from bot.store.engine.database import Database
 
 MAX_DRIFT = timedelta(seconds=5)
-"""As far as the clocks of two processes may be apart (`docs/operating.md`)."""
-LOOK_EVERY = clock_drifts.CURRENT_FOR.total_seconds() / 4
-WARN_EVERY = timedelta(minutes=5)
+"""The most by which the clocks of two processes may differ (`docs/operating.md`)."""
+CHECK_INTERVAL = clock_drifts.CURRENT_FOR.total_seconds() / 4
+WARNING_INTERVAL = timedelta(minutes=5)
 ADVICE = "set the machine's clock by NTP, then restart this process"
 
 _log = structlog.get_logger(__name__)
 
 
 class ClockMonitor:
-    """Compares the clocks of this process; `bot status` reads in the database what it found."""
+    """Compares the clocks of this process, and records their drift for `bot status`."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
         self._process = f"{socket.gethostname()[:64]}:{os.getpid()}"
         self._warned_at: datetime | None = None
-        # A process of this name that has crashed may have left its drift.
+        # A crashed process of the same name may have left its drift.
         self._may_be_recorded = True
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Check until cancelled."""
         while True:
             try:
-                await self.look()
-            except Exception:  # noqa: BLE001 - the next look may do better
-                _log.exception("looking at the clock failed")
-            await asyncio.sleep(LOOK_EVERY)
+                await self.check()
+            except Exception:  # noqa: BLE001 - the next check may succeed
+                _log.exception("clock check failed")
+            await asyncio.sleep(CHECK_INTERVAL)
 
-    async def look(self) -> None:
-        """Compare once; warn of a drift and record it, or remove what was recorded."""
+    async def check(self) -> None:
+        """Check once: warn of a drift and record it, or remove a recorded one."""
         drift = drift_of(self._clock)
-        drifts = abs(drift) > MAX_DRIFT
-        if drifts:
+        is_wrong = abs(drift) > MAX_DRIFT
+        if is_wrong:
             self._warn(drift)
-        with suppress(UnavailableError):  # the next look records it
-            if drifts:
+        with suppress(UnavailableError):  # the next check records it
+            if is_wrong:
                 self._may_be_recorded = True
                 measured_at = self._clock.wall()
                 await self._database.write(clock_drifts.record, self._process, drift, measured_at)
@@ -71,7 +71,7 @@ class ClockMonitor:
 
     def _warn(self, drift: timedelta) -> None:
         now = self._clock.now()
-        if self._warned_at is None or now >= self._warned_at + WARN_EVERY:
+        if self._warned_at is None or now >= self._warned_at + WARNING_INTERVAL:
             self._warned_at = now
             seconds = round(drift.total_seconds(), 1)
             _log.warning(

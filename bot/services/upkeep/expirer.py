@@ -1,4 +1,4 @@
-"""Ends the verifications whose time is over, so that the app learns of it by itself."""
+"""Ends verifications that have expired, so that the app receives an app event."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from bot.services.intake.unit_of_work import Rules
     from bot.store.engine.database import Database
 
-_LOOK_EVERY = 1.0
-_AT_ONCE = 100
+_CHECK_INTERVAL = 1.0
+_BATCH_SIZE = 100
 
 _log = structlog.get_logger(__name__)
 
 
 class Expirer:
-    """Looks every second, without the write lock; `after_commit` is told of each commit."""
+    """Checks every second, without the write lock; calls `after_commit` after each commit."""
 
     def __init__(
         self, database: Database, rules: Rules, clock: Clock, after_commit: Callable[[], None]
@@ -43,44 +43,43 @@ class Expirer:
         self._after_commit = after_commit
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Check until cancelled."""
         while True:
             try:
                 await self.expire_all()
             except UnavailableError as error:
-                _log.warning("nothing expired", reason=str(error))
-            except Exception:  # noqa: BLE001 - the next look may do better
-                _log.exception("nothing expired")
-            await asyncio.sleep(_LOOK_EVERY)
+                _log.warning("expiring verifications failed", reason=str(error))
+            except Exception:  # noqa: BLE001 - the next check may succeed
+                _log.exception("expiring verifications failed")
+            await asyncio.sleep(_CHECK_INTERVAL)
 
     async def expire_all(self) -> None:
-        """End all whose time is over by now; raises UnavailableError."""
+        """End all verifications that have expired by now; raises UnavailableError."""
         now = self._clock.now()
         while await self._database.read(verifications.overdue, now, 1):
-            ended = await self._database.write(expire, now, self._rules)
+            any_free = await self._database.write(expire, now, self._rules)
             self._after_commit()
-            if not ended:  # all are held elsewhere, until the next look
+            if not any_free:  # all are locked by other transactions, until the next check
                 return
 
 
 def expire(connection: Connection, now: datetime, rules: Rules) -> bool:
-    """End some of the verifications whose time is over; tell whether any was free to be ended."""
-    overdue = verifications.overdue(connection, now, _AT_ONCE)
-    phones = {known.phone for known in overdue if known.phone}
-    free = phone_limits.lock_free(connection, phones).phones
-    over = [known for known in overdue if known.phone is None or known.phone in free]
-    keys = {ConversationKey(known.phone, known.bot_number) for known in over if known.phone}
+    """End some of the verifications that have expired; return whether any was not locked."""
+    overdue = verifications.overdue(connection, now, _BATCH_SIZE)
+    phones = {verification.phone for verification in overdue if verification.phone}
+    unlocked = phone_limits.lock_free(connection, phones).phones
+    free = [each for each in overdue if each.phone is None or each.phone in unlocked]
+    keys = {ConversationKey(each.phone, each.bot_number) for each in free if each.phone}
     decide_and_save(connection, [(key, TimePassed()) for key in sorted(keys)], now, rules)
-    # Nobody has begun the others, so there is no turn to take.
-    held = verifications.load(connection, [known.id for known in over])
-    news = {
-        known.id: AppEvent(EventType.EXPIRED, known.id)
-        for known in held.values()
-        if known.ended_at is None and now >= known.expires_at
-    }
+    # Those without a phone have no conversation in which to decide that.
+    expired = [
+        (verification, AppEvent(EventType.EXPIRED, verification.id))
+        for verification in verifications.load(connection, [each.id for each in free]).values()
+        if verification.ended_at is None and now >= verification.expires_at
+    ]
     verifications.save(
-        connection, [with_final_status(held[name], told, now) for name, told in news.items()]
+        connection, [with_final_status(each, app_event, now) for each, app_event in expired]
     )
-    if rules.announces:
-        record_app_events(connection, [(None, told) for told in news.values()], now)
-    return bool(over)
+    if rules.has_app:
+        record_app_events(connection, [(None, app_event) for _, app_event in expired], now)
+    return bool(free)

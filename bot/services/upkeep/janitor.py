@@ -1,7 +1,7 @@
-"""Removes what is past its time, a little at a time, so that no webhook waits long behind it.
+"""Removes rows past their retention in small chunks, so that no webhook waits long behind one.
 
-Beside webhooks that is some 4,000 rows a second, and a person who is verified leaves about ten: it
-keeps up with 400 of them a second, and what a rush adds beyond that goes when the rush is over.
+Beside webhooks it removes some 4,000 rows a second, and each person who is verified leaves about
+ten: it keeps up with 400 people a second, and catches up after a rush.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from bot.services.clock import Clock
     from bot.store.engine.database import Database
 
-_REST = 60.0
-"""Seconds: short enough that a busy bot has no flood to purge after each."""
-_BREATH = 2.0
-"""How many times as long as a chunk took the next one waits: however slow the database is, two
-thirds of its time are for others."""
+_PURGE_INTERVAL = 60.0
+"""Seconds: short, so that even a busy bot has only a few rows to purge each time."""
+_PAUSE_FACTOR = 2.0
+"""The pause after a chunk, in multiples of its duration: however slow the database is, two thirds
+of its time are left for others."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Janitor:
-    """Purges for as long as there is something to purge, then rests."""
+    """Purges all rows past their retention, then waits for the next interval."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -40,23 +40,23 @@ class Janitor:
             try:
                 removed = await self.purge()
             except UnavailableError as error:
-                _log.warning("nothing purged", reason=str(error))
-            except Exception:  # noqa: BLE001 - the next round may do better
-                _log.exception("nothing purged")
+                _log.warning("purging failed", reason=str(error))
+            except Exception:  # noqa: BLE001 - the next purge may succeed
+                _log.exception("purging failed")
             else:
                 if removed:
-                    _log.info("purged", rows=removed)
-            await asyncio.sleep(_REST)
+                    _log.info("old rows purged", rows=removed)
+            await asyncio.sleep(_PURGE_INTERVAL)
 
     async def purge(self) -> int:
-        """Remove all that is past its time, and return how many rows; raises UnavailableError."""
+        """Remove all rows past their retention; return how many. Raises UnavailableError."""
         loop = asyncio.get_running_loop()
         removed = 0
         while True:
-            began = loop.time()
+            started = loop.time()
             chunk = await self._database.write(purge_chunk, self._clock.now())
             removed += chunk
             await self._database.checkpoint()
             if chunk < CHUNK:
                 return removed
-            await asyncio.sleep(_BREATH * (loop.time() - began))
+            await asyncio.sleep(_PAUSE_FACTOR * (loop.time() - started))

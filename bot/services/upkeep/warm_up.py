@@ -1,6 +1,7 @@
-"""What the first who texts would wait for, done before anybody does: a code's way, undone.
+"""Warm-up: runs the statements of a whole verification once and rolls them back.
 
-A statement is compiled when it first runs, and on PostgreSQL prepared on each connection.
+A statement is compiled when it first runs, and on PostgreSQL prepared on each connection: the first
+texts would wait for that.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ if TYPE_CHECKING:
     from bot.services.intake.unit_of_work import Rules
     from bot.store.engine.database import Database
 
-_AT_ONCE = 3
-"""Connections of each kind that are rehearsed: those of the inbox, which do not wait for locks, and
-those of the sender and of what comes between."""
-_NAME = "rehearsal"
+_CONNECTIONS = 3
+"""How many connections of each kind are warmed up: those of the inbox, which do not wait for locks,
+and all others."""
+_KEY = "warm-up"
 
 
-class _RolledBack(Exception):  # noqa: N818 - nothing is wrong
+class _RolledBack(Exception):  # noqa: N818 - it is not an error
     """Rolls the transaction back."""
 
 
 async def warm_up(database: Database, bot_number: str, now: datetime, rules: Rules) -> None:
-    """Run what a code's way runs, and leave nothing behind; without a database, nothing happens."""
+    """Run the statements of a verification and roll back; do nothing without a database."""
 
     async def run(*, wait_for_locks: bool) -> None:
         with contextlib.suppress(_RolledBack, UnavailableError):
@@ -42,20 +43,20 @@ async def warm_up(database: Database, bot_number: str, now: datetime, rules: Rul
                 _run_and_roll_back, bot_number, now, rules, wait_for_locks=wait_for_locks
             )
 
-    kinds = (True, False) * _AT_ONCE
+    kinds = (True, False) * _CONNECTIONS
     await asyncio.gather(*(run(wait_for_locks=waits) for waits in kinds))
 
 
 def _run_and_roll_back(
     connection: Connection, bot_number: str, now: datetime, rules: Rules
 ) -> None:
-    # The bot's own number is nobody's phone: what it texts never comes so far.
-    verify = InboundText(f"{_NAME}:1", bot_number, bot_number, TextReceived("VERIFY"))
-    guess = InboundText(f"{_NAME}:2", bot_number, bot_number, TextReceived("000000"))
-    report = DeliveryReport(f"{_NAME}:3", _NAME, DeliveryStatus.DELIVERED)
+    # The bot's own number is no person's phone: its texts are ignored as webhooks.
+    verify = InboundText(f"{_KEY}:1", bot_number, bot_number, TextReceived("VERIFY"))
+    guess = InboundText(f"{_KEY}:2", bot_number, bot_number, TextReceived("000000"))
+    report = DeliveryReport(f"{_KEY}:3", _KEY, DeliveryStatus.DELIVERED)
     inbox.apply(connection, [verify], now, rules)
     outbox.unsendable(connection, now)
     for claimed in outbox.claim(connection, 1, now):
-        outbox.settle_accepted(connection, {claimed.id: _NAME}, now)
+        outbox.settle_accepted(connection, {claimed.id: _KEY}, now)
     inbox.apply(connection, [report, guess], now, rules)
     raise _RolledBack

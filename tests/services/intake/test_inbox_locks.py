@@ -1,4 +1,4 @@
-"""What an inbox does about rows that somebody else holds, and in which order it decides."""
+"""How the inbox treats rows locked by another transaction, and the order of its decisions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 on_postgresql = pytest.mark.parametrize("make_database", ["postgresql"], indirect=True)
 OTHER = "+13125550000"
-"""Sorts before PHONE: whoever waits for it has not yet taken that one."""
+"""Sorts before PHONE: a transaction that waits for it has not yet locked that one."""
 SECOND = timedelta(seconds=1)
 
 
@@ -44,40 +44,42 @@ async def inbox(database: Database) -> AsyncIterator[Inbox]:
         yield opened
 
 
-async def until_taken(inbox: Inbox) -> None:
-    """Wait until a batch holds all that has come."""
+async def until_batched(inbox: Inbox) -> None:
+    """Wait until a batch holds all webhooks."""
     await asyncio.sleep(0)
-    await wait_until(lambda: not inbox._texts)
+    await wait_until(lambda: not inbox._webhooks)
 
 
-def wanted(phone: str, origin: Origin = Origin.APP) -> Verification:
+def new_verification(phone: str, origin: Origin = Origin.APP) -> Verification:
     ends = NOON + RULES.policy.code_lifetime
     return Verification("f" * 24 + phone[-8:], origin, BOT_NUMBER, NOON, ends, phone=phone)
 
 
-def asked(what: Any, key: str) -> AppRequest:
-    return AppRequest(what, IdempotencyKey(key * 64, ""))
+def request(action: Any, key: str) -> AppRequest:
+    return AppRequest(action, IdempotencyKey(key * 64, ""))
 
 
 @on_postgresql
 @pytest.mark.parametrize("known", [True, False])
-async def test_one_locked_phone_refuses_nobody_else(
+async def test_one_locked_phone_delays_no_other_phone(
     inbox: Inbox, database: Database, database_url: URL, *, known: bool
 ) -> None:
     if known:
-        await inbox.accept(text("hello", phone=OTHER))
+        await inbox.handle_webhook(text("hello", phone=OTHER))
     lock = (
         the_limits_of(OTHER)
         if known
-        # A process that stands still has begun with somebody new, and has not committed.
+        # A process that hangs has inserted the limits of a new phone, and has not committed.
         else f"INSERT INTO ledgers (phone, wrong_guesses, locks, code_times) "
         f"SELECT '{OTHER}', 0, 0, '[]' WHERE pg_try_advisory_xact_lock("
         f"2119630849, hashtext('{OTHER}'))"
     )
     async with held(database_url, lock) as release:
-        stuck = asyncio.create_task(inbox.accept(text("VERIFY", phone=OTHER)))
+        stuck = asyncio.create_task(inbox.handle_webhook(text("VERIFY", phone=OTHER)))
         others = [f"+1312555{number:04}" for number in range(100, 162)]
-        await asyncio.gather(*(inbox.accept(text("VERIFY", phone=phone)) for phone in others))
+        await asyncio.gather(
+            *(inbox.handle_webhook(text("VERIFY", phone=phone)) for phone in others)
+        )
         assert not stuck.done()
         assert await row_count(database, TokenRow) == len(others)
         release.set()
@@ -86,48 +88,52 @@ async def test_one_locked_phone_refuses_nobody_else(
 
 
 @on_postgresql
-async def test_who_stays_locked_is_refused_in_time_and_nothing_is_remembered(
+async def test_a_phone_that_stays_locked_is_refused_in_time_and_nothing_is_stored(
     inbox: Inbox, database: Database, database_url: URL
 ) -> None:
-    await inbox.accept(text("hello", phone=OTHER))
+    await inbox.handle_webhook(text("hello", phone=OTHER))
     seen = await row_count(database, ProcessedWebhookRow)
     async with (
         held(database_url, the_limits_of(OTHER)),
         open_inbox(database, answer_within=0.4) as hurried,
     ):
         with pytest.raises(UnavailableError):
-            await hurried.accept(text("VERIFY", phone=OTHER))
+            await hurried.handle_webhook(text("VERIFY", phone=OTHER))
     assert await row_count(database, ProcessedWebhookRow) == seen
-    await inbox.accept(text("VERIFY", phone=OTHER))
+    await inbox.handle_webhook(text("VERIFY", phone=OTHER))
     assert await row_count(database, TokenRow) == 1
 
 
 @on_postgresql
 @pytest.mark.parametrize("table", ["ledgers", "web_ledgers"])
-async def test_what_an_app_asks_of_a_locked_phone_waits_alone(
+async def test_a_request_for_a_locked_phone_waits_alone(
     inbox: Inbox, database_url: URL, table: str
 ) -> None:
-    new = wanted(OTHER)
-    assert (await inbox.ask(asked(new, "a"))).outcome is RequestOutcome.DONE
+    new = new_verification(OTHER)
+    assert (await inbox.handle_request(request(new, "a"))).outcome is RequestOutcome.DONE
     async with held(database_url, the_limits_of(OTHER, table)) as release:
-        stuck = asyncio.create_task(inbox.ask(asked(CodeSubmitted(new.id, "1"), "b")))
-        await inbox.accept(text("VERIFY"))
-        assert (await inbox.ask(asked(wanted(PHONE), "c"))).outcome is RequestOutcome.DONE
+        stuck = asyncio.create_task(inbox.handle_request(request(CodeSubmitted(new.id, "1"), "b")))
+        await inbox.handle_webhook(text("VERIFY"))
+        assert (
+            await inbox.handle_request(request(new_verification(PHONE), "c"))
+        ).outcome is RequestOutcome.DONE
         assert not stuck.done()
         release.set()
         assert (await stuck).outcome is RequestOutcome.WRONG
 
 
 @on_postgresql
-async def test_what_the_form_asks_waits_alone_while_another_counts_for_it(
+async def test_a_request_of_the_form_waits_alone_while_another_process_counts(
     inbox: Inbox, database_url: URL
 ) -> None:
     from bot.store.verifications import _FORM_LOCK  # noqa: PLC0415
 
     lock = f"SELECT pg_advisory_xact_lock({_FORM_LOCK})"
     async with held(database_url, lock) as release:
-        stuck = asyncio.create_task(inbox.ask(asked(wanted(OTHER, Origin.FORM), "a")))
-        await inbox.accept(text("VERIFY"))
+        stuck = asyncio.create_task(
+            inbox.handle_request(request(new_verification(OTHER, Origin.FORM), "a"))
+        )
+        await inbox.handle_webhook(text("VERIFY"))
         assert not stuck.done()
         release.set()
         assert (await stuck).outcome is RequestOutcome.DONE
@@ -137,14 +143,16 @@ async def test_what_the_form_asks_waits_alone_while_another_counts_for_it(
 async def test_a_report_on_a_locked_text_waits_alone(
     inbox: Inbox, database: Database, database_url: URL
 ) -> None:
-    await inbox.accept(text("VERIFY", phone=OTHER))
+    await inbox.handle_webhook(text("VERIFY", phone=OTHER))
     (claimed,) = await database.write(outbox.claim, 1, NOON)
     await database.write(outbox.settle_accepted, {claimed.id: "locked"}, NOON)
     lock = f"SELECT * FROM outbox WHERE id = {claimed.id} FOR UPDATE"
     async with held(database_url, lock) as release:
-        stuck = asyncio.create_task(inbox.accept(report("locked", DeliveryStatus.DELIVERED)))
-        await inbox.accept(text("VERIFY"))
-        await inbox.accept(report("nobody's", DeliveryStatus.DELIVERED))
+        stuck = asyncio.create_task(
+            inbox.handle_webhook(report("locked", DeliveryStatus.DELIVERED))
+        )
+        await inbox.handle_webhook(text("VERIFY"))
+        await inbox.handle_webhook(report("nobody's", DeliveryStatus.DELIVERED))
         assert not stuck.done()
         release.set()
         await stuck
@@ -156,15 +164,15 @@ UNBEGUN = "0123456789abcdef" * 2
 
 
 async def _stop_with_a_text_in_the_queue(inbox: Inbox) -> InboundText:
-    await inbox.accept(text("VERIFY", phone=OTHER))
+    await inbox.handle_webhook(text("VERIFY", phone=OTHER))
     return text("STOP", phone=OTHER)
 
 
 async def _cancel_of_an_unbegun_verification(inbox: Inbox) -> AppRequest:
     ends = NOON + RULES.policy.reference_lifetime
     new = Verification(UNBEGUN, Origin.REFERENCE, BOT_NUMBER, NOON, ends, reference="7Q2K42")
-    await inbox.ask(asked(new, "a"))
-    return asked(Cancelled(UNBEGUN), "b")
+    await inbox.handle_request(request(new, "a"))
+    return request(Cancelled(UNBEGUN), "b")
 
 
 async def _text_of_a_reference(inbox: Inbox) -> InboundText:
@@ -173,12 +181,12 @@ async def _text_of_a_reference(inbox: Inbox) -> InboundText:
 
 
 async def _request_under_a_key(inbox: Inbox) -> AppRequest:
-    await inbox.accept(text("hello", phone=OTHER))
-    return asked(wanted(OTHER), "c")
+    await inbox.handle_webhook(text("hello", phone=OTHER))
+    return request(new_verification(OTHER), "c")
 
 
 async def _report_on_an_unknown_text(inbox: Inbox) -> DeliveryReport:
-    await inbox.accept(text("hello", phone=OTHER))
+    await inbox.handle_webhook(text("hello", phone=OTHER))
     return replace(report("unknown", DeliveryStatus.SENT), key="event:held")
 
 
@@ -212,34 +220,36 @@ LOCKED = {
 
 @on_postgresql
 @pytest.mark.parametrize(("arrange", "lock"), LOCKED.values(), ids=LOCKED)
-async def test_what_cannot_be_passed_over_keeps_nobody_else_waiting(
+async def test_a_lock_that_cannot_be_skipped_delays_no_other_item(
     inbox: Inbox, database: Database, database_url: URL, arrange: Any, lock: str
 ) -> None:
     event = await arrange(inbox)
     decided = await row_count(database, TokenRow)
-    send = inbox.ask if isinstance(event, AppRequest) else inbox.accept
+    send = inbox.handle_request if isinstance(event, AppRequest) else inbox.handle_webhook
     async with held(database_url, lock) as release:
         stuck = asyncio.create_task(send(event))
         others = [f"+1312555{number:04}" for number in range(100, 162)]
-        await asyncio.gather(*(inbox.accept(text("VERIFY", phone=phone)) for phone in others))
+        await asyncio.gather(
+            *(inbox.handle_webhook(text("VERIFY", phone=phone)) for phone in others)
+        )
         assert await row_count(database, TokenRow) == decided + len(others)
         assert not stuck.done()
-        await inbox.accept(text("VERIFY", phone=PHONE))
+        await inbox.handle_webhook(text("VERIFY", phone=PHONE))
         assert not stuck.done()
         release.set()
         await stuck
 
 
 @on_postgresql
-async def test_what_cannot_be_passed_over_is_decided_in_the_order_in_which_it_came(
+async def test_items_behind_such_a_lock_are_decided_in_the_order_they_came(
     inbox: Inbox, database: Database, database_url: URL
 ) -> None:
-    await inbox.accept(text("VERIFY"))
+    await inbox.handle_webhook(text("VERIFY"))
     async with held(database_url, "SELECT * FROM outbox FOR UPDATE") as release:
         accepted = []
         for said in ("STOP", "START", "VERIFY", "STOP", "START", "VERIFY"):
-            accepted.append(asyncio.create_task(inbox.accept(text(said))))
-            await inbox.accept(text("hello", phone=OTHER))
+            accepted.append(asyncio.create_task(inbox.handle_webhook(text(said))))
+            await inbox.handle_webhook(text("hello", phone=OTHER))
         assert not any(one.done() for one in accepted)
         release.set()
         await asyncio.gather(*accepted)
@@ -247,19 +257,19 @@ async def test_what_cannot_be_passed_over_is_decided_in_the_order_in_which_it_ca
 
 
 @on_postgresql
-async def test_what_met_a_lock_is_answered_when_the_inbox_stops(
+async def test_items_behind_such_a_lock_are_refused_when_the_inbox_stops(
     database: Database, database_url: URL
 ) -> None:
     async with open_inbox(database) as inbox:
         for phone in (OTHER, PHONE):
-            await inbox.accept(text("VERIFY", phone=phone))
+            await inbox.handle_webhook(text("VERIFY", phone=phone))
     async with held(database_url, "SELECT * FROM outbox FOR UPDATE"):
         async with open_inbox(database) as inbox:
             stuck = [
-                asyncio.create_task(inbox.accept(text("STOP", phone=phone)))
+                asyncio.create_task(inbox.handle_webhook(text("STOP", phone=phone)))
                 for phone in (OTHER, PHONE, OTHER)
             ]
-            await wait_until(lambda: inbox._aside.qsize() > 0)
+            await wait_until(lambda: inbox._blocked.qsize() > 0)
         done, waiting = await asyncio.wait(stuck, timeout=TEST_TIMEOUT)
     assert not waiting
     assert all(isinstance(task.exception(), UnavailableError) for task in done)
@@ -270,12 +280,12 @@ async def test_one_persons_texts_are_decided_in_the_order_they_came(
     inbox: Inbox, database: Database, database_url: URL
 ) -> None:
     for phone in (OTHER, PHONE):
-        await inbox.accept(text("STOP", phone=phone))
+        await inbox.handle_webhook(text("STOP", phone=phone))
     async with held(database_url, the_limits_of(OTHER)) as release:
         one_batch = [text("VERIFY", phone=OTHER), text("START")]
-        accepted = [asyncio.create_task(inbox.accept(one)) for one in one_batch]
-        await until_taken(inbox)
-        accepted.append(asyncio.create_task(inbox.accept(text("revoke"))))
+        accepted = [asyncio.create_task(inbox.handle_webhook(one)) for one in one_batch]
+        await until_batched(inbox)
+        accepted.append(asyncio.create_task(inbox.handle_webhook(text("revoke"))))
         await asyncio.wait(accepted[2:])
         release.set()
         await asyncio.gather(*accepted)
@@ -286,12 +296,12 @@ async def test_one_persons_texts_are_decided_in_the_order_they_came(
 async def test_a_locked_persons_texts_keep_their_order(
     inbox: Inbox, database: Database, database_url: URL
 ) -> None:
-    await inbox.accept(text("hello"))
+    await inbox.handle_webhook(text("hello"))
     async with held(database_url, the_limits_of(PHONE)) as release:
         accepted = []
         for said in ("STOP", "START", "STOP", "START", "VERIFY"):
-            accepted.append(asyncio.create_task(inbox.accept(text(said))))
-            await inbox.accept(text("hello", phone=OTHER))
+            accepted.append(asyncio.create_task(inbox.handle_webhook(text(said))))
+            await inbox.handle_webhook(text("hello", phone=OTHER))
         assert not any(one.done() for one in accepted)
         release.set()
         await asyncio.gather(*accepted)
@@ -299,28 +309,30 @@ async def test_a_locked_persons_texts_keep_their_order(
 
 
 @on_postgresql
-async def test_who_asks_for_a_phone_without_end_does_not_keep_its_texts_out(
+async def test_endless_requests_for_a_phone_do_not_keep_its_texts_out(
     inbox: Inbox, database: Database
 ) -> None:
     answered, enough = 0, asyncio.Event()
 
-    async def ask(number: int) -> None:
+    async def send_requests(number: int) -> None:
         nonlocal answered
         while not enough.is_set():
-            once = IdempotencyKey(f"{number:032}{answered:032}", "")
-            await inbox.ask(AppRequest(replace(wanted(PHONE), id=secrets.token_hex(16)), once))
+            key = IdempotencyKey(f"{number:032}{answered:032}", "")
+            await inbox.handle_request(
+                AppRequest(replace(new_verification(PHONE), id=secrets.token_hex(16)), key)
+            )
             answered += 1
 
-    asking = [asyncio.create_task(ask(number)) for number in range(300)]
+    asking = [asyncio.create_task(send_requests(number)) for number in range(300)]
     try:
         for _ in range(5):
             before = answered
-            await inbox.accept(text("STATUS"))
+            await inbox.handle_webhook(text("STATUS"))
             assert answered - before < 2000
     finally:
         enough.set()
         await asyncio.gather(*asking)
-    await inbox.accept(text("STOP"))
+    await inbox.handle_webhook(text("STOP"))
     assert (await conversation_of(database)).state is State.OPTED_OUT
 
 
@@ -332,23 +344,25 @@ async def test_a_start_that_is_delivered_again_after_a_stop_opts_nobody_in(
         return replace(one, said=replace(one.said, received_at=NOON + (seconds - 60) * SECOND))
 
     for one in (received("STOP", 0), received("revoke", 15), received("START", 10)):
-        await inbox.accept(one)
+        await inbox.handle_webhook(one)
     found = await conversation_of(database)
     assert found.state is State.OPTED_OUT
     assert found.opted_out_at == NOON - 45 * SECOND
-    await inbox.accept(received("START", 20))
+    await inbox.handle_webhook(received("START", 20))
     found = await conversation_of(database)
     assert (found.state, found.opted_in_at) == (State.IDLE, NOON - 40 * SECOND)
-    await inbox.accept(received("END", 19))
+    await inbox.handle_webhook(received("END", 19))
     assert (await conversation_of(database)).state is State.IDLE
 
 
-async def test_all_who_wait_are_answered_when_the_inbox_stops(database: Database) -> None:
+async def test_all_waiting_items_are_refused_when_the_inbox_stops(database: Database) -> None:
     async with open_inbox(database) as inbox:
-        texts = [asyncio.create_task(inbox.accept(text("VERIFY", phone=OTHER))) for _ in range(3)]
+        texts = [
+            asyncio.create_task(inbox.handle_webhook(text("VERIFY", phone=OTHER))) for _ in range(3)
+        ]
         asking = [
             asyncio.create_task(
-                inbox.ask(asked(CodeSubmitted("0" * 32, "1"), chr(97 + number % 26)))
+                inbox.handle_request(request(CodeSubmitted("0" * 32, "1"), chr(97 + number % 26)))
             )
             for number in range(50)
         ]

@@ -1,4 +1,4 @@
-"""Two processes that write for the same people at the same moment: what one does, both heed."""
+"""Two processes that decide for the same phones at the same moment."""
 
 from __future__ import annotations
 
@@ -52,11 +52,13 @@ async def two_writers(
         yield inboxes[0], inboxes[1]
 
 
-def asked(what: RequestedAction, key: str | None = None) -> AppRequest:
-    return AppRequest(what, IdempotencyKey(key or secrets.token_hex(32), ""))
+def request(action: RequestedAction, key: str | None = None) -> AppRequest:
+    return AppRequest(action, IdempotencyKey(key or secrets.token_hex(32), ""))
 
 
-def wanted(phone: str, origin: Origin = Origin.APP, network: str | None = None) -> Verification:
+def new_verification(
+    phone: str, origin: Origin = Origin.APP, network: str | None = None
+) -> Verification:
     return Verification(
         secrets.token_hex(16),
         origin,
@@ -72,47 +74,54 @@ async def test_the_form_is_limited_for_both_together(database_url: URL) -> None:
     async with two_writers(database_url) as both:
         for each in range(ROUNDS):
             requests = [
-                wanted(f"+1312555{each:02}{number:02}", Origin.FORM, f"network {each}")
+                new_verification(f"+1312555{each:02}{number:02}", Origin.FORM, f"network {each}")
                 for number in range(2 * FORM_REQUESTS_PER_HOUR)
             ]
             results = await asyncio.gather(
-                *(both[number % 2].ask(asked(params)) for number, params in enumerate(requests))
+                *(
+                    both[number % 2].handle_request(request(params))
+                    for number, params in enumerate(requests)
+                )
             )
             outcomes = [result.outcome for result in results]
             assert outcomes.count(RequestOutcome.DONE) == FORM_REQUESTS_PER_HOUR
 
 
-async def test_one_request_at_both_is_carried_out_once(database_url: URL) -> None:
+async def test_a_request_sent_to_both_is_carried_out_once(database_url: URL) -> None:
     async with two_writers(database_url) as both:
         for each in range(ROUNDS):
-            params = asked(wanted(f"+1312555{each:04}"), f"key {each}")
-            one, other = await asyncio.gather(*(inbox.ask(params) for inbox in both))
+            params = request(new_verification(f"+1312555{each:04}"), f"key {each}")
+            one, other = await asyncio.gather(*(inbox.handle_request(params) for inbox in both))
             assert (one.outcome, other.outcome) == (RequestOutcome.DONE, RequestOutcome.DONE)
 
 
-async def test_a_verification_lives_as_long_as_its_code_however_long_it_waited_to_be_stored(
+async def test_a_verification_expires_with_its_code_however_late_it_is_stored(
     database_url: URL,
 ) -> None:
     async with two_writers(database_url) as (one, _):
         early = NOON - timedelta(seconds=1)
-        params = replace(wanted(PHONE), created_at=early, expires_at=early + timedelta(minutes=10))
-        result = await one.ask(asked(params))
+        params = replace(
+            new_verification(PHONE), created_at=early, expires_at=early + timedelta(minutes=10)
+        )
+        result = await one.handle_request(request(params))
         assert result.verification is not None
         assert result.verification.expires_at == NOON + RULES.policy.code_lifetime
 
 
 @pytest.mark.parametrize("text_first", [True, False])
-async def test_a_cancel_and_the_reference_at_once_cancel_whichever_comes_first(
+async def test_a_cancel_and_the_reference_at_once_cancel_in_either_order(
     database_url: URL, *, text_first: bool
 ) -> None:
     async with two_writers(database_url) as (one, other):
         for each in range(ROUNDS):
             phone = f"+1312555{each:04}"
             reference = f"7Q2K{each + 22}"
-            params = replace(wanted(phone, Origin.REFERENCE), phone=None, reference=reference)
-            await one.ask(asked(params))
-            texted = one.accept(text(f"VERIFY {reference}", phone=phone))
-            canceled = other.ask(asked(Cancelled(params.id)))
+            params = replace(
+                new_verification(phone, Origin.REFERENCE), phone=None, reference=reference
+            )
+            await one.handle_request(request(params))
+            texted = one.handle_webhook(text(f"VERIFY {reference}", phone=phone))
+            canceled = other.handle_request(request(Cancelled(params.id)))
             both = asyncio.gather(*((texted, canceled) if text_first else (canceled, texted)))
             result = (await both)[1 if text_first else 0]
             assert result is not None
@@ -122,13 +131,13 @@ async def test_a_cancel_and_the_reference_at_once_cancel_whichever_comes_first(
 
 
 @on_postgresql
-async def test_texts_and_requests_of_the_same_people_do_not_wait_for_each_other_for_ever(
+async def test_texts_and_requests_of_the_same_phones_do_not_deadlock(
     database_url: URL,
 ) -> None:
     deadlocks: list[DeadlockError] = []
 
     class Watched(Database):
-        async def _write(self, *args: Any, **options: Any) -> Any:  # type: ignore[override] # it hands them on
+        async def _write(self, *args: Any, **options: Any) -> Any:  # type: ignore[override] # it passes them on
             try:
                 return await super()._write(*args, **options)
             except DeadlockError as error:
@@ -141,14 +150,14 @@ async def test_texts_and_requests_of_the_same_people_do_not_wait_for_each_other_
     async with two_writers(database_url, watched) as (one, other):
         names = {}
         for phone in (PHONE, OTHER):
-            params = wanted(phone)
+            params = new_verification(phone)
             names[phone] = params.id
-            await one.ask(asked(params))
+            await one.handle_request(request(params))
         for _ in range(ROUNDS):
             await asyncio.gather(
-                one.accept(text("STATUS", phone=PHONE)),
-                one.ask(asked(CodeSubmitted(names[OTHER], "no code"))),
-                other.accept(text("STATUS", phone=OTHER)),
-                other.ask(asked(CodeSubmitted(names[PHONE], "no code"))),
+                one.handle_webhook(text("STATUS", phone=PHONE)),
+                one.handle_request(request(CodeSubmitted(names[OTHER], "no code"))),
+                other.handle_webhook(text("STATUS", phone=OTHER)),
+                other.handle_request(request(CodeSubmitted(names[PHONE], "no code"))),
             )
     assert deadlocks == []

@@ -10,7 +10,7 @@ from aiohttp import ClientSession
 
 from bot import app
 from bot.services.status import overview
-from bot.services.upkeep.clock_monitor import ADVICE, LOOK_EVERY, WARN_EVERY, ClockMonitor
+from bot.services.upkeep.clock_monitor import ADVICE, CHECK_INTERVAL, WARNING_INTERVAL, ClockMonitor
 from bot.simulator.clock import StoppedClock
 from bot.simulator.sandbox import LONG_DEADLINES
 from bot.store.clock_drifts import CURRENT_FOR
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bot.store.engine.database import Database
 
 WARNING = "wall clock differs"
-LOOK = timedelta(seconds=LOOK_EVERY)
+CHECK = timedelta(seconds=CHECK_INTERVAL)
 
 
 class WrongClock(StoppedClock):
@@ -48,91 +48,91 @@ async def status(database: Database, clock: WrongClock) -> str:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"), [(3600, "3600 s behind its"), (-90, "90 s ahead of its")]
+    ("seconds", "shown_drift"), [(3600, "3600 s behind its"), (-90, "90 s ahead of its")]
 )
-async def test_a_wrong_clock_is_warned_of_and_shown_until_it_is_right(
-    database: Database, capsys: pytest.CaptureFixture[str], seconds: int, told: str
+async def test_a_wrong_clock_is_logged_and_shown_until_it_is_right(
+    database: Database, capsys: pytest.CaptureFixture[str], seconds: int, shown_drift: str
 ) -> None:
     clock = WrongClock(timedelta(seconds=seconds))
     monitor = ClockMonitor(database, clock)
-    await monitor.look()
+    await monitor.check()
     assert WARNING in capsys.readouterr().out
     shown = await status(database, clock)
-    assert told in shown
+    assert shown_drift in shown
     assert f":{os.getpid()}: " in shown
     assert ADVICE in shown
 
     clock.drift = timedelta()
-    await monitor.look()
+    await monitor.check()
     assert "clock of" not in await status(database, clock)
     assert WARNING not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("seconds", [0, 5, -5])
-async def test_clocks_that_differ_by_five_seconds_at_most_are_not_warned_of(
+async def test_clocks_that_differ_by_at_most_five_seconds_are_not_logged(
     database: Database, capsys: pytest.CaptureFixture[str], seconds: int
 ) -> None:
     clock = WrongClock(timedelta(seconds=seconds))
-    await ClockMonitor(database, clock).look()
+    await ClockMonitor(database, clock).check()
     assert WARNING not in capsys.readouterr().out
     assert "clock of" not in await status(database, clock)
 
 
-async def test_a_clock_that_stays_wrong_is_shown_all_the_time_and_warned_of_now_and_then(
+async def test_a_clock_that_stays_wrong_is_always_shown_and_logged_at_intervals(
     database: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = WrongClock(timedelta(hours=1))
     monitor = ClockMonitor(database, clock)
     began = clock.now()
-    while clock.now() < began + 2 * WARN_EVERY:
-        await monitor.look()
+    while clock.now() < began + 2 * WARNING_INTERVAL:
+        await monitor.check()
         assert "clock of" in await status(database, clock)
-        clock.travel(LOOK)
+        clock.travel(CHECK)
     assert capsys.readouterr().out.count(WARNING) == 2
 
 
-async def test_what_a_process_that_has_ended_left_is_neither_shown_nor_kept_for_ever(
+async def test_the_drift_of_a_process_that_has_ended_is_not_shown_and_is_removed(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = WrongClock(timedelta(hours=1))
-    await ClockMonitor(database, clock).look()
+    await ClockMonitor(database, clock).check()
     clock.travel(CURRENT_FOR)
     assert "clock of" not in await status(database, clock)
     clock.travel(timedelta(days=1))
     monkeypatch.setattr(os, "getpid", lambda: 0)
-    await ClockMonitor(database, clock).look()
+    await ClockMonitor(database, clock).check()
     assert await row_count(database, ClockDriftRow) == 1
 
 
-async def test_a_process_that_was_restarted_by_the_right_clock_is_not_shown(
+async def test_a_process_restarted_with_the_right_clock_is_not_shown(
     database: Database,
 ) -> None:
     clock = WrongClock(timedelta(hours=1))
-    await ClockMonitor(database, clock).look()
+    await ClockMonitor(database, clock).check()
     right = WrongClock()
     right.travel(timedelta(hours=1))
-    await ClockMonitor(database, right).look()
+    await ClockMonitor(database, right).check()
     assert "clock of" not in await status(database, right)
 
 
-async def test_a_wrong_clock_is_warned_of_without_a_database_and_recorded_when_it_is_back(
+async def test_a_wrong_clock_is_logged_without_a_database_and_recorded_when_it_is_back(
     database: Database, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def out_of_reach(*_: object) -> NoReturn:
+    async def fail(*_: object) -> NoReturn:
         raise UnavailableError("gone for the test")
 
     clock = WrongClock(timedelta(hours=1))
     monitor = ClockMonitor(database, clock)
     with monkeypatch.context() as outage:
-        outage.setattr(database, "write", out_of_reach)
-        await monitor.look()
+        outage.setattr(database, "write", fail)
+        await monitor.check()
     assert WARNING in capsys.readouterr().out
-    await monitor.look()
+    await monitor.check()
     assert "clock of" in await status(database, clock)
 
 
 @pytest.mark.parametrize("with_work", [True, False])
-async def test_a_bot_at_work_watches_its_clock_and_is_ready_all_the_same(
+async def test_a_running_bot_checks_its_clock_and_is_ready_nevertheless(
     database_url: URL, database: Database, *, with_work: bool
 ) -> None:
     clock = WrongClock(timedelta(hours=1))

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from bot.store.engine.database import Database
 
 
-async def test_what_is_past_its_time_goes_and_the_conversation_stays(database: Database) -> None:
+async def test_rows_past_their_retention_are_removed_and_the_conversation_stays(
+    database: Database,
+) -> None:
     noon = NOON
     await database.write(apply, [text("VERIFY")], noon, RULES)
     await database.write(purge_chunk, noon + timedelta(days=2))
@@ -47,7 +49,7 @@ async def test_a_conversation_whose_token_is_purged_goes_on(database: Database) 
     assert await row_count(database, OutboxRow) == 2
 
 
-async def test_the_janitor_removes_a_great_deal_in_small_pieces_and_others_write_between(
+async def test_the_janitor_removes_many_rows_in_chunks_and_others_write_in_between(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [{"key": f"event:{n}", "received_at": NOON} for n in range(CHUNK * 2 + 10)]
@@ -66,7 +68,7 @@ async def test_the_janitor_removes_a_great_deal_in_small_pieces_and_others_write
     assert await row_count(database, ProcessedWebhookRow) == 2
 
 
-async def test_a_chunk_is_of_all_tables_together(database: Database) -> None:
+async def test_a_chunk_counts_the_rows_of_all_tables(database: Database) -> None:
     long_ago = NOON - timedelta(days=40)
     for table in (ProcessedWebhookRow, EarlyReportRow):
         (key,) = table.__table__.primary_key.columns
@@ -82,23 +84,23 @@ async def test_the_janitor_goes_on_after_an_outage(
 ) -> None:
     faults: list[Exception] = [UnavailableError("gone"), ValueError("a bug")]
     write = database.write
-    rests: list[float] = []
+    pauses: list[float] = []
 
     async def fail_at_first(*args: Any, **kwargs: Any) -> Any:
         if faults:
             raise faults.pop(0)
         return await write(*args, **kwargs)
 
-    async def note(seconds: float) -> None:
-        rests.append(seconds)
-        if len(rests) == 3:
+    async def record(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
             raise asyncio.CancelledError
 
     await database.write(apply, [text("VERIFY")], NOON, RULES)
     clock = StoppedClock()
     clock.travel(timedelta(days=40))
     monkeypatch.setattr(database, "write", fail_at_first)
-    monkeypatch.setattr("bot.services.upkeep.janitor.asyncio.sleep", note)
+    monkeypatch.setattr("bot.services.upkeep.janitor.asyncio.sleep", record)
     with pytest.raises(asyncio.CancelledError):
         await Janitor(database, clock).run()
     assert await row_count(database, OutboxRow) == 0

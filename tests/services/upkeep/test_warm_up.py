@@ -39,17 +39,17 @@ async def rows(database: Database) -> dict[str, list[Any]]:
 def statements() -> Iterator[set[str]]:
     run: set[str] = set()
 
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+    def record(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         run.add(statement)
 
-    event.listen(Engine, "before_cursor_execute", note)
+    event.listen(Engine, "before_cursor_execute", record)
     try:
         yield run
     finally:
-        event.remove(Engine, "before_cursor_execute", note)
+        event.remove(Engine, "before_cursor_execute", record)
 
 
-async def test_a_rehearsal_leaves_everything_as_it_was_even_a_text_that_waits(
+async def test_a_warm_up_changes_nothing_not_even_a_queued_text(
     database: Database,
 ) -> None:
     await database.write(apply, [text("VERIFY")], NOON, RULES)
@@ -61,21 +61,21 @@ async def test_a_rehearsal_leaves_everything_as_it_was_even_a_text_that_waits(
     assert len(before["outbox"]) == 1
 
 
-async def test_the_first_text_to_come_and_to_leave_runs_nothing_that_was_not_rehearsed(
+async def test_the_first_text_and_its_reply_run_no_statement_that_was_not_warmed_up(
     database: Database,
 ) -> None:
-    with statements() as rehearsed:
+    with statements() as warmed_up:
         await warm_up(database, BOT_NUMBER, NOON, RULES)
     with statements() as run:
         await database.write(apply, [text("VERIFY", phone=PHONE)], NOON, RULES)
         claimed = await database.write(outbox.claim, 1, NOON)
 
     assert [text.phone for text in claimed] == [PHONE]
-    assert run - rehearsed == set()
+    assert run - warmed_up == set()
 
 
 @pytest.mark.parametrize("wait_for_locks", [True, False])
-async def test_the_first_to_come_find_a_connection_that_is_open(
+async def test_the_first_texts_find_an_open_connection(
     database: Database, *, wait_for_locks: bool
 ) -> None:
     await warm_up(database, BOT_NUMBER, NOON, RULES)
@@ -88,14 +88,14 @@ async def test_the_first_to_come_find_a_connection_that_is_open(
     opened.assert_not_called()
 
 
-async def test_a_database_that_cannot_be_reached_is_no_reason_not_to_start() -> None:
+async def test_the_bot_starts_without_a_database() -> None:
     database = Database("postgresql+asyncpg://nobody@127.0.0.1:9/nothing")
     await warm_up(database, BOT_NUMBER, NOON, RULES)
     await database.close()
 
 
 @on_sqlite
-async def test_a_database_that_is_locked_is_no_reason_not_to_start(
+async def test_the_bot_starts_while_the_database_is_locked(
     database: Database, database_url: URL
 ) -> None:
     hurried = Database(database_url, within=0.2)
@@ -109,7 +109,7 @@ async def test_a_database_that_is_locked_is_no_reason_not_to_start(
 
 
 @on_sqlite
-async def test_a_database_that_is_read_only_is_no_reason_not_to_start(database_url: URL) -> None:
+async def test_the_bot_starts_while_the_database_is_read_only(database_url: URL) -> None:
     read_only = {"mode": "ro", "uri": "true"}
     url = database_url.set(database=f"file:{database_url.database}", query=read_only)
     database = slow_database(url)
