@@ -112,7 +112,7 @@ def of_events(connection: Connection) -> str:
     lines = ["events:", *(f"  {state:<14} {counted.get(state, 0):>9}" for state in AppEventState)]
     if app_events.any_disabled(connection):
         lines += ["", f"paused, since the app answered 410: {results.advice(results.GONE)}"]
-    given_up = app_events.dead(connection, _DEAD_SHOWN)
+    given_up = app_events.list_dead(connection, _DEAD_SHOWN)
     if given_up:
         lines += ["", "given up (mend the fault, then run: bot events replay ID, or --all):"]
         lines += [line for event in given_up for line in _given_up(event)]
@@ -125,7 +125,7 @@ def _given_up(event: app_events.DeadAppEvent) -> list[str]:
     subject = masked(event.subject) if is_e164(event.subject) else event.subject
     fault = event.fault or "unknown"
     return [
-        f"  {event.name}  {event.type} of {subject}, {_moment(event.created_at)}",
+        f"  {event.public_id}  {event.type} of {subject}, {_moment(event.created_at)}",
         f"    {fault}: {results.advice(fault)}",
     ]
 
@@ -133,7 +133,7 @@ def _given_up(event: app_events.DeadAppEvent) -> list[str]:
 def of_keys(keys: Sequence[ApiKey]) -> str:
     """List API keys, without their secrets; nothing where there are none."""
     return "\n".join(
-        f"{key.name}  {key.title}: {', '.join(sorted(key.scopes))}, {key.per_minute} a minute,"
+        f"{key.public_id}  {key.title}: {', '.join(sorted(key.scopes))}, {key.per_minute} a minute,"
         f" since {_moment(key.created_at)}"
         f"{f', revoked {_moment(key.revoked_at)}' if key.revoked_at else ''}"
         for key in keys

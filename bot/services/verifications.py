@@ -93,7 +93,7 @@ class Verifications:
 
     async def of_session(self, session: str) -> Verification | None:
         """Look at the latest verification of a web form's session; raises UnavailableError."""
-        return await self._database.read(verifications.of_session, session)
+        return await self._database.read(verifications.latest_of_session, session)
 
     async def list(self, which: Filter) -> Sequence[Verification]:
         """List verifications, the latest first; raises UnavailableError."""

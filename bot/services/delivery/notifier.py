@@ -81,9 +81,11 @@ class Notifier(QueueWorker[EventClient, ClaimedAppEvent, partial[None], None]):
 
     async def _deliver(self, transport: EventClient, claimed: ClaimedAppEvent) -> None:
         # The app judges the time of the try by the world's clock.
-        outcome = await transport.post(name=claimed.name, body=claimed.body, at=self._clock.wall())
+        outcome = await transport.post(
+            name=claimed.public_id, body=claimed.body, at=self._clock.wall()
+        )
         now = self._clock.now()
-        log = _log.bind(event_id=claimed.name, type=claimed.type)
+        log = _log.bind(event_id=claimed.public_id, type=claimed.type)
         match outcome:
             case PostAccepted():
                 log.info("event delivered", tries=claimed.attempts)
@@ -92,7 +94,7 @@ class Notifier(QueueWorker[EventClient, ClaimedAppEvent, partial[None], None]):
                 log.error("events paused", fault=GONE, advice=advice(GONE))
                 await self._settle(partial(_settle_gone, claimed=claimed, url=self._url, now=now))
             case PostLater(fault) if claimed.attempts > len(RETRY_DELAYS):
-                told = f"{advice(fault)}; then run: bot events replay {claimed.name}"
+                told = f"{advice(fault)}; then run: bot events replay {claimed.public_id}"
                 log.error("event given up", fault=fault, advice=told)
                 await self._settle(partial(app_events.settle_dead, claimed=claimed, fault=fault))
             case PostLater(fault, retry_after):

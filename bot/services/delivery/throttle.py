@@ -50,7 +50,7 @@ class SendThrottle:
         """Note that texts leave, so many from each number."""
         for name, count in ({ACCOUNT: sum(counts.values())} | dict(counts)).items():
             if rate := self._rate(name):
-                self._paces[name] = self._pace(name).left(count, rate, self._now)
+                self._paces[name] = self._pace(name).after_sending(count, rate, self._now)
         self._save()
 
     def halve(self, name: str, claimed_at: datetime) -> bool:

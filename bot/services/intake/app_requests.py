@@ -255,7 +255,7 @@ class _FormBudget:
         """Tell from when a code may be asked for; None is now, and then it is counted."""
         nearby = sum(other.asked_from == new.asked_from for other in self.asked)
         since = self.now - _HOUR
-        count, first = verifications.asked_at_form(self.connection, since, new.asked_from)
+        count, first = verifications.count_at_form(self.connection, since, new.asked_from)
         if count + nearby >= FORM_REQUESTS_PER_HOUR:
             return (first or self.now) + _HOUR
         free_at = self._day_free_at()
@@ -271,9 +271,9 @@ class _FormBudget:
 
     def _day_free_at(self) -> datetime | None:
         policy, since = self.rules.policy, self.now - _DAY
-        count, first = verifications.asked_at_form(self.connection, since)
+        count, first = verifications.count_at_form(self.connection, since)
         count += len(self.asked)
         # Counting what was sent again takes long where there is much: only where it can matter.
         if count * 2 * policy.codes_per_hour >= policy.form_codes_per_day:
-            count += verifications.sent_again_at_form(self.connection, since) + self.again
+            count += verifications.count_resends_at_form(self.connection, since) + self.again
         return (first or self.now) + _DAY if count >= policy.form_codes_per_day else None

@@ -36,7 +36,7 @@ def apply_progress(
     """Do what follows from texts that have moved, in the order given."""
     happened: list[tuple[ConversationKey, Input]] = []
     told: list[tuple[ConversationKey | None, AppEvent]] = []
-    asked = tokens.verifications(connection, [text.token_id for text in moved if text.token_id])
+    asked = tokens.verification_ids(connection, [text.token_id for text in moved if text.token_id])
     for text in moved:
         if text.fault == OPTED_OUT_FAULT:
             happened.append((_key(connection, text), OptedOutAtCarrier(OPTED_OUT_FAULT)))

@@ -409,7 +409,9 @@ def _lock_rows(connection: Connection, events: Sequence[InboxItem]) -> _LockedRo
     texting = {event.phone for event in events if isinstance(event, InboundText)}
     reports = [event for event in events if isinstance(event, DeliveryReport)]
     asked = [event for event in events if isinstance(event, AppRequest)]
-    reported_held = outbox.reported_held(connection, {report.carrier_id for report in reports})
+    reported_held = outbox.texts_locked_elsewhere(
+        connection, {report.carrier_id for report in reports}
+    )
     failed = [report.carrier_id for report in reports if report.delivery is DeliveryStatus.FAILED]
     phone_of = outbox.phones_of(connection, failed)
     needed = dict(zip(map(id, asked), needs(connection, asked), strict=True))
@@ -417,7 +419,7 @@ def _lock_rows(connection: Connection, events: Sequence[InboxItem]) -> _LockedRo
     taken = phone_limits.lock_free(connection, asked_of.union(phone_of.values()), making=texting)
     free_phones = taken.phones
     free_to_apps = free_phones - phone_limits.web_limits_locked_elsewhere(connection, asked_of)
-    form = not any(need.form for need in needed.values()) or verifications.take_form(connection)
+    form = not any(need.form for need in needed.values()) or verifications.try_lock_form(connection)
 
     def is_free(event: InboxItem) -> bool:
         match event:

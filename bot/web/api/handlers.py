@@ -308,7 +308,7 @@ def _idempotency_key(request: web.Request, body: bytes, key: ApiKey) -> Idempote
         raise problems.for_field(IDEMPOTENCY_KEY, "is to be 1 to 255 visible ASCII characters")
     asked = b"\0".join([request.method.encode(), request.rel_url.raw_path.encode(), body])
     return IdempotencyKey(
-        key=hashlib.sha256(f"{key.name}\0{given[0]}".encode()).hexdigest(),
+        key=hashlib.sha256(f"{key.public_id}\0{given[0]}".encode()).hexdigest(),
         fingerprint=hashlib.sha256(asked).hexdigest(),
     )
 

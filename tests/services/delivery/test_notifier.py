@@ -196,10 +196,10 @@ async def test_an_event_is_tried_as_the_standard_says_and_then_given_up(
     assert (row.fault, row.attempts) == ("timeout", 10)
     *tries, after = post.transport.posted
     # The same id and the same bytes at every try, and the time of that try.
-    assert {(each.name, each.body) for each in tries} == {(row.name, "a1")}
+    assert {(each.name, each.body) for each in tries} == {(row.public_id, "a1")}
     assert [each.at for each in tries] == tried
     assert after.body == "a2"
-    assert f"bot events replay {row.name}" in capsys.readouterr().out
+    assert f"bot events replay {row.public_id}" in capsys.readouterr().out
 
 
 async def test_waits_vary_by_their_jitter(database: Database, clock: StoppedClock) -> None:
@@ -247,7 +247,7 @@ async def test_an_event_whose_process_died_is_posted_again_when_its_lease_ends(
     async with open_post(database, clock) as post:
         await post.later(LEASE)
         await post.until_states(AppEventState.DELIVERED)
-    assert [(each.name, each.body) for each in post.transport.posted] == [(lost.name, "a1")]
+    assert [(each.name, each.body) for each in post.transport.posted] == [(lost.public_id, "a1")]
 
 
 async def test_an_event_that_was_put_back_is_delivered(

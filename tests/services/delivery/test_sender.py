@@ -206,7 +206,7 @@ async def test_a_text_is_tried_twice_at_most_while_nobody_says_whether_it_has_le
             await post.until(lambda rows: rows[0].fault is not None)
             await post.later(timedelta(seconds=12))
         (row,) = await post.until_state(OutboxState.DROPPED)
-    assert (row.fault, row.doubts) == (outbox.IN_DOUBT, 2)
+    assert (row.fault, row.uncertain_attempts) == (outbox.IN_DOUBT, 2)
     assert len(post.transport.sent) == 3
 
 
@@ -400,7 +400,7 @@ async def test_a_definite_answer_written_down_twice_takes_one_doubt_back(
         settle = partial(outbox.settle_later, in_doubt=False)
         await database.write(settle, claimed, now + timedelta(seconds=1), "10007")
     (row,) = await outbox_rows(database)
-    assert row.doubts == 0
+    assert row.uncertain_attempts == 0
 
 
 async def test_stopping_lets_what_is_on_its_way_arrive(

@@ -50,7 +50,7 @@ async def test_a_conversation_whose_token_is_purged_goes_on(database: Database) 
 async def test_the_janitor_removes_a_great_deal_in_small_pieces_and_others_write_between(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [{"key": f"event:{n}", "received_at": NOON} for n in range(CHUNK * 2 + 10)]
+    rows = [{"key": f"event:{n}", "processed_at": NOON} for n in range(CHUNK * 2 + 10)]
     await database.write(Connection.execute, insert(ProcessedWebhookRow.__table__), rows)
     clock = StoppedClock()
     clock.travel(timedelta(days=4))

@@ -39,10 +39,10 @@ def authentication(database: Database, clock: StoppedClock) -> Authentication:
 async def asked(
     authentication: Authentication, headers: Mapping[str, str], scope: Scope = Scope.READ
 ) -> ProblemError | str:
-    """Return the name of the key that was let in, or the problem."""
+    """Return the public id of the key that was let in, or the problem."""
     request = make_mocked_request("GET", "/v1/verifications", headers=headers)
     try:
-        return (await authentication.admit(request, scope)).name
+        return (await authentication.admit(request, scope)).public_id
     except ProblemError as problem:
         return problem
 
