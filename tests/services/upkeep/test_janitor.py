@@ -68,11 +68,14 @@ async def test_the_janitor_removes_a_great_deal_in_small_pieces_and_others_write
 
 async def test_a_chunk_is_of_all_tables_together(database: Database) -> None:
     long_ago = NOON - timedelta(days=40)
-    for table in (ProcessedWebhookRow, EarlyReportRow):
-        (key,) = table.__table__.primary_key.columns
-        more = {"state": OutboxState.SENT} if table is EarlyReportRow else {}
-        rows = [{key.name: str(n), "received_at": long_ago} | more for n in range(CHUNK - 1)]
-        await database.write(Connection.execute, insert(table.__table__), rows)
+    numbers = [str(number) for number in range(CHUNK - 1)]
+    webhooks = [{"key": number, "processed_at": long_ago} for number in numbers]
+    await database.write(Connection.execute, insert(ProcessedWebhookRow.__table__), webhooks)
+    reports = [
+        {"carrier_id": number, "state": OutboxState.SENT, "received_at": long_ago}
+        for number in numbers
+    ]
+    await database.write(Connection.execute, insert(EarlyReportRow.__table__), reports)
     removed = [await database.write(purge_chunk, NOON) for _ in range(3)]
     assert removed == [CHUNK, CHUNK - 2, 0]
 
