@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CHUNK = 200
 """Rows deleted in one transaction, in all tables together, so that no webhook waits for long."""
 
-_APP_EVENTS = AppEventRow.__table__
+_EVENTS = AppEventRow.__table__
 # The carrier repeats a webhook for minutes, and a delivery report comes within hours. Texts and app
 # events are kept for a month, so that an operator can look into a complaint. A queued app event
 # stays however long the app is away. Tokens are deleted after the texts with their code: otherwise
@@ -35,10 +35,10 @@ _KEPT = (
     (OutboxRow.__table__, OutboxRow.__table__.c.created_at, timedelta(days=30)),
     (TokenRow.__table__, TokenRow.__table__.c.expires_at, timedelta(days=30)),
     (
-        _APP_EVENTS,
-        _APP_EVENTS.c.created_at,
+        _EVENTS,
+        _EVENTS.c.created_at,
         timedelta(days=30),
-        _APP_EVENTS.c.state != AppEventState.QUEUED,
+        _EVENTS.c.state != AppEventState.QUEUED,
     ),
     (VerificationRow.__table__, VerificationRow.__table__.c.created_at, timedelta(days=30)),
     (IdempotencyKeyRow.__table__, IdempotencyKeyRow.__table__.c.answered_at, timedelta(days=1)),

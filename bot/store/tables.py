@@ -65,22 +65,27 @@ E164 = Annotated[str, mapped_column(String(16))]
 CarrierId = Annotated[str, mapped_column(String(MAX_ID_LENGTH))]
 TokenId = Annotated[str, mapped_column(String(32))]
 Time = Annotated[datetime, mapped_column(UtcDateTime)]
-_QUEUED = text(f"state = '{OutboxState.QUEUED}'")
-_HAS_CARRIER_ID = text("carrier_id IS NOT NULL")
-_QUEUED_CODE = text(f"state = '{OutboxState.QUEUED}' AND token_id IS NOT NULL")
-_QUEUED_OTHER = text(f"state = '{OutboxState.QUEUED}' AND token_id IS NULL")
+_QUEUED = f"state = '{OutboxState.QUEUED}'"
+_HAS_CARRIER_ID = "carrier_id IS NOT NULL"
+_QUEUED_CODE = f"state = '{OutboxState.QUEUED}' AND token_id IS NOT NULL"
+_QUEUED_OTHER = f"state = '{OutboxState.QUEUED}' AND token_id IS NULL"
 MAX_UNCERTAIN_ATTEMPTS = 2
 """How often a text is sent while it is unknown whether the carrier accepted it. The person receives
 it at most so many times if the carrier ignores idempotency keys."""
-_QUEUED_UNCERTAIN = text(
+_QUEUED_UNCERTAIN = (
     f"state = '{OutboxState.QUEUED}' AND uncertain_attempts >= {MAX_UNCERTAIN_ATTEMPTS}"
 )
-_HAS_VERIFICATION = text("verification_id IS NOT NULL")
-_BY_REFERENCE = text(f"origin = '{Origin.REFERENCE}'")
-_BY_FORM = text(f"origin = '{Origin.FORM}'")
-_PENDING = text(f"status = '{Status.PENDING}'")
-_QUEUED_EVENT = text(f"state = '{AppEventState.QUEUED}'")
-_DEAD_EVENT = text(f"state = '{AppEventState.DEAD}'")
+_HAS_VERIFICATION = "verification_id IS NOT NULL"
+_BY_REFERENCE = f"origin = '{Origin.REFERENCE}'"
+_BY_FORM = f"origin = '{Origin.FORM}'"
+_PENDING = f"status = '{Status.PENDING}'"
+_QUEUED_EVENT = f"state = '{AppEventState.QUEUED}'"
+_DEAD_EVENT = f"state = '{AppEventState.DEAD}'"
+
+
+def _partial_index(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    condition = text(where)
+    return Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
 
 
 class Base(DeclarativeBase):
@@ -151,12 +156,8 @@ class TokenRow(Base):
     __tablename__ = "tokens"
     __table_args__ = (
         Index("ix_tokens_expires_at", "expires_at"),
-        Index(
-            "ix_tokens_with_verification",
-            "conversation_id",
-            "expires_at",
-            sqlite_where=_HAS_VERIFICATION,
-            postgresql_where=_HAS_VERIFICATION,
+        _partial_index(
+            "ix_tokens_with_verification", "conversation_id", "expires_at", where=_HAS_VERIFICATION
         ),
     )
 
@@ -185,25 +186,9 @@ class VerificationRow(Base):
     __tablename__ = "verifications"
     __table_args__ = (
         # A reference that people text is unique; references of the app's own need not be.
-        Index(
-            "uq_verifications_reference",
-            "reference",
-            unique=True,
-            sqlite_where=_BY_REFERENCE,
-            postgresql_where=_BY_REFERENCE,
-        ),
-        Index(
-            "ix_verifications_pending",
-            "expires_at",
-            sqlite_where=_PENDING,
-            postgresql_where=_PENDING,
-        ),
-        Index(
-            "ix_verifications_form",
-            "created_at",
-            sqlite_where=_BY_FORM,
-            postgresql_where=_BY_FORM,
-        ),
+        _partial_index("uq_verifications_reference", "reference", unique=True, where=_BY_REFERENCE),
+        _partial_index("ix_verifications_pending", "expires_at", where=_PENDING),
+        _partial_index("ix_verifications_form", "created_at", where=_BY_FORM),
         # Without it, a list of a rare status would read the whole table.
         Index("ix_verifications_status", "status", "id"),
     )
@@ -236,21 +221,10 @@ class AppEventRow(Base):
 
     __tablename__ = "app_events"
     __table_args__ = (
-        Index(
-            "ix_app_events_queued",
-            "subject",
-            "id",
-            sqlite_where=_QUEUED_EVENT,
-            postgresql_where=_QUEUED_EVENT,
-        ),
-        Index(
-            "ix_app_events_due",
-            "due_at",
-            sqlite_where=_QUEUED_EVENT,
-            postgresql_where=_QUEUED_EVENT,
-        ),
+        _partial_index("ix_app_events_queued", "subject", "id", where=_QUEUED_EVENT),
+        _partial_index("ix_app_events_due", "due_at", where=_QUEUED_EVENT),
         Index("ix_app_events_created_at", "created_at"),
-        Index("ix_app_events_dead", "id", sqlite_where=_DEAD_EVENT, postgresql_where=_DEAD_EVENT),
+        _partial_index("ix_app_events_dead", "id", where=_DEAD_EVENT),
     )
 
     id: Mapped[RowId]
@@ -321,43 +295,13 @@ class OutboxRow(Base):
 
     __tablename__ = "outbox"
     __table_args__ = (
-        Index(
-            "ix_outbox_queued",
-            "conversation_id",
-            "id",
-            sqlite_where=_QUEUED,
-            postgresql_where=_QUEUED,
-        ),
-        Index(
-            "ix_outbox_codes",
-            "bot_number",
-            "due_at",
-            "id",
-            sqlite_where=_QUEUED_CODE,
-            postgresql_where=_QUEUED_CODE,
-        ),
-        Index(
-            "ix_outbox_others",
-            "bot_number",
-            "due_at",
-            "id",
-            sqlite_where=_QUEUED_OTHER,
-            postgresql_where=_QUEUED_OTHER,
-        ),
-        Index("ix_outbox_send_by", "send_by", sqlite_where=_QUEUED, postgresql_where=_QUEUED),
-        Index(
-            "ix_outbox_uncertain",
-            "due_at",
-            sqlite_where=_QUEUED_UNCERTAIN,
-            postgresql_where=_QUEUED_UNCERTAIN,
-        ),
+        _partial_index("ix_outbox_queued", "conversation_id", "id", where=_QUEUED),
+        _partial_index("ix_outbox_codes", "bot_number", "due_at", "id", where=_QUEUED_CODE),
+        _partial_index("ix_outbox_others", "bot_number", "due_at", "id", where=_QUEUED_OTHER),
+        _partial_index("ix_outbox_send_by", "send_by", where=_QUEUED),
+        _partial_index("ix_outbox_uncertain", "due_at", where=_QUEUED_UNCERTAIN),
         Index("ix_outbox_created_at", "created_at"),
-        Index(
-            "ix_outbox_carrier_id",
-            "carrier_id",
-            sqlite_where=_HAS_CARRIER_ID,
-            postgresql_where=_HAS_CARRIER_ID,
-        ),
+        _partial_index("ix_outbox_carrier_id", "carrier_id", where=_HAS_CARRIER_ID),
     )
 
     id: Mapped[RowId]

@@ -83,12 +83,9 @@ def save(connection: Connection, verifications: Sequence[Verification]) -> None:
     """Update the columns of verifications that change."""
     if verifications:
         connection.execute(
-            update(_VERIFICATIONS).where(
-                _VERIFICATIONS.c.public_id == bindparam("verification_id")
-            ),
+            update(_VERIFICATIONS).where(_VERIFICATIONS.c.public_id == bindparam("key")),
             [
-                {"verification_id": changed.id}
-                | {field: getattr(changed, field) for field in _CHANGING}
+                {"key": changed.id} | {field: getattr(changed, field) for field in _CHANGING}
                 for changed in verifications
             ],
         )

@@ -201,7 +201,10 @@ async def test_a_bot_that_may_not_write_is_not_ready(sandbox: Sandbox) -> None:
             )
         )
         connection.execute(
-            text("CREATE TRIGGER refuse BEFORE INSERT ON processed_webhooks EXECUTE FUNCTION refuse()")
+            text(
+                "CREATE TRIGGER refuse BEFORE INSERT ON processed_webhooks"
+                " EXECUTE FUNCTION refuse()"
+            )
         )
 
     await wait_until(lambda: ready(sandbox.bot))

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 LEASE = timedelta(seconds=45)
 """How long a claim lasts: well over one request with its timeout, and recording its result."""
 
-_APP_EVENTS = AppEventRow.__table__
+_EVENTS = AppEventRow.__table__
 _DISABLED_ENDPOINTS = DisabledEndpointRow.__table__
-_QUEUED = _APP_EVENTS.c.state == AppEventState.QUEUED
-_DEAD = _APP_EVENTS.c.state == AppEventState.DEAD
+_QUEUED = _EVENTS.c.state == AppEventState.QUEUED
+_DEAD = _EVENTS.c.state == AppEventState.DEAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def add(connection: Connection, new: Sequence[NewAppEvent], now: datetime) -> No
     if new:
         insert_all(
             connection,
-            _APP_EVENTS,
+            _EVENTS,
             [
                 {
                     "public_id": f"msg_{secrets.token_hex(16)}",
@@ -91,27 +91,27 @@ def add(connection: Connection, new: Sequence[NewAppEvent], now: datetime) -> No
 
 
 # Built once: building a statement costs more than running it.
-_earlier = _APP_EVENTS.alias()
+_earlier = _EVENTS.alias()
 _IS_OLDEST_OF_SUBJECT = ~exists().where(
-    _earlier.c.subject == _APP_EVENTS.c.subject,
-    _earlier.c.id < _APP_EVENTS.c.id,
+    _earlier.c.subject == _EVENTS.c.subject,
+    _earlier.c.id < _EVENTS.c.id,
     _earlier.c.state == AppEventState.QUEUED,
 )
 _IS_DISABLED = exists().where(_DISABLED_ENDPOINTS.c.url_hash == bindparam("url_hash"))
 # In one statement: a 410 recorded between two statements would be overlooked.
 _DUE = and_(
     _QUEUED,
-    _APP_EVENTS.c.due_at <= bindparam("now", type_=UtcDateTime),
+    _EVENTS.c.due_at <= bindparam("now", type_=UtcDateTime),
     _IS_OLDEST_OF_SUBJECT,
     ~_IS_DISABLED,
 )
 _ANY_DUE = select(exists().where(_DUE))
 _CLAIMABLE = (
-    select(*(_APP_EVENTS.c[name] for name in ("id", "public_id", "type", "body", "attempts")))
+    select(*(_EVENTS.c[name] for name in ("id", "public_id", "type", "body", "attempts")))
     .where(_DUE)
-    .order_by(_APP_EVENTS.c.due_at, _APP_EVENTS.c.id)
+    .order_by(_EVENTS.c.due_at, _EVENTS.c.id)
     .limit(bindparam("limit", type_=Integer))
-    .with_for_update(of=_APP_EVENTS, skip_locked=True)
+    .with_for_update(of=_EVENTS, skip_locked=True)
 )
 _DISABLED = select(_IS_DISABLED)
 
@@ -131,9 +131,9 @@ def claim(connection: Connection, url: str, limit: int, now: datetime) -> list[C
     if not rows:
         return []
     connection.execute(
-        update(_APP_EVENTS)
-        .where(_APP_EVENTS.c.id.in_([row.id for row in rows]))
-        .values(due_at=now + LEASE, attempts=_APP_EVENTS.c.attempts + 1)
+        update(_EVENTS)
+        .where(_EVENTS.c.id.in_([row.id for row in rows]))
+        .values(due_at=now + LEASE, attempts=_EVENTS.c.attempts + 1)
     )
     return [
         ClaimedAppEvent(row.id, row.public_id, row.type, row.body, row.attempts + 1) for row in rows
@@ -160,28 +160,26 @@ def settle_dead(connection: Connection, claimed: ClaimedAppEvent, fault: str) ->
 def _settle(connection: Connection, claimed: ClaimedAppEvent, **values: Any) -> None:
     """Update an event, unless its lease has ended and it was claimed again."""
     connection.execute(
-        update(_APP_EVENTS)
-        .where(_APP_EVENTS.c.id == claimed.id, _APP_EVENTS.c.attempts == claimed.attempts, _QUEUED)
+        update(_EVENTS)
+        .where(_EVENTS.c.id == claimed.id, _EVENTS.c.attempts == claimed.attempts, _QUEUED)
         .values(**values)
     )
 
 
 def list_dead(connection: Connection, limit: int) -> list[DeadAppEvent]:
     """Read up to `limit` app events that were given up, the newest first."""
-    columns = (_APP_EVENTS.c[name] for name in DeadAppEvent._fields)
+    columns = (_EVENTS.c[name] for name in DeadAppEvent._fields)
     rows = connection.execute(
-        select(*columns).where(_DEAD).order_by(_APP_EVENTS.c.id.desc()).limit(limit)
+        select(*columns).where(_DEAD).order_by(_EVENTS.c.id.desc()).limit(limit)
     )
     return [DeadAppEvent(*row) for row in rows]
 
 
 def replay(connection: Connection, public_ids: Collection[str] | None, now: datetime) -> int:
     """Queue events that were given up again, those given or, for None, all; return how many."""
-    condition = (
-        _DEAD if public_ids is None else and_(_DEAD, _APP_EVENTS.c.public_id.in_(public_ids))
-    )
+    condition = _DEAD if public_ids is None else and_(_DEAD, _EVENTS.c.public_id.in_(public_ids))
     return connection.execute(
-        update(_APP_EVENTS)
+        update(_EVENTS)
         .where(condition)
         .values(state=AppEventState.QUEUED, due_at=now, attempts=0, fault=None)
     ).rowcount
@@ -189,9 +187,7 @@ def replay(connection: Connection, public_ids: Collection[str] | None, now: date
 
 def counts(connection: Connection) -> dict[AppEventState, int]:
     """Count app events by state."""
-    rows = connection.execute(
-        select(_APP_EVENTS.c.state, func.count()).group_by(_APP_EVENTS.c.state)
-    )
+    rows = connection.execute(select(_EVENTS.c.state, func.count()).group_by(_EVENTS.c.state))
     return {row[0]: row[1] for row in rows}
 
 

@@ -55,7 +55,7 @@ LEASE = timedelta(seconds=30)
 
 _OUTBOX = OutboxRow.__table__
 _CONVERSATIONS = ConversationRow.__table__
-_EARLY_REPORTS = EarlyReportRow.__table__
+_REPORTS = EarlyReportRow.__table__
 _TOKENS = TokenRow.__table__
 # Without `reply`: another version of the bot may have queued a reply that this one does not know.
 _CLAIMED = tuple(
@@ -133,7 +133,7 @@ class TextProgress(NamedTuple):
     fault: str | None
 
 
-_PROGRESS_COLUMNS = tuple(_OUTBOX.c[name] for name in TextProgress._fields)
+_COLUMNS = tuple(_OUTBOX.c[name] for name in TextProgress._fields)
 
 
 class TextSummary(NamedTuple):
@@ -216,7 +216,7 @@ _DROP = (
         state=OutboxState.DROPPED,
         fault=case((_IS_IN_DOUBT, IN_DOUBT), else_=func.coalesce(_OUTBOX.c.fault, TOO_LATE)),
     )
-    .returning(*_PROGRESS_COLUMNS)
+    .returning(*_COLUMNS)
 )
 _earlier = _OUTBOX.alias()
 _EARLIER_IS_QUEUED = exists().where(
@@ -348,7 +348,7 @@ def _claimable(
 
 
 _ACCEPTABLE = (
-    select(_OUTBOX.c.id, *_PROGRESS_COLUMNS)
+    select(_OUTBOX.c.id, *_COLUMNS)
     .where(
         _OUTBOX.c.id.in_(array_param("ids", BigInteger())),
         _OUTBOX.c.state.in_(_states_before(OutboxState.ACCEPTED)),
@@ -361,10 +361,10 @@ _ACCEPT = (
     .where(_OUTBOX.c.id == bindparam("row_id"))
     .values(state=OutboxState.ACCEPTED, carrier_id=bindparam("carrier_id"), fault=None)
 )
-_TAKE_EARLY_REPORTS = (
-    delete(_EARLY_REPORTS)
-    .where(_EARLY_REPORTS.c.carrier_id.in_(array_param("carrier_ids", String())))
-    .returning(_EARLY_REPORTS.c.carrier_id, _EARLY_REPORTS.c.state, _EARLY_REPORTS.c.fault)
+_TAKE_REPORTS = (
+    delete(_REPORTS)
+    .where(_REPORTS.c.carrier_id.in_(array_param("carrier_ids", String())))
+    .returning(_REPORTS.c.carrier_id, _REPORTS.c.state, _REPORTS.c.fault)
 )
 
 
@@ -382,7 +382,7 @@ def settle_accepted(
     # A transaction with an early report inserts the same row: so one waits for the other.
     reports = [_report_row(TextReport(each, OutboxState.ACCEPTED), now) for each in carrier_ids]
     if reports:
-        insert_missing(connection, _EARLY_REPORTS, reports)
+        insert_missing(connection, _REPORTS, reports)
     rows = connection.execute(_ACCEPTABLE, {"ids": accepted}).all()
     if rows:
         connection.execute(
@@ -391,7 +391,7 @@ def settle_accepted(
     progress = [
         TextProgress(row.conversation_id, row.token_id, OutboxState.ACCEPTED, None) for row in rows
     ]
-    early = connection.execute(_TAKE_EARLY_REPORTS, {"carrier_ids": carrier_ids}).all()
+    early = connection.execute(_TAKE_REPORTS, {"carrier_ids": carrier_ids}).all()
     for row in sorted(early, key=attrgetter("carrier_id")):
         if row.state is not OutboxState.ACCEPTED:
             progress += _advance(connection, TextReport(row.carrier_id, row.state, row.fault))
@@ -449,21 +449,19 @@ def report(connection: Connection, text_report: TextReport, now: datetime) -> li
     if _is_known(connection, text_report.carrier_id):
         # The text may have been settled between the two statements: try again.
         return _advance(connection, text_report)
-    insert_missing(connection, _EARLY_REPORTS, [_report_row(text_report, now)])
+    insert_missing(connection, _REPORTS, [_report_row(text_report, now)])
     connection.execute(
-        update(_EARLY_REPORTS)
+        update(_REPORTS)
         .where(
-            _EARLY_REPORTS.c.carrier_id == text_report.carrier_id,
-            _EARLY_REPORTS.c.state.in_(_states_before(text_report.state)),
+            _REPORTS.c.carrier_id == text_report.carrier_id,
+            _REPORTS.c.state.in_(_states_before(text_report.state)),
         )
         .values(state=text_report.state, fault=text_report.fault)
     )
     # The text may have been settled by a transaction that the insert waited for.
     progress = _advance(connection, text_report)
     if progress or _is_known(connection, text_report.carrier_id):
-        connection.execute(
-            delete(_EARLY_REPORTS).where(_EARLY_REPORTS.c.carrier_id == text_report.carrier_id)
-        )
+        connection.execute(delete(_REPORTS).where(_REPORTS.c.carrier_id == text_report.carrier_id))
     return progress
 
 
@@ -541,9 +539,7 @@ def _advance(connection: Connection, text_report: TextReport) -> list[TextProgre
 
 
 def _update(connection: Connection, statement: Update) -> list[TextProgress]:
-    return [
-        TextProgress(*row) for row in connection.execute(statement.returning(*_PROGRESS_COLUMNS))
-    ]
+    return [TextProgress(*row) for row in connection.execute(statement.returning(*_COLUMNS))]
 
 
 def _is_known(connection: Connection, carrier_id: str) -> bool:
