@@ -199,9 +199,9 @@ def list_keys() -> None:
     """List all keys, without their secrets."""
     from bot.services import status as told
     from bot.settings import DatabaseSettings
-    from bot.store.api_keys import listed
+    from bot.store.api_keys import list_all
 
-    known = _on_database(_read(DatabaseSettings), lambda database, _: database.read(listed))
+    known = _on_database(_read(DatabaseSettings), lambda database, _: database.read(list_all))
     click.echo(told.of_keys(known) or "There are no keys yet; make one: bot keys create NAME")
 
 

@@ -1,4 +1,4 @@
-"""How Alembic reaches the database: on a connection it is given, or on DATABASE_URL's."""
+"""Alembic's environment: runs migrations on a given connection, or on one to DATABASE_URL."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from alembic import context
 from sqlalchemy import Enum
 
 from bot.store.engine import migrate
-from bot.store.tables import Base, Times, UtcDateTime
+from bot.store.sql.column_types import DateTimeList, UtcDateTime
+from bot.store.tables import Base
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
 def render_item(kind: str, item: Any, _context: Any) -> str | Literal[False]:
-    """Write our own types as what they are in the database: a migration must outlive the code."""
+    """Render our own types as database types, so that a migration does not depend on our code."""
     if kind == "type" and isinstance(item, UtcDateTime):
         return "sa.DateTime(timezone=True)"
-    if kind == "type" and isinstance(item, Times):
+    if kind == "type" and isinstance(item, DateTimeList):
         return "sa.JSON()"
     if kind == "type" and isinstance(item, Enum):
         return f"sa.String({item.length})"
@@ -27,10 +28,11 @@ def render_item(kind: str, item: Any, _context: Any) -> str | Literal[False]:
 
 
 def run(connection: Connection) -> None:
+    """Run the migrations on a connection."""
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
-        # SQLite changes a table by making it anew.
+        # SQLite changes a table by rebuilding it.
         render_as_batch=connection.dialect.name == "sqlite",
         transactional_ddl=True,
         compare_server_default=True,
@@ -40,9 +42,9 @@ def run(connection: Connection) -> None:
         context.run_migrations()
 
 
-async def run_for_a_developer() -> None:
-    """Serve the `alembic` command, which comes without a connection."""
-    from bot.settings import DatabaseSettings  # noqa: PLC0415 - the bot itself never comes here
+async def run_from_command_line() -> None:
+    """Run the migrations for the `alembic` command, which gives no connection."""
+    from bot.settings import DatabaseSettings  # noqa: PLC0415 - the bot itself always gives a connection
 
     await migrate.on_connection(DatabaseSettings().database_url, run)
 
@@ -51,4 +53,4 @@ given: Connection | None = context.config.attributes.get("connection")
 if given is not None:
     run(given)
 else:
-    asyncio.run(run_for_a_developer())
+    asyncio.run(run_from_command_line())

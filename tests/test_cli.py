@@ -670,7 +670,7 @@ def test_what_is_wrong_about_a_key_is_told_in_a_sentence(
     assert told.exit_code != 0
     assert told.stdout == ""
     assert expected in told.stderr
-    assert (api_keys.PER_MINUTE, api_keys.MAX_PER_MINUTE, api_keys.MAX_TITLE_LENGTH) == (
+    assert (api_keys.DEFAULT_PER_MINUTE, api_keys.MAX_PER_MINUTE, api_keys.MAX_TITLE_LENGTH) == (
         600,
         1_000_000,
         64,

@@ -34,7 +34,7 @@ async def give_up(database: Database) -> list[str]:
     for claimed, fault in zip(given_up, ("HTTP 500", "address refused"), strict=True):
         await database.write(app_events.settle_dead, claimed, fault)
     await database.write(app_events.add, [NewAppEvent("waits", "verification.sent", "{}")], NOON)
-    return [claimed.name for claimed in given_up]
+    return [claimed.public_id for claimed in given_up]
 
 
 async def run(processes: Processes, url: URL, *arguments: str) -> Ended:
@@ -89,8 +89,8 @@ async def test_an_event_that_was_given_up_can_be_put_back(
     ended = await run(processes, database_url, "replay", second)
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith("Put back: 1.")
-    (left,) = await database.read(app_events.dead, 10)
-    assert left.name == first
+    (left,) = await database.read(app_events.list_dead, 10)
+    assert left.public_id == first
     assert_refused(
         await run(processes, database_url, "replay", first, second, "msg_unknown"),
         "put back 1 of 3; bot events lists",

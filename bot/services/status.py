@@ -109,7 +109,7 @@ def of_events(connection: Connection) -> str:
     lines = ["events:", *(f"  {state:<14} {counts.get(state, 0):>9}" for state in AppEventState)]
     if app_events.any_disabled(connection):
         lines += ["", f"paused, since the app answered 410: {results.advice(results.GONE)}"]
-    dead = app_events.dead(connection, _MAX_DEAD_EVENTS)
+    dead = app_events.list_dead(connection, _MAX_DEAD_EVENTS)
     if dead:
         lines += ["", "given up (fix the fault, then run: bot events replay ID, or --all):"]
         lines += [line for event in dead for line in _dead_event(event)]
@@ -122,7 +122,7 @@ def _dead_event(event: app_events.DeadAppEvent) -> list[str]:
     subject = masked(event.subject) if is_e164(event.subject) else event.subject
     fault = event.fault or "unknown"
     return [
-        f"  {event.name}  {event.type} of {subject}, {_time(event.created_at)}",
+        f"  {event.public_id}  {event.type} of {subject}, {_time(event.created_at)}",
         f"    {fault}: {results.advice(fault)}",
     ]
 
@@ -130,7 +130,7 @@ def _dead_event(event: app_events.DeadAppEvent) -> list[str]:
 def of_keys(keys: Sequence[ApiKey]) -> str:
     """List API keys without their secrets, one a line."""
     return "\n".join(
-        f"{key.name}  {key.title}: {', '.join(sorted(key.scopes))}, {key.per_minute} a minute,"
+        f"{key.public_id}  {key.title}: {', '.join(sorted(key.scopes))}, {key.per_minute} a minute,"
         f" since {_time(key.created_at)}"
         f"{f', revoked {_time(key.revoked_at)}' if key.revoked_at else ''}"
         for key in keys

@@ -91,7 +91,7 @@ class Verifications:
 
     async def of_session(self, session: str) -> Verification | None:
         """Return the latest verification of a web form's session; raises UnavailableError."""
-        return await self._database.read(verifications.of_session, session)
+        return await self._database.read(verifications.latest_of_session, session)
 
     async def list(self, page: Filter) -> Sequence[Verification]:
         """List verifications, the latest first; raises UnavailableError."""

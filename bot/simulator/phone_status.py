@@ -70,7 +70,7 @@ def _phone_status(
     limits = phone_limits.read(connection, conversation.phone)
     own = conversation.token
     waiting = own is not None and not own.spent
-    asked = [token for _, token in tokens.asked(connection, [known.id], now)]
+    asked = [token for _, token in tokens.load_for_verifications(connection, [known.id], now)]
     expiries = [token.expires_at for token in (own, *asked) if token and not token.spent]
     return PhoneStatus(
         at=now,

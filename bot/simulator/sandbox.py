@@ -196,5 +196,5 @@ def _told(listener: WebhookReceiver) -> dict[str, Any]:
 
 async def _key(bot: Running, clock: TravelClock) -> str:
     return await bot.database.write(
-        api_keys.create, "a pretend app", tuple(Scope), api_keys.PER_MINUTE, clock.now()
+        api_keys.create, "a pretend app", tuple(Scope), api_keys.DEFAULT_PER_MINUTE, clock.now()
     )

@@ -1,1 +1,1 @@
-"""What is remembered: tables, and one module per thing stored."""
+"""The stored data: the tables, and one module per kind of record."""

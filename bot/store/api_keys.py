@@ -1,4 +1,4 @@
-"""API keys: made, found, listed and revoked. A key itself is shown once and stored nowhere."""
+"""API keys: create, find, list and revoke them. A key is shown once; only its hash is stored."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
 MAX_TITLE_LENGTH = 64
-PER_MINUTE = 600
-"""Requests a minute that a key may make, where its maker names no other figure."""
+DEFAULT_PER_MINUTE = 600
+"""Requests a minute that a key allows, unless another limit is given when it is created."""
 MAX_PER_MINUTE = 1_000_000
 _KEY = re.compile(r"tp_([0-9a-f]{12})_([0-9a-f]{64})")
-_NOBODYS = "0" * 64
-"""What is compared where no key has the name: no secret has this hash."""
+_HASH_OF_NO_SECRET = "0" * 64
+"""Compared with if there is no such key; no known secret has this hash."""
 _KEYS = ApiKeyRow.__table__
 
 
 class Scope(StrEnum):
-    """What a key allows."""
+    """A permission of an API key."""
 
     READ = "verifications:read"
     WRITE = "verifications:write"
@@ -39,9 +39,9 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """An API key, without its secret; `title` is the operator's word for it."""
+    """An API key, without its secret; `title` is the operator's name for it."""
 
-    name: str
+    public_id: str
     title: str
     secret_hash: str
     scopes: frozenset[Scope]
@@ -53,11 +53,11 @@ class ApiKey:
 def create(
     connection: Connection, title: str, scopes: Collection[Scope], per_minute: int, now: datetime
 ) -> str:
-    """Make a key and return it: nobody can read it again."""
-    name, secret = secrets.token_hex(6), secrets.token_hex(32)
+    """Create a key and return it; it cannot be read again."""
+    public_id, secret = secrets.token_hex(6), secrets.token_hex(32)
     connection.execute(
         insert(_KEYS).values(
-            name=name,
+            public_id=public_id,
             title=title,
             secret_hash=_hash(secret),
             scopes=" ".join(sorted(scopes)),
@@ -65,45 +65,45 @@ def create(
             created_at=now,
         )
     )
-    return f"tp_{name}_{secret}"
+    return f"tp_{public_id}_{secret}"
 
 
 def split(key: str) -> tuple[str, str] | None:
-    """Take a key apart into its name and its secret; None where it has another shape."""
+    """Split a key into its public id and its secret; return None if it is not an API key."""
     match = _KEY.fullmatch(key)
     return (match[1], match[2]) if match else None
 
 
-def find(connection: Connection, name: str) -> ApiKey | None:
+def find(connection: Connection, public_id: str) -> ApiKey | None:
     """Read a key, revoked or not."""
-    row = connection.execute(select(_KEYS).where(_KEYS.c.name == name)).one_or_none()
+    row = connection.execute(select(_KEYS).where(_KEYS.c.public_id == public_id)).one_or_none()
     return None if row is None else _from_row(row)
 
 
 def secret_matches(key: ApiKey | None, secret: str) -> bool:
-    """Tell whether a secret is that of a key that holds.
+    """Return whether a secret is that of a key that exists and is not revoked.
 
-    It takes as long for a name that nobody has, and for a key that was revoked.
+    It takes the same time in all cases.
     """
-    same = hmac.compare_digest(_hash(secret), key.secret_hash if key else _NOBODYS)
-    return same and key is not None and key.revoked_at is None
+    matches = hmac.compare_digest(_hash(secret), key.secret_hash if key else _HASH_OF_NO_SECRET)
+    return matches and key is not None and key.revoked_at is None
 
 
-def listed(connection: Connection) -> Sequence[ApiKey]:
+def list_all(connection: Connection) -> Sequence[ApiKey]:
     """Read all keys, the oldest first."""
     return [_from_row(row) for row in connection.execute(select(_KEYS).order_by(_KEYS.c.id))]
 
 
-def revoke(connection: Connection, name: str, now: datetime) -> bool:
-    """End a key for good; tell whether there was one that held."""
-    holding = (_KEYS.c.name == name) & _KEYS.c.revoked_at.is_(None)
-    ended = connection.execute(update(_KEYS).where(holding).values(revoked_at=now))
-    return ended.rowcount == 1
+def revoke(connection: Connection, public_id: str, now: datetime) -> bool:
+    """Revoke a key for good; return whether there was one that was not revoked yet."""
+    valid = (_KEYS.c.public_id == public_id) & _KEYS.c.revoked_at.is_(None)
+    revoked = connection.execute(update(_KEYS).where(valid).values(revoked_at=now))
+    return revoked.rowcount == 1
 
 
 def _from_row(row: Row[Any]) -> ApiKey:
     return ApiKey(
-        name=row.name,
+        public_id=row.public_id,
         title=row.title,
         secret_hash=row.secret_hash,
         scopes=frozenset(map(Scope, row.scopes.split())),
@@ -114,5 +114,5 @@ def _from_row(row: Row[Any]) -> ApiKey:
 
 
 def _hash(secret: str) -> str:
-    """Hash 256 random bits: with so many, a hash needs neither salt nor delay."""
+    """Hash a secret. Its 256 random bits need neither a salt nor a slow hash."""
     return hashlib.sha256(secret.encode()).hexdigest()

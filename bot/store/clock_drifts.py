@@ -1,6 +1,6 @@
-"""How far the wall clock of a process and the time that it decides by are apart.
+"""How far the wall clock of a process differs from the monotonic time that it decides by.
 
-Only those processes have a row whose clocks differ by more than they may.
+Only processes whose clocks differ by more than the limit have a row.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 CURRENT_FOR = timedelta(minutes=2)
-"""A process that runs measures more often: what is older was left by one that has ended."""
+"""A running process measures more often; an older row is from a process that has ended."""
 _KEPT_FOR = timedelta(days=1)
 
 _DRIFTS = ClockDriftRow.__table__
 
 
 class ClockDrift(NamedTuple):
-    """What a process measured last: its wall clock is `drift` ahead of the time it decides by."""
+    """A process's last measurement: its wall clock is `drift` ahead of the time it decides by."""
 
     process: str
     drift: timedelta
@@ -34,21 +34,21 @@ class ClockDrift(NamedTuple):
 
 
 def record(connection: Connection, process: str, drift: timedelta, measured_at: datetime) -> None:
-    """Record what a process has measured, and remove what processes left that ended long ago."""
+    """Record the drift of a process, and delete rows of processes that ended long ago."""
     connection.execute(delete(_DRIFTS).where(_DRIFTS.c.measured_at < measured_at - _KEPT_FOR))
     row = {"process": process, "seconds": drift.total_seconds(), "measured_at": measured_at}
     insert_or_update(connection, _DRIFTS, [row])
 
 
 def remove(connection: Connection, process: str) -> None:
-    """Remove what a process has recorded, since its clocks agree."""
+    """Delete the row of a process whose clocks agree."""
     connection.execute(delete(_DRIFTS).where(_DRIFTS.c.process == process))
 
 
 def current(connection: Connection, now: datetime) -> list[ClockDrift]:
-    """Read what processes have measured lately, by their name."""
-    lately = select(_DRIFTS).where(_DRIFTS.c.measured_at > now - CURRENT_FOR)
+    """Read the recent measurements, ordered by process."""
+    recent = select(_DRIFTS).where(_DRIFTS.c.measured_at > now - CURRENT_FOR)
     return [
         ClockDrift(row.process, timedelta(seconds=row.seconds), row.measured_at)
-        for row in connection.execute(lately.order_by(_DRIFTS.c.process))
+        for row in connection.execute(recent.order_by(_DRIFTS.c.process))
     ]

@@ -22,28 +22,30 @@ if TYPE_CHECKING:
 
 _CONVERSATIONS = ConversationRow.__table__
 _TOKENS = TokenRow.__table__
-_FACTS = (
+_SAME_NAMES = (
     "state",
     "verified_at",
     "opted_out_at",
     "opted_in_at",
     "opt_out_wording",
-    "hints",
-    "hinted_at",
-    "answers",
-    "answered_at",
 )
+_FIELD_OF_COLUMN = {column: column for column in _SAME_NAMES} | {
+    "hints_in_a_row": "hints",
+    "last_hint_at": "hinted_at",
+    "answers_in_a_row": "answers",
+    "last_answer_at": "answered_at",
+}
 
 
 class ConversationKey(NamedTuple):
-    """What names a conversation: the person's number and the bot's, both E.164."""
+    """The key of a conversation: the person's number and the bot's, both E.164."""
 
     phone: str
     bot_number: str
 
 
 class StoredConversation(NamedTuple):
-    """A conversation and the id of its row."""
+    """A conversation and its row id."""
 
     id: int
     conversation: Conversation
@@ -52,23 +54,28 @@ class StoredConversation(NamedTuple):
 def load(
     connection: Connection, keys: Collection[ConversationKey], now: datetime
 ) -> dict[ConversationKey, StoredConversation]:
-    """Read the conversations that there are, whole; hold their phones' ledgers before."""
+    """Read conversations, with their tokens; those that do not exist are left out.
+
+    The caller must hold the locks of their phones' limits.
+    """
     rows = connection.execute(_OF_PHONES, {"phones": [key.phone for key in keys]})
     found = dict(map(_stored, rows))
-    # Where nothing is awaited and nothing was just used, no code of an app matters.
-    begun = [row_id for row_id, known in found.items() if known.state is not State.IDLE]
-    for row_id, token in tokens.asked(connection, begun, now):
-        known = found[row_id]
-        found[row_id] = replace(known, verification_tokens=(*known.verification_tokens, token))
-    of_key = {
-        ConversationKey(known.phone, known.bot_number): StoredConversation(row_id, known)
-        for row_id, known in found.items()
+    # An idle conversation has no token of a verification that matters.
+    not_idle = [row_id for row_id, each in found.items() if each.state is not State.IDLE]
+    for row_id, token in tokens.load_for_verifications(connection, not_idle, now):
+        conversation = found[row_id]
+        found[row_id] = replace(
+            conversation, verification_tokens=(*conversation.verification_tokens, token)
+        )
+    by_key = {
+        ConversationKey(each.phone, each.bot_number): StoredConversation(row_id, each)
+        for row_id, each in found.items()
     }
-    return {key: of_key[key] for key in keys if key in of_key}
+    return {key: by_key[key] for key in keys if key in by_key}
 
 
 def find(connection: Connection, phone: str) -> list[StoredConversation]:
-    """Read every conversation of a phone (E.164), the most lately opened last."""
+    """Read all conversations of a phone (E.164), the newest last."""
     rows = connection.execute(
         _SELECT.where(_CONVERSATIONS.c.phone == phone).order_by(_CONVERSATIONS.c.id)
     )
@@ -76,7 +83,7 @@ def find(connection: Connection, phone: str) -> list[StoredConversation]:
 
 
 def counts(connection: Connection) -> tuple[int, dict[State, int]]:
-    """Count the conversations that were verified at some time, and all by state."""
+    """Count the conversations that have ever been verified, and all conversations by state."""
     verified = select(func.count()).where(_CONVERSATIONS.c.verified_at.is_not(None))
     by_state = select(_CONVERSATIONS.c.state, func.count()).group_by(_CONVERSATIONS.c.state)
     states = {row[0]: row[1] for row in connection.execute(by_state)}
@@ -84,7 +91,7 @@ def counts(connection: Connection) -> tuple[int, dict[State, int]]:
 
 
 def key_of(connection: Connection, conversation_id: int) -> ConversationKey:
-    """Name the conversation of a row."""
+    """Return the key of the conversation with this row id."""
     row = connection.execute(
         select(_CONVERSATIONS.c.phone, _CONVERSATIONS.c.bot_number).where(
             _CONVERSATIONS.c.id == conversation_id
@@ -96,27 +103,27 @@ def key_of(connection: Connection, conversation_id: int) -> ConversationKey:
 def add(
     connection: Connection, conversations: Collection[Conversation]
 ) -> dict[ConversationKey, int]:
-    """Store conversations that have no row yet, and return the ids of their rows."""
+    """Insert conversations that have no row yet, and return their row ids."""
     if not conversations:
         return {}
     insert_all(
         connection,
         _CONVERSATIONS,
         [
-            {"phone": begun.phone, "bot_number": begun.bot_number} | _facts(begun)
-            for begun in conversations
+            {"phone": new.phone, "bot_number": new.bot_number} | _values(new)
+            for new in conversations
         ],
     )
-    rows = connection.execute(_IDS_OF_PHONES, {"phones": [begun.phone for begun in conversations]})
+    rows = connection.execute(_IDS_OF_PHONES, {"phones": [new.phone for new in conversations]})
     return {ConversationKey(row.phone, row.bot_number): row.id for row in rows}
 
 
 def save(connection: Connection, conversations: Mapping[int, Conversation]) -> None:
-    """Write changed conversations back, by the ids of their rows, all in one statement."""
+    """Update conversations by row id, all in one statement."""
     if conversations:
         connection.execute(
-            update(_CONVERSATIONS).where(_CONVERSATIONS.c.id == bindparam("of")),
-            [{"of": row_id} | _facts(changed) for row_id, changed in conversations.items()],
+            update(_CONVERSATIONS).where(_CONVERSATIONS.c.id == bindparam("row_id")),
+            [{"row_id": row_id} | _values(changed) for row_id, changed in conversations.items()],
         )
 
 
@@ -132,18 +139,19 @@ _IDS_OF_PHONES = select(
 ).where(_IN_PHONES)
 
 
-def _facts(conversation: Conversation) -> dict[str, Any]:
-    facts = {fact: getattr(conversation, fact) for fact in _FACTS}
-    return facts | {"token_id": conversation.token.id if conversation.token else None}
+def _values(conversation: Conversation) -> dict[str, Any]:
+    values = {column: getattr(conversation, field) for column, field in _FIELD_OF_COLUMN.items()}
+    return values | {"token_id": conversation.token.id if conversation.token else None}
 
 
 def _stored(row: Row[Any]) -> StoredConversation:
-    known = row.key_id is not None
-    token = tokens.from_row(row, row.token_id, tokens.code_text(row.text_state)) if known else None
+    token = None
+    if row.key_id is not None:
+        token = tokens.from_row(row, row.token_id, tokens.code_delivery(row.text_state))
     conversation = Conversation(
         bot_number=row.bot_number,
         phone=row.phone,
         token=token,
-        **{fact: getattr(row, fact) for fact in _FACTS},
+        **{field: getattr(row, column) for column, field in _FIELD_OF_COLUMN.items()},
     )
     return StoredConversation(row.id, conversation)

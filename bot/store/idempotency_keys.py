@@ -1,4 +1,4 @@
-"""What apps asked under an Idempotency-Key, and what they were answered."""
+"""Requests of apps with an Idempotency-Key, and their answers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _IDEMPOTENCY_KEYS = IdempotencyKeyRow.__table__
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """A request that was carried out: what it asked, about which verification, and the answer."""
+    """The answer to a request that was carried out, with a hash of that request."""
 
     fingerprint: str
     outcome: RequestOutcome
@@ -33,36 +33,35 @@ class StoredAnswer:
 
 
 def load(connection: Connection, keys: Collection[str]) -> dict[str, StoredAnswer]:
-    """Read which requests were carried out before, by key."""
+    """Read the answers to requests that were carried out before, by key."""
     if not keys:
         return {}
     rows = connection.execute(select(_IDEMPOTENCY_KEYS).where(_IDEMPOTENCY_KEYS.c.key.in_(keys)))
     return {
-        row.key: StoredAnswer(row.fingerprint, row.outcome, row.verification_name, row.tries_left)
+        row.key: StoredAnswer(row.fingerprint, row.outcome, row.verification_id, row.tries_left)
         for row in rows
     }
 
 
-def store(connection: Connection, settled: Mapping[str, StoredAnswer], now: datetime) -> None:
-    """Note requests by key.
+def store(connection: Connection, answers: Mapping[str, StoredAnswer], now: datetime) -> None:
+    """Store answers by key.
 
-    Raises DeadlockError, so that all is undone and run again, where another process has just
-    noted one: what that was answered is known then.
+    Raise DeadlockError if another process has just stored one of them. The transaction then runs
+    again and finds that answer.
     """
-    if not settled:
+    if not answers:
         return
     rows = [
         {
             "key": key,
-            "fingerprint": told.fingerprint,
-            "outcome": told.outcome,
-            "verification_name": told.verification,
-            "tries_left": told.tries_left,
+            "fingerprint": answer.fingerprint,
+            "outcome": answer.outcome,
+            "verification_id": answer.verification,
+            "tries_left": answer.tries_left,
             "answered_at": now,
         }
-        for key, told in sorted(settled.items())
+        for key, answer in sorted(answers.items())
     ]
-    if len(insert_missing(connection, _IDEMPOTENCY_KEYS, rows, _IDEMPOTENCY_KEYS.c.key)) < len(
-        rows
-    ):
+    inserted = insert_missing(connection, _IDEMPOTENCY_KEYS, rows, _IDEMPOTENCY_KEYS.c.key)
+    if len(inserted) < len(rows):
         raise DeadlockError("a request was carried out by another process")

@@ -1,6 +1,7 @@
-"""The ledgers of each phone: what it has spent by text, and what others have spent for it.
+"""The limits of each phone, one row for texts and one for requests from the web.
 
-The row of the first is the lock: who holds it decides for the phone.
+The row of the text limits is the phone's lock: only the transaction that holds it decides for the
+phone.
 """
 
 from __future__ import annotations
@@ -15,137 +16,139 @@ from bot.store.sql.bulk_insert import insert_missing_from, insert_or_update
 from bot.store.tables import PhoneLimitsRow, WebPhoneLimitsRow
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping
 
     from sqlalchemy import ColumnElement, Connection, Row, Select, Table
 
 TEXT_LIMITS, WEB_LIMITS = PhoneLimitsRow.__table__, WebPhoneLimitsRow.__table__
-_FACTS = (
-    "wrong_guesses",
-    "locks",
-    "locked_until",
-    "refused_until",
-    "told_until",
-    "code_times",
-)
-_NEW_OF = array_param("phones", String()).add_columns(
+_FIELD_OF_COLUMN = {
+    "wrong_guesses": "wrong_guesses",
+    "locks": "locks",
+    "locked_until": "locked_until",
+    "refused_until": "refused_until",
+    "notified_until": "told_until",
+    "code_times": "code_times",
+}
+_EMPTY_ROWS = array_param("phones", String()).add_columns(
     *(
-        literal(getattr(NOTHING_USED, column.name), column.type)
+        literal(getattr(NOTHING_USED, _FIELD_OF_COLUMN[column.name]), column.type)
         for column in TEXT_LIMITS.columns
         if column is not TEXT_LIMITS.c.phone
     )
 )
 
 
-def _held(kind: Table, *, skip_locked: bool = False) -> Select[Any]:
-    """Take rows in the order of their key: who wants the same ones waits, without a deadlock."""
-    wanted = kind.c.phone.in_(array_param("phones", String()))
-    rows = select(kind).where(wanted).order_by(kind.c.phone)
+def _lock_rows(table: Table, *, skip_locked: bool = False) -> Select[Any]:
+    """Select rows for update in the order of their key, so that transactions do not deadlock."""
+    of_phones = table.c.phone.in_(array_param("phones", String()))
+    rows = select(table).where(of_phones).order_by(table.c.phone)
     return rows.with_for_update(skip_locked=skip_locked)
 
 
-_HELD = {kind: _held(kind) for kind in (TEXT_LIMITS, WEB_LIMITS)}
-_FREE = _held(TEXT_LIMITS, skip_locked=True)
+_LOCK = {table: _lock_rows(table) for table in (TEXT_LIMITS, WEB_LIMITS)}
+_LOCK_FREE = _lock_rows(TEXT_LIMITS, skip_locked=True)
 _WEB_LIMITS_LOCKED_ELSEWHERE = locked_elsewhere(WEB_LIMITS.c.phone, array_param("phones", String()))
-# A row that another transaction is making cannot be seen, and to make it too would be to wait.
-_BEGINNING: ColumnElement[int] = literal_column("2119630849")
+# The advisory locks of phones without a row. A row that another transaction is inserting is
+# invisible, and inserting it too would wait for that transaction.
+_NEW_PHONE_LOCK: ColumnElement[int] = literal_column("2119630849")
 
 
-def _unless_begun(phones: Select[Any]) -> Select[Any]:
-    """Select of phones those that have no row, and that nobody else begins now."""
+def _lock_new(phones: Select[Any]) -> Select[Any]:
+    """Select the phones that have no row and whose advisory lock this transaction gets."""
     (phone, *_) = phones.selected_columns
-    mine = func.pg_try_advisory_xact_lock(_BEGINNING, func.hashtext(phone))
-    return phones.where(~exists().where(TEXT_LIMITS.c.phone == phone), mine)
+    locked = func.pg_try_advisory_xact_lock(_NEW_PHONE_LOCK, func.hashtext(phone))
+    return phones.where(~exists().where(TEXT_LIMITS.c.phone == phone), locked)
 
 
-_NEW = _unless_begun(array_param("phones", String()))
-_NEW_ROWS_OF = _unless_begun(_NEW_OF)
+_LOCK_NEW = _lock_new(array_param("phones", String()))
+_NEW_EMPTY_ROWS = _lock_new(_EMPTY_ROWS)
 
 
 class LockedLimits(NamedTuple):
-    """The ledgers that were free to be taken, and the phones (E.164) that have none yet."""
+    """The limits that were locked, and the locked phones (E.164) that have no row yet."""
 
     limits_of: dict[str, PhoneLimits]
     without: set[str]
 
     @property
     def phones(self) -> set[str]:
-        """Return the phones for which nobody else decides until the transaction ends."""
+        """Return the phones for which no other transaction decides until this one ends."""
         return self.limits_of.keys() | self.without
 
 
 def lock_free(
     connection: Connection, phones: Iterable[str], making: Iterable[str] = ()
 ) -> LockedLimits:
-    """Take and read the ledgers of `phones` (E.164) that nobody else holds, without waiting.
+    """Lock and read the limits of those `phones` (E.164) that no other transaction has locked.
 
-    A phone of `making` that has no ledger gets one; the others that are free have none after
-    either, so that who is refused leaves nothing.
+    A phone of `making` that has no row gets one; other phones get none, so that a refused request
+    leaves no row.
     """
-    wanted = sorted({*phones, *making})
-    if not wanted:
+    all_phones = sorted({*phones, *making})
+    if not all_phones:
         return LockedLimits({}, set())
-    rows = connection.execute(_FREE, {"phones": wanted})
+    rows = connection.execute(_LOCK_FREE, {"phones": all_phones})
     found = {row.phone: _limits(row) for row in rows}
-    missing = [phone for phone in wanted if phone not in found]
+    missing = [phone for phone in all_phones if phone not in found]
     made = set(making).intersection(missing)
     without = set(missing) - made
     if connection.dialect.name != "sqlite":  # there, the transaction itself is the lock
-        made = _begin(connection, made)
-        without = set(connection.scalars(_NEW, {"phones": sorted(without)})) if without else set()
+        made = _insert_new(connection, made)
+        without = (
+            set(connection.scalars(_LOCK_NEW, {"phones": sorted(without)})) if without else set()
+        )
     return LockedLimits(found | dict.fromkeys(made, NOTHING_USED), without)
 
 
-def _begin(connection: Connection, phones: set[str]) -> set[str]:
-    """Make the rows of phones that nobody else makes, and name these."""
+def _insert_new(connection: Connection, phones: set[str]) -> set[str]:
+    """Insert rows for phones that no other transaction has locked, and return these phones."""
     if not phones:
         return set()
-    new = {"phones": sorted(phones)}
-    return set(insert_missing_from(connection, TEXT_LIMITS, _NEW_ROWS_OF, new, TEXT_LIMITS.c.phone))
+    new, phone = {"phones": sorted(phones)}, TEXT_LIMITS.c.phone
+    return set(insert_missing_from(connection, TEXT_LIMITS, _NEW_EMPTY_ROWS, new, phone))
 
 
 def web_limits_locked_elsewhere(connection: Connection, phones: Collection[str]) -> set[str]:
-    """Take the ledgers of what others have spent for `phones`, and name those held elsewhere."""
+    """Lock the web limits of `phones`; return the phones locked by another transaction."""
     if not phones or connection.dialect.name == "sqlite":
         return set()
     return set(connection.scalars(_WEB_LIMITS_LOCKED_ELSEWHERE, {"phones": sorted(phones)}))
 
 
 def lock(
-    connection: Connection, phones: Iterable[str], kind: Table = TEXT_LIMITS
+    connection: Connection, phones: Iterable[str], table: Table = TEXT_LIMITS
 ) -> dict[str, PhoneLimits]:
-    """Take and read the ledgers of `phones` (E.164); an unknown phone has spent nothing."""
+    """Lock and read the limits of `phones` (E.164), waiting for other transactions."""
     ordered = sorted(set(phones))
     if not ordered:
         return {}
-    _make(connection, ordered, kind)
-    rows = connection.execute(_HELD[kind], {"phones": ordered})
+    if connection.dialect.name != "sqlite":  # there, the transaction itself is the lock
+        insert_missing_from(connection, table, _EMPTY_ROWS, {"phones": ordered})
+    rows = connection.execute(_LOCK[table], {"phones": ordered})
     return dict.fromkeys(ordered, NOTHING_USED) | {row.phone: _limits(row) for row in rows}
 
 
-def _make(connection: Connection, ordered: Sequence[str], kind: Table) -> None:
-    """Make the rows that are to be taken; on SQLite the transaction itself is the lock."""
-    if connection.dialect.name != "sqlite":
-        insert_missing_from(connection, kind, _NEW_OF, {"phones": ordered})
-
-
-def read(connection: Connection, phone: str, kind: Table = TEXT_LIMITS) -> PhoneLimits:
-    """Read a phone's ledger, without the lock; an unknown phone has spent nothing."""
-    row = connection.execute(select(kind).where(kind.c.phone == phone)).first()
+def read(connection: Connection, phone: str, table: Table = TEXT_LIMITS) -> PhoneLimits:
+    """Read a phone's limits without a lock; those of an unknown phone are empty."""
+    row = connection.execute(select(table).where(table.c.phone == phone)).first()
     return _limits(row) if row else NOTHING_USED
 
 
 def save(
-    connection: Connection, limits_of: Mapping[str, PhoneLimits], kind: Table = TEXT_LIMITS
+    connection: Connection, limits_of: Mapping[str, PhoneLimits], table: Table = TEXT_LIMITS
 ) -> None:
-    """Write changed ledgers back, all in one statement."""
+    """Write changed limits, all in one statement."""
     if limits_of:
-        insert_or_update(connection, kind, [_row(*spent) for spent in limits_of.items()])
+        rows = [_row(phone, limits) for phone, limits in limits_of.items()]
+        insert_or_update(connection, table, rows)
 
 
 def _row(phone: str, limits: PhoneLimits) -> dict[str, Any]:
-    return {"phone": phone} | {fact: getattr(limits, fact) for fact in _FACTS}
+    values = {column: getattr(limits, field) for column, field in _FIELD_OF_COLUMN.items()}
+    return {"phone": phone} | values
 
 
 def _limits(row: Row[Any]) -> PhoneLimits:
-    return PhoneLimits(**{fact: getattr(row, fact) for fact in _FACTS})
+    return PhoneLimits(
+        **{field: getattr(row, column) for column, field in _FIELD_OF_COLUMN.items()}
+    )

@@ -1,4 +1,4 @@
-"""The keys of the webhooks that have been applied."""
+"""The keys of the webhooks that have been processed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from sqlalchemy import String, bindparam, true
 
 from bot.store.sql.array_param import array_param
 from bot.store.sql.bulk_insert import insert_missing_from
-from bot.store.tables import ProcessedWebhookRow, UtcDateTime
+from bot.store.sql.column_types import UtcDateTime
+from bot.store.tables import ProcessedWebhookRow
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -18,15 +19,14 @@ if TYPE_CHECKING:
 
 _PROCESSED_WEBHOOKS = ProcessedWebhookRow.__table__
 _NOW = bindparam("now", type_=UtcDateTime)
-# SQLite takes ON CONFLICT for a part of the SELECT where that has no WHERE.
-_SEEN = array_param("keys", String()).add_columns(_NOW).where(true())
+# Without a WHERE, SQLite would parse ON CONFLICT as part of the SELECT.
+_NEW_ROWS = array_param("keys", String()).add_columns(_NOW).where(true())
 
 
 def first_seen(connection: Connection, keys: Collection[str], now: datetime) -> set[str]:
-    """Remember the keys and return those that were not known before."""
+    """Store the keys, and return those that are new."""
     if not keys:
         return set()
-    seen = {"keys": sorted(set(keys)), "now": now}
-    return set(
-        insert_missing_from(connection, _PROCESSED_WEBHOOKS, _SEEN, seen, _PROCESSED_WEBHOOKS.c.key)
-    )
+    parameters = {"keys": sorted(set(keys)), "now": now}
+    key = _PROCESSED_WEBHOOKS.c.key
+    return set(insert_missing_from(connection, _PROCESSED_WEBHOOKS, _NEW_ROWS, parameters, key))

@@ -1,4 +1,4 @@
-"""How long what is not needed any more is kept, and its removal in small pieces."""
+"""How long old rows are kept, and their deletion in small chunks."""
 
 from __future__ import annotations
 
@@ -24,35 +24,44 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 CHUNK = 200
-"""Rows removed in one transaction, of all tables together: no webhook waits long behind them."""
+"""Rows deleted in one transaction, in all tables together, so that no webhook waits for long."""
 
 _EVENTS = AppEventRow.__table__
-# The carrier repeats a webhook for minutes and a report comes within hours; texts and events
-# are kept a month so that an operator can look into a complaint. An event that waits stays, however
-# long the app is away. Tokens stay as long as the texts with their code, which go first: else each
-# of those had to be written anew, without its token.
+# The carrier repeats a webhook for minutes, and a delivery report comes within hours. Texts and app
+# events are kept for a month, so that an operator can look into a complaint. A queued app event
+# stays however long the app is away. Tokens are deleted after the texts with their code: otherwise
+# each of those texts would first be updated to have no token.
 _KEPT = (
     (OutboxRow.__table__, OutboxRow.__table__.c.created_at, timedelta(days=30)),
     (TokenRow.__table__, TokenRow.__table__.c.expires_at, timedelta(days=30)),
-    (_EVENTS, _EVENTS.c.created_at, timedelta(days=30), _EVENTS.c.state != AppEventState.QUEUED),
+    (
+        _EVENTS,
+        _EVENTS.c.created_at,
+        timedelta(days=30),
+        _EVENTS.c.state != AppEventState.QUEUED,
+    ),
     (VerificationRow.__table__, VerificationRow.__table__.c.created_at, timedelta(days=30)),
     (IdempotencyKeyRow.__table__, IdempotencyKeyRow.__table__.c.answered_at, timedelta(days=1)),
-    (ProcessedWebhookRow.__table__, ProcessedWebhookRow.__table__.c.received_at, timedelta(days=3)),
+    (
+        ProcessedWebhookRow.__table__,
+        ProcessedWebhookRow.__table__.c.processed_at,
+        timedelta(days=3),
+    ),
     (EarlyReportRow.__table__, EarlyReportRow.__table__.c.received_at, timedelta(days=1)),
 )
 
 
 def purge_chunk(connection: Connection, now: datetime) -> int:
-    """Remove up to `CHUNK` rows that are past their time, the oldest first; return how many went.
+    """Delete up to `CHUNK` rows that are too old, the oldest first; return how many.
 
-    Several processes share the work: none waits for rows that another is removing.
+    Several processes may do so at once; none waits for rows that another is deleting.
     """
-    left = CHUNK
-    for table, moment, age, *settled in _KEPT:
+    remaining = CHUNK
+    for table, time, age, *conditions in _KEPT:
         (key,) = table.primary_key.columns
-        old = select(key).where(moment < now - age, *settled).order_by(moment).limit(left)
-        doomed = key.in_(old.with_for_update(skip_locked=True))
-        left -= connection.execute(delete(table).where(doomed)).rowcount
-        if left <= 0:
+        old = select(key).where(time < now - age, *conditions).order_by(time).limit(remaining)
+        deletable = key.in_(old.with_for_update(skip_locked=True))
+        remaining -= connection.execute(delete(table).where(deletable)).rowcount
+        if remaining <= 0:
             break
-    return CHUNK - left
+    return CHUNK - remaining

@@ -1,6 +1,6 @@
-"""The paces at which texts leave, one of the account and one of each number of the bot.
+"""The throttles of sending, one of the account and one of each bot number.
 
-All processes on one database share them: who holds the row of a pace decides for all.
+All processes on one database share them: the transaction that holds a row's lock decides for all.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Select
 
 ACCOUNT = "account"
-"""The name of the pace that all numbers share; those of the numbers are named by them (E.164)."""
-CATCH_UP = timedelta(milliseconds=100)
-"""How much delay is made up for: in no second leave more texts than in this and one second."""
-SPAN = timedelta(milliseconds=60)
-"""Of a queue, the texts of this time leave together, since each transaction costs a commit; the
-rest of `CATCH_UP` is for waking late."""
-HALVED_ONCE_IN = timedelta(seconds=3)
-"""How long a halving gets to show."""
-RECOVERS_IN = timedelta(seconds=10)
-"""After so long without another fault, half of a halving is taken back: the pace doubles."""
+"""The name of the throttle that all numbers share; a number's throttle is named by it (E.164)."""
+MAX_CATCH_UP = timedelta(milliseconds=100)
+"""How much delay is made up for: no second has more texts than the rate allows in 1.1 seconds."""
+BATCH_SPAN = timedelta(milliseconds=60)
+"""A queue sends the texts of this time together, since each transaction costs a commit; the rest
+of `MAX_CATCH_UP` is for waking late."""
+HALVING_INTERVAL = timedelta(seconds=3)
+"""The shortest time between two halvings, so that the first can take effect."""
+RECOVERY_INTERVAL = timedelta(seconds=10)
+"""After so long without another halving, one halving is undone: the rate doubles."""
 MAX_HALVINGS = 6
 UNLIMITED = 1_000_000
-_SLOWEST = timedelta(days=1)
+_MAX_INTERVAL = timedelta(days=1)
 
 _THROTTLES = ThrottleRow.__table__
-# The numbers begin with a plus, which sorts before a letter.
+# Numbers begin with a plus, which sorts before a letter: so the account comes first.
 _ALL = select(_THROTTLES).order_by(_THROTTLES.c.name.desc())
-_LOCKED = _ALL.with_for_update()
+_LOCK_ALL = _ALL.with_for_update()
 
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """From when on the next text may leave, and how often and when last the pace was halved.
+    """When the next text may be sent (UTC), and how often and when the rate was last halved.
 
-    A `rate` is in texts a second before any halving; 0 lets all leave at once.
+    A `rate` is in texts a second before any halving; 0 means no limit.
     """
 
     next_at: datetime
@@ -55,80 +55,81 @@ class Throttle:
     halved_at: datetime | None = None
 
     def allowed(self, rate: float, now: datetime) -> int:
-        """Return how many texts may leave now; a little is made up for after a delay."""
+        """Return how many texts may be sent now; a small delay is made up for."""
         if not rate:
             return UNLIMITED
-        begun = self._begun(now)
-        return (now - begun) // self._interval(rate, now) + 1 if begun <= now else 0
+        start = self._start(now)
+        return (now - start) // self._interval(rate, now) + 1 if start <= now else 0
 
-    def left(self, count: int, rate: float, now: datetime) -> Throttle:
-        """Note that `count` texts leave now."""
+    def after_sending(self, count: int, rate: float, now: datetime) -> Throttle:
+        """Return the throttle after `count` texts are sent now."""
         if not rate:
             return self
-        next_at = self._begun(now) + count * self._interval(rate, now)
+        next_at = self._start(now) + count * self._interval(rate, now)
         return replace(self, next_at=next_at)
 
     def resumes_at(self, rate: float, now: datetime) -> datetime:
-        """Return from when on a queue is worth another look."""
-        behind = SPAN - self._interval(rate, now)
-        return self._begun(now) + max(behind, timedelta())
+        """Return when a queue is worth another look: when a batch of texts may be sent."""
+        rest_of_batch = BATCH_SPAN - self._interval(rate, now)
+        return self._start(now) + max(rest_of_batch, timedelta())
 
     def bounded(self, rate: float, now: datetime) -> Throttle:
-        """Correct what a clock that ran ahead has left, of this process or of another one.
+        """Correct a `next_at` that a clock running ahead has written, in this or another process.
 
-        The next text waits for the longest that clocks may differ: were it let go at once, two
-        processes whose clocks differ by more would each set the pace back for the other.
+        The next text waits as long as clocks may differ. If it were sent at once, two processes
+        whose clocks differ by more would each reset the throttle of the other.
         """
         latest = now + self._interval(rate, now) + MAX_CLOCK_SKEW
         return replace(self, next_at=min(self.next_at, latest))
 
     def halved(self, now: datetime, claimed_at: datetime) -> Throttle:
-        """Slow down, since a text that was claimed then has met a limit.
+        """Halve the rate, since a text claimed at `claimed_at` has met the carrier's limit.
 
-        Once for all texts that met it together, and not for those that left before.
+        Texts that met it together halve the rate once; a text claimed before the last halving does
+        not halve it again.
         """
         halvings = self.halvings_at(now)
-        if self.halved_at and halvings and self.halved_at > min(now - HALVED_ONCE_IN, claimed_at):
+        if self.halved_at and halvings and self.halved_at > min(now - HALVING_INTERVAL, claimed_at):
             return self
         return replace(self, halvings=min(halvings + 1, MAX_HALVINGS), halved_at=now)
 
     def halvings_at(self, now: datetime) -> int:
-        """Return how many halvings have not been recovered from."""
+        """Return how many halvings have not been undone yet."""
         if self.halved_at is None or self.halved_at - now > MAX_CLOCK_SKEW:
             return 0
         since = max(now - self.halved_at, timedelta())
-        return max(self.halvings - since // RECOVERS_IN, 0)
+        return max(self.halvings - since // RECOVERY_INTERVAL, 0)
 
     def _interval(self, rate: float, now: datetime) -> timedelta:
         seconds = 2 ** self.halvings_at(now) / rate
-        return timedelta(seconds=min(seconds, _SLOWEST.total_seconds()))
+        return timedelta(seconds=min(seconds, _MAX_INTERVAL.total_seconds()))
 
-    def _begun(self, now: datetime) -> datetime:
-        """Return when the next text's time began: not long ago."""
-        return max(self.next_at, now - CATCH_UP)
+    def _start(self, now: datetime) -> datetime:
+        """Return from when on texts are counted, at most `MAX_CATCH_UP` ago."""
+        return max(self.next_at, now - MAX_CATCH_UP)
 
 
 def lock(connection: Connection) -> dict[str, Throttle]:
-    """Take and read the paces there are, by name.
+    """Lock and read all throttles, by name.
 
-    The account's is made with the table and taken first, so it is by that one that processes take
-    turns.
+    The account's row is created with the table and locked first, so processes wait for each other
+    there.
     """
-    return _throttles(connection, _LOCKED)
+    return _throttles(connection, _LOCK_ALL)
 
 
 def read(connection: Connection) -> dict[str, Throttle]:
-    """Read the paces there are, by name, without taking them."""
+    """Read all throttles by name, without a lock."""
     return _throttles(connection, _ALL)
 
 
-def save(connection: Connection, paces: Mapping[str, Throttle]) -> None:
-    """Write paces by name, all in one statement."""
-    if paces:
-        rows = [{"name": name} | asdict(pace) for name, pace in paces.items()]
+def save(connection: Connection, throttles: Mapping[str, Throttle]) -> None:
+    """Write throttles by name, all in one statement."""
+    if throttles:
+        rows = [{"name": name} | asdict(throttle) for name, throttle in throttles.items()]
         insert_or_update(connection, _THROTTLES, rows)
 
 
-def _throttles(connection: Connection, which: Select[Any]) -> dict[str, Throttle]:
-    rows = connection.execute(which)
+def _throttles(connection: Connection, query: Select[Any]) -> dict[str, Throttle]:
+    rows = connection.execute(query)
     return {row.name: Throttle(row.next_at, row.halvings, row.halved_at) for row in rows}

@@ -9,7 +9,8 @@ from sqlalchemy import BigInteger, String, bindparam, select, update
 from bot.conversation.state import CodeDelivery, CodeFormat, Token
 from bot.store.sql.array_param import array_param
 from bot.store.sql.bulk_insert import insert_all
-from bot.store.tables import OUTBOX_FAILURES, OutboxRow, OutboxState, TokenRow, UtcDateTime
+from bot.store.sql.column_types import UtcDateTime
+from bot.store.tables import OUTBOX_FAILURES, OutboxRow, OutboxState, TokenRow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 _TOKENS = TokenRow.__table__
 _OUTBOX = OutboxRow.__table__
 _CHANGING = ("resend_after", "guesses", "used_at", "ended_at")
-_FACTS = ("key_id", "issued_at", "expires_at", "origin", *_CHANGING)
-COLUMNS = tuple(_TOKENS.c[name] for name in ("length", "alphabet", "verification_id", *_FACTS))
-"""What `from_row` wants of a token, its id aside."""
+_FIELDS = ("key_id", "issued_at", "expires_at", "origin", *_CHANGING)
+COLUMNS = tuple(_TOKENS.c[name] for name in ("length", "alphabet", "verification_id", *_FIELDS))
+"""The columns that `from_row` reads, besides the id."""
 TEXT_STATE = (
     select(_OUTBOX.c.state)
     .where(_OUTBOX.c.token_id == _TOKENS.c.id)
@@ -31,70 +32,73 @@ TEXT_STATE = (
     .scalar_subquery()
     .label("text_state")
 )
-"""The state of the latest text with a token's code, which `code_text` reads."""
+"""The state of the latest text with a token's code, for `code_delivery`."""
 _BY_ID = select(_TOKENS.c.id, *COLUMNS).where(_TOKENS.c.id.in_(array_param("ids", String())))
-_VERIFICATIONS = select(_TOKENS.c.id, _TOKENS.c.verification_id).where(
+_VERIFICATION_IDS = select(_TOKENS.c.id, _TOKENS.c.verification_id).where(
     _TOKENS.c.id.in_(array_param("ids", String())), _TOKENS.c.verification_id.is_not(None)
 )
-_OPEN_STILL = _TOKENS.c.used_at.is_(None) & _TOKENS.c.ended_at.is_(None)
-_ASKED: Select[Any] = (
+_NOT_ENDED = _TOKENS.c.used_at.is_(None) & _TOKENS.c.ended_at.is_(None)
+_FOR_VERIFICATIONS: Select[Any] = (
     select(_TOKENS.c.id, _TOKENS.c.conversation_id, *COLUMNS, TEXT_STATE)
     .where(
         _TOKENS.c.conversation_id.in_(array_param("conversations", BigInteger())),
         _TOKENS.c.verification_id.is_not(None),
-        (_TOKENS.c.expires_at > bindparam("now", type_=UtcDateTime)) | _OPEN_STILL,
+        (_TOKENS.c.expires_at > bindparam("now", type_=UtcDateTime)) | _NOT_ENDED,
     )
     .order_by(_TOKENS.c.issued_at, _TOKENS.c.id)
 )
 
 
 def load(connection: Connection, ids: Collection[str]) -> dict[str, Token]:
-    """Read tokens by id; how far their texts have come is not looked up."""
+    """Read tokens by id; the delivery of their texts is not looked up."""
     if not ids:
         return {}
     rows = connection.execute(_BY_ID, {"ids": ids})
     return {row.id: from_row(row, row.id, CodeDelivery.QUEUED) for row in rows}
 
 
-def verifications(connection: Connection, ids: Collection[str]) -> dict[str, str]:
-    """Name by token the verifications that tokens complete; the other tokens are left out."""
-    rows = connection.execute(_VERIFICATIONS, {"ids": ids}) if ids else ()
+def verification_ids(connection: Connection, ids: Collection[str]) -> dict[str, str]:
+    """Return the ids of the verifications that tokens complete, by token id."""
+    rows = connection.execute(_VERIFICATION_IDS, {"ids": ids}) if ids else ()
     return {row.id: row.verification_id for row in rows}
 
 
-def asked(
+def load_for_verifications(
     connection: Connection, conversation_ids: Collection[int], now: datetime
 ) -> list[tuple[int, Token]]:
-    """Read the tokens of verifications that matter still, each with its conversation's row id.
+    """Read the tokens of verifications that still matter, each with its conversation's row id.
 
-    Those matter that have not been ended, and those whose code somebody may text again.
+    A token matters until it is used or ended, and until it expires: until then the person may text
+    its code again.
     """
     if not conversation_ids:
         return []
-    rows = connection.execute(_ASKED, {"conversations": conversation_ids, "now": now})
-    return [(row.conversation_id, from_row(row, row.id, code_text(row.text_state))) for row in rows]
+    rows = connection.execute(_FOR_VERIFICATIONS, {"conversations": conversation_ids, "now": now})
+    return [
+        (row.conversation_id, from_row(row, row.id, code_delivery(row.text_state))) for row in rows
+    ]
 
 
-def code_text(state: OutboxState | None) -> CodeDelivery:
-    """Tell how far a code has come by the state of its latest text."""
+def code_delivery(state: OutboxState | None) -> CodeDelivery:
+    """Return how far a code has come, by the state of its latest text."""
     if state in (None, OutboxState.QUEUED):
         return CodeDelivery.QUEUED
     return CodeDelivery.FAILED if state in OUTBOX_FAILURES else CodeDelivery.SENT
 
 
 def from_row(row: Row[Any], token_id: str, text: CodeDelivery) -> Token:
-    """Make a token of a row that has `COLUMNS`; `text` is how far its latest text has come."""
+    """Make a token from a row with `COLUMNS`; `text` is how far its latest text has come."""
     return Token(
         id=token_id,
         format=CodeFormat(row.length, row.alphabet),
         text=text,
         verification=row.verification_id,
-        **{fact: getattr(row, fact) for fact in _FACTS},
+        **{field: getattr(row, field) for field in _FIELDS},
     )
 
 
 def add(connection: Connection, issued: Sequence[tuple[int, Token]]) -> None:
-    """Store new tokens, each with the row id of its conversation."""
+    """Insert new tokens, each with the row id of its conversation."""
     if issued:
         insert_all(
             connection,
@@ -107,19 +111,19 @@ def add(connection: Connection, issued: Sequence[tuple[int, Token]]) -> None:
                     "alphabet": token.format.alphabet,
                     "verification_id": token.verification,
                 }
-                | {fact: getattr(token, fact) for fact in _FACTS}
+                | {field: getattr(token, field) for field in _FIELDS}
                 for conversation_id, token in issued
             ],
         )
 
 
 def save(connection: Connection, tokens: Sequence[Token]) -> None:
-    """Write back what changes in a token: its guesses, and how it ended."""
+    """Update the columns of tokens that change."""
     if tokens:
         connection.execute(
-            update(_TOKENS).where(_TOKENS.c.id == bindparam("of")),
+            update(_TOKENS).where(_TOKENS.c.id == bindparam("token_id")),
             [
-                {"of": token.id} | {fact: getattr(token, fact) for fact in _CHANGING}
+                {"token_id": token.id} | {field: getattr(token, field) for field in _CHANGING}
                 for token in tokens
             ],
         )

@@ -1,4 +1,4 @@
-"""Verifications: what apps asked for, and what came of it."""
+"""Verifications: requests of apps and of the web form, and their results."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _OUTBOX = OutboxRow.__table__
 _PENDING = _VERIFICATIONS.c.status == Status.PENDING
 _CHANGING = ("phone", "bot_number", "status", "reason", "expires_at", "ended_at")
 _FORM_LOCK = 0x7E87F024
-"""Any number that nothing else in this database locks by."""
-_FACTS = (
-    *("origin", "reference", "created_at", "session", "asked_from", "test"),
+"""The key of the form's advisory lock; no other lock of this database may have it."""
+_FIELDS = (
+    *("origin", "reference", "created_at", "session", "asked_from", "test", "metadata"),
     *_CHANGING,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which verifications to list: the latest first, those before the one named `before`."""
+    """Which verifications to list, the newest first: those before the one with the id `before`."""
 
     status: Status | None = None
     phone: str | None = None
@@ -43,29 +43,29 @@ class Filter:
 
 
 def add(connection: Connection, verifications: Sequence[Verification]) -> set[str]:
-    """Store new ones, and return the ids of those whose reference nobody else has."""
+    """Insert verifications; return the ids of those whose reference is not taken already."""
     if not verifications:
         return set()
     rows = [
-        {"name": verification.id, "details": dict(verification.metadata)}
-        | {fact: getattr(verification, fact) for fact in _FACTS}
+        {field: getattr(verification, field) for field in _FIELDS}
+        | {"public_id": verification.id, "metadata": dict(verification.metadata)}
         for verification in verifications
     ]
-    return set(insert_missing(connection, _VERIFICATIONS, rows, _VERIFICATIONS.c.name))
+    return set(insert_missing(connection, _VERIFICATIONS, rows, _VERIFICATIONS.c.public_id))
 
 
 def load(connection: Connection, ids: Iterable[str]) -> dict[str, Verification]:
-    """Read verifications by id; no other process changes them until the transaction ends."""
-    return _held(connection, "name", ids)
+    """Lock and read verifications by id."""
+    return _lock(connection, "public_id", ids)
 
 
 def by_reference(connection: Connection, references: Iterable[str]) -> dict[str, Verification]:
-    """Read those that a person begins by texting their reference, by it; held like `load`'s."""
-    found = _held(connection, "reference", references, by_text=True)
-    return {known.reference: known for known in found.values() if known.reference}
+    """Lock and read the verifications that begin when a person texts their reference, by it."""
+    found = _lock(connection, "reference", references, by_text=True)
+    return {each.reference: each for each in found.values() if each.reference}
 
 
-def _held(
+def _lock(
     connection: Connection, column: str, values: Iterable[str], *, by_text: bool = False
 ) -> dict[str, Verification]:
     ordered = sorted(set(values))
@@ -74,33 +74,33 @@ def _held(
     query = select(_VERIFICATIONS).where(_VERIFICATIONS.c[column].in_(ordered))
     if by_text:
         query = query.where(_VERIFICATIONS.c.origin == Origin.REFERENCE)
-    # In the order of their row, so that two transactions wait for each other and do not deadlock.
+    # In the order of their rows, so that two transactions do not deadlock.
     rows = connection.execute(query.order_by(_VERIFICATIONS.c.id).with_for_update())
-    return {row.name: _verification(row) for row in rows}
+    return {row.public_id: _verification(row) for row in rows}
 
 
 def save(connection: Connection, verifications: Sequence[Verification]) -> None:
-    """Write back what changes in a verification."""
+    """Update the columns of verifications that change."""
     if verifications:
         connection.execute(
-            update(_VERIFICATIONS).where(_VERIFICATIONS.c.name == bindparam("of")),
+            update(_VERIFICATIONS).where(_VERIFICATIONS.c.public_id == bindparam("key")),
             [
-                {"of": known.id} | {fact: getattr(known, fact) for fact in _CHANGING}
-                for known in verifications
+                {"key": changed.id} | {field: getattr(changed, field) for field in _CHANGING}
+                for changed in verifications
             ],
         )
 
 
 def find(connection: Connection, ids: Collection[str]) -> dict[str, Verification]:
-    """Look at verifications by id, without a lock."""
+    """Read verifications by id, without a lock."""
     if not ids:
         return {}
-    rows = connection.execute(select(_VERIFICATIONS).where(_VERIFICATIONS.c.name.in_(ids)))
-    return {row.name: _verification(row) for row in rows}
+    rows = connection.execute(select(_VERIFICATIONS).where(_VERIFICATIONS.c.public_id.in_(ids)))
+    return {row.public_id: _verification(row) for row in rows}
 
 
-def of_session(connection: Connection, session: str) -> Verification | None:
-    """Look at the latest of a web form's session."""
+def latest_of_session(connection: Connection, session: str) -> Verification | None:
+    """Read the latest verification of a web form's session, without a lock."""
     row = connection.execute(
         select(_VERIFICATIONS)
         .where(_VERIFICATIONS.c.session == session)
@@ -110,23 +110,27 @@ def of_session(connection: Connection, session: str) -> Verification | None:
     return _verification(row) if row else None
 
 
-def page(connection: Connection, which: Filter, now: datetime) -> list[Verification]:
-    """List verifications, the latest first."""
-    query = select(_VERIFICATIONS).order_by(_VERIFICATIONS.c.id.desc()).limit(which.limit)
-    if which.phone is not None:
-        query = query.where(_VERIFICATIONS.c.phone == which.phone)
-    if which.reference is not None:
-        query = query.where(_VERIFICATIONS.c.reference == which.reference)
-    if which.before is not None:
-        before = select(_VERIFICATIONS.c.id).where(_VERIFICATIONS.c.name == which.before)
+def page(connection: Connection, only: Filter, now: datetime) -> list[Verification]:
+    """Read a page of verifications, the newest first, by their status at `now` (UTC)."""
+    query = select(_VERIFICATIONS).order_by(_VERIFICATIONS.c.id.desc()).limit(only.limit)
+    if only.phone is not None:
+        query = query.where(_VERIFICATIONS.c.phone == only.phone)
+    if only.reference is not None:
+        query = query.where(_VERIFICATIONS.c.reference == only.reference)
+    if only.before is not None:
+        before = select(_VERIFICATIONS.c.id).where(_VERIFICATIONS.c.public_id == only.before)
         query = query.where(_VERIFICATIONS.c.id < before.scalar_subquery())
-    if which.status is None:
+    if only.status is None:
         return [_verification(row) for row in connection.execute(query)]
-    # One query for each way to have a status: for both in one, a database may look through all.
-    ways = _ways_to_be(which.status, now)
-    # By id, since one may go from the first way to the second between the two.
-    found = {row.id: row for way in ways for row in connection.execute(query.where(way))}
-    latest = sorted(found, reverse=True)[: which.limit]
+    # One query for each condition: with both in one, a database may read the whole table.
+    conditions = _conditions_for(only.status, now)
+    # By id, since a verification may match the second condition too by the second query.
+    found = {
+        row.id: row
+        for condition in conditions
+        for row in connection.execute(query.where(condition))
+    }
+    latest = sorted(found, reverse=True)[: only.limit]
     return [_verification(found[row_id]) for row_id in latest]
 
 
@@ -134,50 +138,50 @@ def counts(connection: Connection, now: datetime) -> dict[Status, int]:
     """Count verifications by their status at `now` (UTC)."""
     by_status = select(_VERIFICATIONS.c.status, func.count()).group_by(_VERIFICATIONS.c.status)
     found = {row[0]: row[1] for row in connection.execute(by_status)}
-    over = _PENDING & (_VERIFICATIONS.c.expires_at <= now)
-    late = connection.scalar(select(func.count()).where(over)) or 0
-    found[Status.EXPIRED] = found.get(Status.EXPIRED, 0) + late
-    found[Status.PENDING] = found.get(Status.PENDING, 0) - late
+    expired = _PENDING & (_VERIFICATIONS.c.expires_at <= now)
+    overdue_count = connection.scalar(select(func.count()).where(expired)) or 0
+    found[Status.EXPIRED] = found.get(Status.EXPIRED, 0) + overdue_count
+    found[Status.PENDING] = found.get(Status.PENDING, 0) - overdue_count
     return found
 
 
 def overdue(connection: Connection, now: datetime, limit: int) -> list[Verification]:
-    """Read those that wait although their time is over; without a lock."""
-    over = _PENDING & (_VERIFICATIONS.c.expires_at <= now)
+    """Read up to `limit` pending verifications that have expired, without a lock."""
+    expired = _PENDING & (_VERIFICATIONS.c.expires_at <= now)
     rows = connection.execute(
-        select(_VERIFICATIONS).where(over).order_by(_VERIFICATIONS.c.expires_at).limit(limit)
+        select(_VERIFICATIONS).where(expired).order_by(_VERIFICATIONS.c.expires_at).limit(limit)
     )
     return [_verification(row) for row in rows]
 
 
-def take_form(connection: Connection) -> bool:
-    """Let no other process count what the web form has asked for until the transaction ends.
+def try_lock_form(connection: Connection) -> bool:
+    """Try to lock the form's budget until the transaction ends; return whether that succeeded.
 
-    Tells whether that was free; nobody waits. SQLite has one writer anyway.
+    It never waits. SQLite has only one writer, and needs no lock.
     """
     if connection.dialect.name == "sqlite":
         return True
     return bool(connection.scalar(select(func.pg_try_advisory_xact_lock(_FORM_LOCK))))
 
 
-def asked_at_form(
+def count_at_form(
     connection: Connection, since: datetime, asked_from: str | None = None
 ) -> tuple[int, datetime | None]:
-    """Count what was asked for at the web form since a moment, and tell when the first was.
+    """Count the verifications begun at the web form since a time; return the first one's time too.
 
-    Of one network only, where `asked_from` names it.
+    With `asked_from`, count those of that network only.
     """
-    asked = (_VERIFICATIONS.c.origin == Origin.FORM) & (_VERIFICATIONS.c.created_at > since)
+    at_form = (_VERIFICATIONS.c.origin == Origin.FORM) & (_VERIFICATIONS.c.created_at > since)
     if asked_from is not None:
-        asked &= _VERIFICATIONS.c.asked_from == asked_from
+        at_form &= _VERIFICATIONS.c.asked_from == asked_from
     count, first = connection.execute(
-        select(func.count(), func.min(_VERIFICATIONS.c.created_at)).where(asked)
+        select(func.count(), func.min(_VERIFICATIONS.c.created_at)).where(at_form)
     ).one()
     return count, first
 
 
-def sent_again_at_form(connection: Connection, since: datetime) -> int:
-    """Count the texts beyond the first for what was asked for at the web form since a moment."""
+def count_resends_at_form(connection: Connection, since: datetime) -> int:
+    """Count the resent code texts of verifications begun at the form since a time."""
     texts = (
         select(func.count() - func.count(_OUTBOX.c.token_id.distinct()))
         .select_from(_VERIFICATIONS)
@@ -189,7 +193,7 @@ def sent_again_at_form(connection: Connection, since: datetime) -> int:
         .join(
             _TOKENS,
             (_TOKENS.c.conversation_id == _CONVERSATIONS.c.id)
-            & (_TOKENS.c.verification_id == _VERIFICATIONS.c.name),
+            & (_TOKENS.c.verification_id == _VERIFICATIONS.c.public_id),
         )
         .join(_OUTBOX, _OUTBOX.c.token_id == _TOKENS.c.id)
         .where(_VERIFICATIONS.c.origin == Origin.FORM, _VERIFICATIONS.c.created_at > since)
@@ -197,18 +201,17 @@ def sent_again_at_form(connection: Connection, since: datetime) -> int:
     return connection.scalar(texts) or 0
 
 
-def _ways_to_be(status: Status, now: datetime) -> list[ColumnElement[bool]]:
+def _conditions_for(status: Status, now: datetime) -> list[ColumnElement[bool]]:
+    """Return the conditions of which a verification with this status meets one."""
     match status:
         case Status.PENDING:
             return [_PENDING & (_VERIFICATIONS.c.expires_at > now)]
         case Status.EXPIRED:
-            over = _PENDING & (_VERIFICATIONS.c.expires_at <= now)
-            return [over, _VERIFICATIONS.c.status == status]
+            expired = _PENDING & (_VERIFICATIONS.c.expires_at <= now)
+            return [expired, _VERIFICATIONS.c.status == status]
         case _:
             return [_VERIFICATIONS.c.status == status]
 
 
 def _verification(row: Row[Any]) -> Verification:
-    return Verification(
-        id=row.name, metadata=row.details, **{fact: getattr(row, fact) for fact in _FACTS}
-    )
+    return Verification(id=row.public_id, **{field: getattr(row, field) for field in _FIELDS})

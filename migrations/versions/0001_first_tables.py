@@ -1,4 +1,7 @@
-"""The first tables: ledgers, conversations, tokens, outbox, and what came by webhook."""
+"""Create the first tables: limits, conversations, tokens, outbox, and processed webhooks.
+
+Revision ID: 0001
+"""
 
 from __future__ import annotations
 

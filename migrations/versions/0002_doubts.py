@@ -1,4 +1,4 @@
-"""Count the tries of a text of which nobody said how they ended.
+"""Count the attempts to send a text whose outcome is unknown.
 
 Revision ID: 0002
 Revises: 0001

@@ -1,4 +1,4 @@
-"""What apps ask for: verifications, their events, the keys of apps, and what was answered.
+"""Create tables for the API: verifications, app events, API keys, and idempotency keys.
 
 Revision ID: 0003
 Revises: 0002

@@ -1,4 +1,4 @@
-"""Paces that all processes share, and indexes by which the next text is found, codes first.
+"""Create throttles that all processes share, and indexes that find the next text, codes first.
 
 Revision ID: 0004
 Revises: 0003
@@ -15,7 +15,7 @@ revision = "0004"
 down_revision = "0003"
 
 _moment = sa.DateTime(timezone=True)
-# Not the server's time: the clock that the pace is kept by may be behind it.
+# Not the server's time: the clock of the process that sends may be behind it.
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 

@@ -1,4 +1,4 @@
-"""Indexes that a statement needs, and none that only make each insert dearer.
+"""Create indexes that statements need, and drop those that only make inserts slower.
 
 Revision ID: 0005
 Revises: 0004

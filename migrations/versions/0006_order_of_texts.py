@@ -1,4 +1,4 @@
-"""When START was last texted, beside when STOP was: the later one holds.
+"""Store when START was last texted, as for STOP: the later one counts.
 
 Revision ID: 0006
 Revises: 0005

@@ -1,4 +1,4 @@
-"""A table of the processes whose wall clock and steady clock differ.
+"""Create a table of processes whose wall clock and monotonic clock differ.
 
 Revision ID: 0007
 Revises: 0006

@@ -1,4 +1,4 @@
-"""A crowd of people who were verified some time ago: as many rows as one likes, made in SQL."""
+"""Rows of any number of people who were verified some time ago, generated in SQL."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ if TYPE_CHECKING:
 _BOT_NUMBER = "+13125550100"
 _PHONES = 789 * 10**6
 _STEP = 487_628_819
-"""Has no divisor in common with the count of phones: so no two people have the same."""
+"""Coprime to the number of phones, so that no two people have the same one."""
 _SCATTER = "(i * 2654435761 % 4294967296)"
 
-_WORDS = {
+_EXPRESSIONS = {
     "sqlite": {
-        "moment": "strftime('%Y-%m-%d %H:%M:%f000', :began + i * :apart, 'unixepoch')",
+        "time": "strftime('%Y-%m-%d %H:%M:%f000', :start + i * :interval, 'unixepoch')",
         "token": "printf('%032x', i)",
-        "name": f"printf('%08x%024x', {_SCATTER}, i)",
+        "public_id": f"printf('%08x%024x', {_SCATTER}, i)",
         "random": "lower(hex(randomblob(16)))",
     },
     "postgresql": {
-        "moment": "to_timestamp(:began + i * :apart)",
+        "time": "to_timestamp(:start + i * :interval)",
         "token": "lpad(to_hex(i), 32, '0')",
-        "name": f"lpad(to_hex({_SCATTER}), 8, '0') || lpad(to_hex(i), 24, '0')",
+        "public_id": f"lpad(to_hex({_SCATTER}), 8, '0') || lpad(to_hex(i), 24, '0')",
         "random": "replace(CAST(gen_random_uuid() AS text), '-', '')",
     },
 }
 _ID = "CAST(i + 1 AS BIGINT)"
-_AT = f"i * {_STEP} % {_PHONES}"
-_PHONE = f"'+1' || (201 + {_AT} / 1000000) || (2000000 + {_AT} % 1000000)"
-_LEDGER = {"phone": _PHONE, "wrong_guesses": "0", "locks": "0", "code_times": "'[]'"}
+_POSITION = f"i * {_STEP} % {_PHONES}"
+_PHONE = f"'+1' || (201 + {_POSITION} / 1000000) || (2000000 + {_POSITION} % 1000000)"
+_LIMITS = {"phone": _PHONE, "wrong_guesses": "0", "locks": "0", "code_times": "'[]'"}
 _TEXT = {
     "key": "{random}",
     "conversation_id": _ID,
     "state": "'delivered'",
-    "created_at": "{moment}",
-    "send_by": "{moment}",
-    "due_at": "{moment}",
+    "created_at": "{time}",
+    "send_by": "{time}",
+    "due_at": "{time}",
     "attempts": "1",
     "carrier_id": "{random}",
 }
 _ROWS: tuple[tuple[str, int, dict[str, str]], ...] = (
-    ("ledgers", 1, _LEDGER),
+    ("phone_limits", 1, _LIMITS),
     (
         "conversations",
         1,
@@ -55,10 +55,10 @@ _ROWS: tuple[tuple[str, int, dict[str, str]], ...] = (
             "phone": _PHONE,
             "bot_number": f"'{_BOT_NUMBER}'",
             "state": "'verified'",
-            "verified_at": "{moment}",
+            "verified_at": "{time}",
             "token_id": "{token}",
-            "hints": "0",
-            "answers": "0",
+            "hints_in_a_row": "0",
+            "answers_in_a_row": "0",
         },
     ),
     (
@@ -70,11 +70,11 @@ _ROWS: tuple[tuple[str, int, dict[str, str]], ...] = (
             "key_id": "'0123456789abcdef'",
             "length": "6",
             "alphabet": "'digits'",
-            "issued_at": "{moment}",
-            "expires_at": "{moment}",
-            "resend_after": "{moment}",
+            "issued_at": "{time}",
+            "expires_at": "{time}",
+            "resend_after": "{time}",
             "guesses": "0",
-            "used_at": "{moment}",
+            "used_at": "{time}",
         },
     ),
     (
@@ -92,87 +92,89 @@ _ROWS: tuple[tuple[str, int, dict[str, str]], ...] = (
         1,
         _TEXT | {"reply": "'success'", "body": "'Textproof: this number is verified. Thank you.'"},
     ),
-    ("received", 1, {"key": "'message:' || {random}", "received_at": "{moment}"}),
-    ("received", 1, {"key": "'event:' || {random}", "received_at": "{moment}"}),
-    ("reports", 100, {"carrier_id": "{random}", "state": "'sent'", "received_at": "{moment}"}),
-    ("web_ledgers", 10, _LEDGER),
+    ("processed_webhooks", 1, {"key": "'message:' || {random}", "processed_at": "{time}"}),
+    ("processed_webhooks", 1, {"key": "'event:' || {random}", "processed_at": "{time}"}),
+    ("early_reports", 100, {"carrier_id": "{random}", "state": "'sent'", "received_at": "{time}"}),
+    ("web_phone_limits", 10, _LIMITS),
     (
         "verifications",
         10,
         {
-            "name": "{name}",
+            "public_id": "{public_id}",
             "origin": "'app'",
             "bot_number": f"'{_BOT_NUMBER}'",
             "phone": _PHONE,
             "reference": "'order-' || i",
-            "details": "'{{}}'",
+            "metadata": "'{{}}'",
             "status": "'verified'",
-            "created_at": "{moment}",
-            "expires_at": "{moment}",
-            "ended_at": "{moment}",
+            "created_at": "{time}",
+            "expires_at": "{time}",
+            "ended_at": "{time}",
             "test": "FALSE",
         },
     ),
     (
-        "events",
+        "app_events",
         10,
         {
-            "name": "'msg_' || {random}",
-            "subject": "{name}",
+            "public_id": "'msg_' || {random}",
+            "subject": "{public_id}",
             "type": "'verification.verified'",
             "body": "'{{}}'",
             "state": "'delivered'",
-            "created_at": "{moment}",
-            "due_at": "{moment}",
+            "created_at": "{time}",
+            "due_at": "{time}",
             "attempts": "1",
         },
     ),
     (
-        "requests",
+        "idempotency_keys",
         10,
         {
             "key": "{random}",
             "fingerprint": "''",
             "outcome": "'right'",
-            "verification_name": "{name}",
+            "verification_id": "{public_id}",
             "tries_left": "5",
-            "answered_at": "{moment}",
+            "answered_at": "{time}",
         },
     ),
 )
 
 GROWING = frozenset(table for table, *_ in _ROWS)
-"""The tables that have more rows the more people come; all others are small."""
-# Rows that name their own id leave the sequence behind.
-_COUNT_ON = "SELECT setval('conversations_id_seq', :last + 1)"
+"""The tables that grow with the number of people; all others are small."""
+# Rows inserted with an id do not advance the sequence.
+_ADVANCE_SEQUENCE = "SELECT setval('conversations_id_seq', :last + 1)"
 
 
 def phone_of(number: int) -> str:
-    """Name the phone (E.164) of one of the crowd, or of the next who would join it."""
-    at = number * _STEP % _PHONES
-    return f"+1{201 + at // 10**6}{2_000_000 + at % 10**6}"
+    """Return the phone (E.164) of a person by number, generated or not."""
+    position = number * _STEP % _PHONES
+    return f"+1{201 + position // 10**6}{2_000_000 + position % 10**6}"
 
 
-def insert_people(connection: Connection, people: range, began: datetime, apart: timedelta) -> None:
-    """Store what people numbered so have left behind, the first at `began`, each `apart`.
+def insert_people(
+    connection: Connection, people: range, start: datetime, interval: timedelta
+) -> None:
+    """Insert the rows of the people with these numbers, one every `interval` from `start` (UTC).
 
-    Each has texted VERIFY and the code; every tenth was asked for by an app.
+    Each has texted VERIFY and the code; every tenth has a verification by an app too.
     """
-    words = _WORDS[connection.dialect.name]
-    given = {
+    expressions = _EXPRESSIONS[connection.dialect.name]
+    parameters = {
         "first": people.start,
         "last": people.stop - 1,
-        "began": began.timestamp(),
-        "apart": apart.total_seconds(),
+        "start": start.timestamp(),
+        "interval": interval.total_seconds(),
     }
     for table, every, row in _ROWS:
-        values = ", ".join(row.values()).format_map(words)
+        values = ", ".join(row.values()).format_map(expressions)
         statement = (
             f"INSERT INTO {table} ({', '.join(row)})"
             " WITH RECURSIVE n(i) AS (SELECT CAST(:first AS BIGINT)"
             " UNION ALL SELECT i + 1 FROM n WHERE i < :last)"
             f" SELECT {values} FROM n WHERE i % {every} = 0"
         )
-        connection.execute(text(statement), given)
+        connection.execute(text(statement), parameters)
     if connection.dialect.name == "postgresql":
-        connection.execute(text(_COUNT_ON), given)
+        connection.execute(text(_ADVANCE_SEQUENCE), parameters)

@@ -1,4 +1,4 @@
-"""An inbox at work, and locks that somebody else holds meanwhile."""
+"""A running inbox, and locks that another connection holds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def open_inbox(
     answer_within: float = TEST_TIMEOUT,
     max_waiting_requests: int = MAX_WAITING_REQUESTS,
 ) -> AsyncIterator[Inbox]:
-    """Run an inbox on a clock that stands still."""
+    """Run an inbox with a stopped clock."""
     inbox = Inbox(
         database,
         RULES,
@@ -47,10 +47,10 @@ async def open_inbox(
 
 @asynccontextmanager
 async def held(url: URL, statement: str) -> AsyncIterator[asyncio.Event]:
-    """Hold what a statement locks until the event is set, or the block ends."""
+    """Hold the locks of a statement until the event is set or the block ends."""
     database, release = slow_database(url), asyncio.Event()
     try:
-        async with database._kind.reader.connect() as connection:
+        async with database._backend.reader.connect() as connection:
             await connection.exec_driver_sql(statement)
 
             async def hold() -> None:
@@ -67,6 +67,6 @@ async def held(url: URL, statement: str) -> AsyncIterator[asyncio.Event]:
         await database.close()
 
 
-def the_limits_of(phone: str, table: str = "ledgers") -> str:
-    """Make the statement that locks a phone's limits."""
+def the_limits_of(phone: str, table: str = "phone_limits") -> str:
+    """Return the statement that locks a phone's limits."""
     return f"SELECT * FROM {table} WHERE phone = '{phone}' FOR UPDATE"

@@ -25,11 +25,13 @@ async def make(database: Database, title: str = "shop") -> tuple[str, str]:
     return parts
 
 
-async def test_a_key_is_found_by_its_name_and_only_its_hash_is_stored(database: Database) -> None:
-    name, secret = await make(database)
-    key = await database.read(api_keys.find, name)
+async def test_a_key_is_found_by_its_public_id_and_only_its_hash_is_stored(
+    database: Database,
+) -> None:
+    public_id, secret = await make(database)
+    key = await database.read(api_keys.find, public_id)
     assert key == api_keys.ApiKey(
-        name=name,
+        public_id=public_id,
         title="shop",
         secret_hash=hashlib.sha256(secret.encode()).hexdigest(),
         scopes=frozenset({Scope.READ}),
@@ -45,37 +47,37 @@ async def test_a_key_is_found_by_its_name_and_only_its_hash_is_stored(database: 
     assert len(bytes.fromhex(secret)) * 8 == 256
 
 
-async def test_only_the_right_secret_opens_and_only_until_the_key_is_revoked(
+async def test_only_the_right_secret_matches_and_only_until_the_key_is_revoked(
     database: Database,
 ) -> None:
-    name, secret = await make(database)
+    public_id, secret = await make(database)
     other, _ = await make(database, "other")
-    key = await database.read(api_keys.find, name)
+    key = await database.read(api_keys.find, public_id)
     assert key is not None
     assert api_keys.secret_matches(key, secret)
     assert not api_keys.secret_matches(key, "0" * 64)
     assert not api_keys.secret_matches(await database.read(api_keys.find, other), secret)
-    assert not api_keys.secret_matches(await database.read(api_keys.find, "nobody"), secret)
+    assert not api_keys.secret_matches(await database.read(api_keys.find, "unknown"), secret)
     assert not api_keys.secret_matches(replace(key, revoked_at=NOON), secret)
 
     later = NOON + timedelta(days=1)
-    assert await database.write(api_keys.revoke, name, later)
-    assert not await database.write(api_keys.revoke, name, later + timedelta(days=1))
-    assert not await database.write(api_keys.revoke, "nobody", later)
-    revoked, untouched = await database.read(api_keys.listed)
-    assert (revoked.name, revoked.revoked_at) == (name, later)
-    assert (untouched.name, untouched.revoked_at) == (other, None)
+    assert await database.write(api_keys.revoke, public_id, later)
+    assert not await database.write(api_keys.revoke, public_id, later + timedelta(days=1))
+    assert not await database.write(api_keys.revoke, "unknown", later)
+    revoked, untouched = await database.read(api_keys.list_all)
+    assert (revoked.public_id, revoked.revoked_at) == (public_id, later)
+    assert (untouched.public_id, untouched.revoked_at) == (other, None)
 
 
-def test_what_is_no_key_is_not_taken_apart() -> None:
-    name, secret = "0" * 12, "a" * 64
-    assert api_keys.split(f"tp_{name}_{secret}") == (name, secret)
+def test_only_an_api_key_is_split() -> None:
+    public_id, secret = "0" * 12, "a" * 64
+    assert api_keys.split(f"tp_{public_id}_{secret}") == (public_id, secret)
     for wrong in (
         "",
-        f"tp_{name}",
-        f"tp_{name}_{secret}0",
-        f"tp_{name}_{secret.upper()}",
-        f"sk_{name}_{secret}",
-        f"tp_{name}_{secret}\n",
+        f"tp_{public_id}",
+        f"tp_{public_id}_{secret}0",
+        f"tp_{public_id}_{secret.upper()}",
+        f"sk_{public_id}_{secret}",
+        f"tp_{public_id}_{secret}\n",
     ):
         assert api_keys.split(wrong) is None

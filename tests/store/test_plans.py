@@ -1,8 +1,8 @@
-"""No statement of a bot at work looks through a whole table, however many people it knows.
+"""No statement of a running bot reads a whole table, however many people it knows.
 
-Whatever is executed while it serves people, apps and the form, sends, tells of events and keeps
-house is judged by the plan that the database makes for it. What only an operator's command runs,
-like the counts of `bot status`, may take its time and is not looked at.
+The test examines the database's plan of every statement that the bot executes while it serves
+people, apps and the form, sends texts and app events, and deletes old rows. Statements that only an
+operator's command runs, like the counts of `bot status`, may be slow and are not examined.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from bot.simulator.sandbox import Sandbox
     from tests.conftest import MakeSandbox
 
-CROWD = range(20000)
+PEOPLE = range(20000)
 OTHERS = [f"+1312555{number:04}" for number in range(2, 8)]
 QUEUES = {
     index.name
@@ -45,46 +45,46 @@ QUEUES = {
     for index in table.indexes
     if "= '" in str(index.dialect_options["postgresql"]["where"])
 }
-"""Indexes of what waits: as short as the queue, however long the table."""
+"""Indexes of queued rows: as short as the queue, however long the table."""
 MANAGEMENT = ("BEGIN", "SAVEPOINT", "RELEASE", "PRAGMA", "SHOW")
 
 Statements = dict[str, Any]
 
 
 @pytest.fixture
-async def crowded(database_url: URL) -> URL:
-    """Have many people be known already."""
+async def filled_url(database_url: URL) -> URL:
+    """Return a database that has the rows of many people."""
 
     def fill(connection: Connection) -> None:
-        insert_people(connection, CROWD, NOON - timedelta(days=1), timedelta(seconds=20))
+        insert_people(connection, PEOPLE, NOON - timedelta(days=1), timedelta(seconds=20))
 
     await migrate.on_connection(database_url, fill)
     return database_url
 
 
 @contextmanager
-def noted() -> Iterator[Statements]:
-    """Note what any engine executes: each statement, with parameters it had."""
+def recorded() -> Iterator[Statements]:
+    """Record the statements that any engine executes, each with one set of its parameters."""
     statements: Statements = {}
 
-    def note(*executed: Any) -> None:
+    def record(*executed: Any) -> None:
         _, _, statement, parameters, *_ = executed
         if not statement.startswith(MANAGEMENT):
             statements[statement] = parameters[0] if isinstance(parameters, list) else parameters
 
-    event.listen(Engine, "before_cursor_execute", note)
+    event.listen(Engine, "before_cursor_execute", record)
     try:
         yield statements
     finally:
-        event.remove(Engine, "before_cursor_execute", note)
+        event.remove(Engine, "before_cursor_execute", record)
 
 
-async def be_busy(sandbox: Sandbox) -> None:
-    """Do all that people, apps and loops do."""
-    await text_much(sandbox)
-    await ask_by_api(sandbox)
-    await ask_at_form(sandbox)
-    await be_unlucky(sandbox)
+async def use_everything(sandbox: Sandbox) -> None:
+    """Do everything that people, apps and background tasks do."""
+    await send_texts(sandbox)
+    await use_api(sandbox)
+    await use_form(sandbox)
+    await meet_faults(sandbox)
     async with ClientSession() as session, session.get(f"{sandbox.bot.url}/readyz") as answer:
         assert answer.status == 200
     await sandbox.travel(PHONE, timedelta(hours=1))
@@ -93,15 +93,15 @@ async def be_busy(sandbox: Sandbox) -> None:
     assert await sandbox.bot.database.write(retention.purge_chunk, NOON + timedelta(days=40))
 
 
-async def text_much(sandbox: Sandbox) -> None:
+async def send_texts(sandbox: Sandbox) -> None:
     (asked,) = await sandbox.text(PHONE, "VERIFY")
     code = code_in(asked.text) or ""
     await sandbox.travel(PHONE, timedelta(seconds=31))
-    for said in ("RESEND", other_than(code), "hello", code, "STATUS", "STOP", "START", "NOT ME"):
-        await sandbox.text(PHONE, said)
+    for body in ("RESEND", other_than(code), "hello", code, "STATUS", "STOP", "START", "NOT ME"):
+        await sandbox.text(PHONE, body)
 
 
-async def ask_by_api(sandbox: Sandbox) -> None:
+async def use_api(sandbox: Sandbox) -> None:
     key = await make_key(sandbox.bot.database, sandbox.clock)
     async with app_with(sandbox.bot.url or "", key) as app:
         begun = [await app.begin(to=phone, reference="order") for phone in OTHERS[:3]]
@@ -124,7 +124,7 @@ async def ask_by_api(sandbox: Sandbox) -> None:
             assert (await app.get(f"verifications?{each}")).status == 200
 
 
-async def ask_at_form(sandbox: Sandbox) -> None:
+async def use_form(sandbox: Sandbox) -> None:
     apps = sandbox.bot.verifications
     assert apps is not None
     for _ in range(2):
@@ -137,8 +137,8 @@ async def ask_at_form(sandbox: Sandbox) -> None:
     await apps.of_session("s")
 
 
-async def be_unlucky(sandbox: Sandbox) -> None:
-    """Have the carrier fail in each way that has statements of its own."""
+async def meet_faults(sandbox: Sandbox) -> None:
+    """Let the carrier fail in each way that has statements of its own."""
     for fault in ("500", "drop", "early", "failed", "40300"):
         sandbox.arm(fault)
         await sandbox.text(OTHERS[5], "VERIFY")
@@ -156,8 +156,10 @@ def scans_on_sqlite(connection: Connection, statement: str, parameters: Any) -> 
 
 
 def scans_on_postgresql(connection: Connection, statement: str, parameters: Any) -> list[str]:
-    (told,) = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters).one()
-    (plan,) = json.loads(told) if isinstance(told, str) else told
+    (text_or_json,) = connection.exec_driver_sql(
+        f"EXPLAIN (FORMAT JSON) {statement}", parameters
+    ).one()
+    (plan,) = json.loads(text_or_json) if isinstance(text_or_json, str) else text_or_json
     return [
         f"{node['Node Type']} by {node.get('Index Name') or node.get('Relation Name')}"
         for node in nodes_of(plan["Plan"])
@@ -175,12 +177,12 @@ def nodes_of(node: Any) -> Iterator[Any]:
 
 
 def is_page(statement: str) -> bool:
-    """Tell whether a statement reads some rows from the end of a table and stops."""
+    """Return whether a statement reads a few rows from the end of a table and stops."""
     return "LIMIT" in statement and "WHERE" not in statement
 
 
 def scans(connection: Connection, statements: Statements) -> dict[str, list[str]]:
-    """Name what statements look through, by statement."""
+    """Return the scans of each statement that has any."""
     on_sqlite = connection.dialect.name == "sqlite"
     find = scans_on_sqlite if on_sqlite else scans_on_postgresql
     if not on_sqlite:
@@ -192,31 +194,31 @@ def scans(connection: Connection, statements: Statements) -> dict[str, list[str]
     }
 
 
-async def test_no_statement_of_a_bot_at_work_looks_through_a_table(
-    crowded: URL, make_sandbox: MakeSandbox, monkeypatch: pytest.MonkeyPatch
+async def test_no_statement_of_a_running_bot_scans_a_table(
+    filled_url: URL, make_sandbox: MakeSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # So few of so many, as in a table that has grown.
+    # Few rows of many, as in a table that has grown.
     monkeypatch.setattr(retention, "CHUNK", 5)
     sandbox = await make_sandbox(with_app=True, web_codes_per_day=4)
-    with noted() as statements:
-        await be_busy(sandbox)
+    with recorded() as statements:
+        await use_everything(sandbox)
     assert len(statements) > 50
     found: dict[str, list[str]] = {}
 
-    def judge(connection: Connection) -> None:
+    def examine(connection: Connection) -> None:
         if connection.dialect.name == "sqlite":
             found.update(scans(connection, statements))
-        # PostgreSQL soon knows its tables by itself, SQLite only where it is told to.
+        # PostgreSQL soon analyzes its tables by itself, SQLite only on command.
         connection.execute(text("ANALYZE"))
         found.update(scans(connection, statements))
 
-    await migrate.on_connection(crowded, judge)
+    await migrate.on_connection(filled_url, examine)
     assert found == {}
 
 
-def test_what_points_at_rows_that_are_removed_is_found_by_an_index() -> None:
+def test_foreign_keys_to_rows_that_are_deleted_have_an_index() -> None:
     for table in Base.metadata.tables.values():
-        for pointing in (key.parent for key in table.foreign_keys):
-            (key,) = pointing.foreign_keys
-            if key.column.table in {removed for removed, *_ in retention._KEPT}:
-                assert pointing in {index.columns.values()[0] for index in table.indexes}
+        for column in (key.parent for key in table.foreign_keys):
+            (key,) = column.foreign_keys
+            if key.column.table in {deleted for deleted, *_ in retention._KEPT}:
+                assert column in {index.columns.values()[0] for index in table.indexes}

@@ -164,7 +164,9 @@ async def test_a_bot_whose_database_is_read_only_is_not_ready_and_takes_no_webho
     await wait_until(lambda: ready(sandbox.bot))
     await sandbox.bot.database.write(make_read_only)
     if sandbox.bot.database.url.get_backend_name() == "postgresql":
-        await sandbox.bot.database._kind.reader.dispose()  # the setting is one of new connections
+        await (
+            sandbox.bot.database._backend.reader.dispose()
+        )  # the setting is one of new connections
 
     assert await ask(sandbox.bot, "/readyz") == (
         503,
@@ -199,7 +201,10 @@ async def test_a_bot_that_may_not_write_is_not_ready(sandbox: Sandbox) -> None:
             )
         )
         connection.execute(
-            text("CREATE TRIGGER refuse BEFORE INSERT ON received EXECUTE FUNCTION refuse()")
+            text(
+                "CREATE TRIGGER refuse BEFORE INSERT ON processed_webhooks"
+                " EXECUTE FUNCTION refuse()"
+            )
         )
 
     await wait_until(lambda: ready(sandbox.bot))
@@ -210,7 +215,7 @@ async def test_a_bot_that_may_not_write_is_not_ready(sandbox: Sandbox) -> None:
 
 async def test_a_check_leaves_nothing_behind(sandbox: Sandbox) -> None:
     def rows(connection: Connection) -> Any:
-        return connection.execute(text("SELECT count(*) FROM received")).scalar_one()
+        return connection.execute(text("SELECT count(*) FROM processed_webhooks")).scalar_one()
 
     def cache(connection: Connection) -> Any:
         return connection.exec_driver_sql("PRAGMA cache_size").scalar_one()

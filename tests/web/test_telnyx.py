@@ -133,8 +133,8 @@ NOTHING = {table.__tablename__: 0 for table in TABLES}
 async def test_a_text_is_committed_by_the_time_it_is_answered_with_200(sandbox: Sandbox) -> None:
     assert await sandbox.telnyx.post(event()) == 200
     stored = await counts(sandbox.bot.database)
-    assert stored["received"] >= 1
-    assert stored["conversations"] == stored["ledgers"] == stored["tokens"] == 1
+    assert stored["processed_webhooks"] >= 1
+    assert stored["conversations"] == stored["phone_limits"] == stored["tokens"] == 1
     assert stored["outbox"] == 1
 
 
@@ -520,7 +520,7 @@ async def locked(sandbox: Sandbox, url: URL) -> AsyncIterator[None]:
     connection = await asyncpg.connect(dsn)
     try:
         async with connection.transaction():
-            await connection.execute("LOCK TABLE ledgers IN ACCESS EXCLUSIVE MODE")
+            await connection.execute("LOCK TABLE phone_limits IN ACCESS EXCLUSIVE MODE")
             yield
     finally:
         await connection.close()
@@ -572,7 +572,7 @@ async def test_while_the_database_is_locked_webhooks_get_503_and_nothing_of_them
     await sandbox.quiet()
 
     stored = await counts(sandbox.bot.database)
-    assert (stored["conversations"], stored["ledgers"], stored["outbox"]) == (1, 1, 1)
+    assert (stored["conversations"], stored["phone_limits"], stored["outbox"]) == (1, 1, 1)
     assert [text.phone for text in sandbox.telnyx.texts] == [OTHER_PHONE]
 
 

@@ -94,9 +94,9 @@ class AppEventDelivery:
 
     async def _post(self, client: EventClient, claimed: ClaimedAppEvent) -> Settle:
         # The app compares the signed time with its wall clock.
-        result = await client.post(name=claimed.name, body=claimed.body, at=self._clock.wall())
+        result = await client.post(name=claimed.public_id, body=claimed.body, at=self._clock.wall())
         now = self._clock.now()
-        log = _log.bind(event_id=claimed.name, type=claimed.type)
+        log = _log.bind(event_id=claimed.public_id, type=claimed.type)
         match result:
             case PostAccepted():
                 log.info("event delivered", tries=claimed.attempts)
@@ -105,7 +105,7 @@ class AppEventDelivery:
                 log.error("events paused", fault=GONE, advice=advice(GONE))
                 return partial(_settle_gone, claimed=claimed, url=self._url, now=now)
             case PostLater(fault) if claimed.attempts > len(RETRY_DELAYS):
-                replay = f"{advice(fault)}; then run: bot events replay {claimed.name}"
+                replay = f"{advice(fault)}; then run: bot events replay {claimed.public_id}"
                 log.error("event given up", fault=fault, advice=replay)
                 return partial(app_events.settle_dead, claimed=claimed, fault=fault)
             case PostLater(fault, retry_after):

@@ -50,7 +50,7 @@ class SendThrottle:
         """Count texts that leave now, by number."""
         for name, count in ({ACCOUNT: sum(counts.values())} | dict(counts)).items():
             if rate := self._rate(name):
-                self._throttles[name] = self._throttle(name).left(count, rate, self._now)
+                self._throttles[name] = self._throttle(name).after_sending(count, rate, self._now)
         self._save()
 
     def halve(self, name: str, claimed_at: datetime) -> bool:

@@ -259,7 +259,7 @@ class _FormBudget:
         """Return when a code may be requested; if that is now, count it and return None."""
         nearby = sum(other.asked_from == new.asked_from for other in self.requested)
         since = self.now - _HOUR
-        count, first = verifications.asked_at_form(self.connection, since, new.asked_from)
+        count, first = verifications.count_at_form(self.connection, since, new.asked_from)
         if count + nearby >= FORM_REQUESTS_PER_HOUR:
             return (first or self.now) + _HOUR
         free_at = self._day_free_at()
@@ -275,9 +275,9 @@ class _FormBudget:
 
     def _day_free_at(self) -> datetime | None:
         policy, since = self.rules.policy, self.now - _DAY
-        count, first = verifications.asked_at_form(self.connection, since)
+        count, first = verifications.count_at_form(self.connection, since)
         count += len(self.requested)
         # Counting resends is slow in a large table: it is done only if they can reach the limit.
         if count * 2 * policy.codes_per_hour >= policy.form_codes_per_day:
-            count += verifications.sent_again_at_form(self.connection, since) + self.resends
+            count += verifications.count_resends_at_form(self.connection, since) + self.resends
         return (first or self.now) + _DAY if count >= policy.form_codes_per_day else None

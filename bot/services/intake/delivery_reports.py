@@ -37,7 +37,7 @@ def apply_progress(
     inputs: list[tuple[ConversationKey, Input]] = []
     events: list[tuple[ConversationKey | None, AppEvent]] = []
     token_ids = [text.token_id for text in progress if text.token_id]
-    verification_ids = tokens.verifications(connection, token_ids)
+    verification_ids = tokens.verification_ids(connection, token_ids)
     for text in progress:
         if text.fault == OPTED_OUT_FAULT:
             inputs.append((_key(connection, text), OptedOutAtCarrier(OPTED_OUT_FAULT)))

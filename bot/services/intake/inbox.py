@@ -411,7 +411,9 @@ def _lock_rows(connection: Connection, items: Sequence[InboxItem]) -> _LockedRow
     texting = {item.phone for item in items if isinstance(item, InboundText)}
     reports = [item for item in items if isinstance(item, DeliveryReport)]
     requests = [item for item in items if isinstance(item, AppRequest)]
-    locked_texts = outbox.reported_held(connection, {report.carrier_id for report in reports})
+    locked_texts = outbox.texts_locked_elsewhere(
+        connection, {report.carrier_id for report in reports}
+    )
     failed = [report.carrier_id for report in reports if report.delivery is DeliveryStatus.FAILED]
     failed_phones = outbox.phones_of(connection, failed)
     required = dict(zip(map(id, requests), required_locks(connection, requests), strict=True))
@@ -421,7 +423,7 @@ def _lock_rows(connection: Connection, items: Sequence[InboxItem]) -> _LockedRow
     free = limits.phones
     free_for_apps = free - phone_limits.web_limits_locked_elsewhere(connection, requested)
     needs_form = any(locks.form for locks in required.values())
-    form_free = not needs_form or verifications.take_form(connection)
+    form_free = not needs_form or verifications.try_lock_form(connection)
 
     def is_free(item: InboxItem) -> bool:
         match item:

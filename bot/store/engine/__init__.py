@@ -1,1 +1,1 @@
-"""Transactions on SQLite and PostgreSQL, their errors, and the schema's migrations."""
+"""Transactions on SQLite and PostgreSQL, database errors, and the schema's migrations."""

@@ -1,7 +1,7 @@
-"""One door to the database, SQLite or PostgreSQL: `write` and `read` run a synchronous function.
+"""The database, SQLite or PostgreSQL: `write` and `read` run a synchronous function on it.
 
-A function handed to `write` gets a connection in a transaction and runs at once from begin to
-commit; how that is done is the business of the kind of database alone.
+A function given to `write` receives a connection in a transaction, and runs without a pause from
+begin to commit. How that is done depends on the database (`Backend`).
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 WRITE_TIMEOUT = 1.5
-"""Seconds a transaction may take from being asked for to its commit, waiting included."""
+"""Seconds a transaction may take from the call to its commit, including waiting."""
 
 
 class Backend(Protocol):
-    """A kind of database: how a transaction is run there."""
+    """How transactions run on one kind of database."""
 
     reader: AsyncEngine
     writers: ClassVar[int]
-    """How many transactions that write are worth having at once."""
+    """How many concurrent write transactions are useful."""
 
     async def transact(
         self,
@@ -48,7 +48,7 @@ class Backend(Protocol):
         """Run `work` and commit it before `deadline` (the event loop's clock), or not at all."""
 
     async def checkpoint(self) -> None:
-        """Bring what was committed to its place."""
+        """Move committed data from the write-ahead log to the database file, if there is one."""
 
     async def close(self) -> None:
         """Close all connections."""
@@ -57,19 +57,19 @@ class Backend(Protocol):
 class Database:
     """The database behind a URL (`sqlite+aiosqlite://…` or `postgresql+asyncpg://…`).
 
-    `within` are the seconds a transaction may take.
+    `within` is how many seconds a transaction may take.
     """
 
     def __init__(self, url: URL | str, within: float = WRITE_TIMEOUT) -> None:
         self.url = make_url(url)
         self._within = within
         on_sqlite = self.url.get_backend_name() == "sqlite"
-        self._kind: Backend = Sqlite(self.url) if on_sqlite else Postgresql(self.url, within)
+        self._backend: Backend = Sqlite(self.url) if on_sqlite else Postgresql(self.url, within)
 
     @property
     def writers(self) -> int:
-        """Return how many transactions that write are worth having at once."""
-        return self._kind.writers
+        """Return how many concurrent write transactions are useful."""
+        return self._backend.writers
 
     async def write(
         self,
@@ -80,13 +80,13 @@ class Database:
     ) -> T:
         """Run `work` in one transaction and commit it in time, or not at all.
 
-        In time is before `deadline` (the event loop's clock), and within its seconds anyway,
-        waiting for a lock included. A deadlock is retried once. Raises UnavailableError
-        where the database cannot, and UncertainCommitError where only the outcome of the commit
-        is unknown; what `work` raises about its data passes through.
+        The limit is `deadline` (the event loop's clock), and at most the database's own timeout;
+        waiting for locks counts. After a deadlock it runs once more. Raise UnavailableError if the
+        database cannot serve, and UncertainCommitError if only the outcome of the commit is
+        unknown; errors that `work` raises about its data pass through.
 
-        Unless it is to `wait_for_locks`, it raises LockedError where it would have to wait for a
-        row longer than other transactions take. SQLite has one lock, and always waits for it.
+        Without `wait_for_locks`, raise LockedError instead of waiting for a row's lock for longer
+        than other transactions take. SQLite has only one lock, and always waits for it.
         """
         latest = asyncio.get_running_loop().time() + self._within
         deadline = latest if deadline is None else min(deadline, latest)
@@ -103,13 +103,15 @@ class Database:
         wait_for_locks: bool = True,
     ) -> T:
         with errors.translate_errors():
-            return await self._kind.transact(deadline, work, *args, wait_for_locks=wait_for_locks)
+            return await self._backend.transact(
+                deadline, work, *args, wait_for_locks=wait_for_locks
+            )
 
     async def check_write(self) -> None:
-        """Write a row and roll it back, in the time of any transaction.
+        """Write a row and roll it back, within the timeout of any transaction.
 
-        Raises BusyError where it did not get its turn in time, and UnavailableError where the
-        database takes no writes, for whatever reason.
+        Raise BusyError if it did not get its turn in time, and UnavailableError if the database
+        accepts no writes for any other reason.
         """
         try:
             await self.write(write_and_roll_back)
@@ -119,19 +121,22 @@ class Database:
             raise UnavailableError(errors.error_name(error)) from error
 
     async def read(self, work: Callable[[Connection, *Ts], T], *args: *Ts) -> T:
-        """Run `work`, which changes nothing; raises UnavailableError as `write` does."""
+        """Run `work`, which must only read; raise UnavailableError as `write` does."""
         with errors.translate_errors():
             async with (
                 asyncio.timeout(self._within),
-                open_connection(self._kind.reader) as connection,
+                open_connection(self._backend.reader) as connection,
             ):
                 return await connection.run_sync(work, *args)
 
     async def checkpoint(self) -> None:
-        """Spare those who write next the work that much was written; raises UnavailableError."""
+        """Move committed data from a long write-ahead log, so that no commit has to do it.
+
+        Raise UnavailableError as `write` does.
+        """
         with errors.translate_errors():
-            await self._kind.checkpoint()
+            await self._backend.checkpoint()
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._kind.close()
+        await self._backend.close()

@@ -1,4 +1,4 @@
-"""What it means that the database failed: an outage passes, an error in the data comes back."""
+"""Database errors, by whether they pass: an outage may, an error in the data does not."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 _DEADLOCKS = ("40P01", "40001")
-# PostgreSQL: connection lost, resources short, server going down or read-only, waits cut short.
 _LOCK_TIMEOUT = "55P03"
-# The limit of time of a statement: the next to ask may get its turn.
+# statement_timeout: the next transaction may get its turn.
 _BUSY = "57014"
+# PostgreSQL: connection lost, out of resources, server shutting down, failing or read-only.
 _OUTAGES = ("08", "53", "57", "58", "25006")
 
 
 class UnavailableError(Exception):
-    """The database cannot serve now; nothing of the transaction was committed."""
+    """The database cannot serve now; the transaction was not committed."""
 
 
 class BusyError(UnavailableError):
-    """The transaction did not get its turn in time: others have a lock, or the database is slow."""
+    """The transaction did not get its turn in time: it met a lock, or the database is slow."""
 
 
 class LockedError(BusyError):
-    """Another transaction held a lock that this one needs for longer than this one would wait."""
+    """The transaction needs a lock that another held for longer than it may wait."""
 
 
 class UnreachableError(UnavailableError):
-    """There is no connection: what the cause says was said before any statement."""
+    """No connection could be opened: the text of the cause came before any statement."""
 
 
 class DeadlockError(UnavailableError):
-    """Two transactions were in each other's way, and this one gave way: run it again."""
+    """The transaction was rolled back because of a deadlock: run it again."""
 
 
 class UncertainCommitError(UnavailableError):
-    """The connection was lost while committing: the transaction may stand or not."""
+    """The connection was lost during the commit: the transaction may be committed or not."""
 
 
 @contextlib.contextmanager
 def translate_errors() -> Iterator[None]:
-    """Raise UnavailableError for an outage; let an error in the data pass."""
+    """Raise UnavailableError for an outage; let errors in the data pass through."""
     try:
         yield
     except (PoolTimeoutError, TimeoutError) as error:
@@ -69,7 +69,7 @@ def translate_errors() -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def open_connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """Connect; whatever keeps us from that, a wrong password too, is an outage and may pass."""
+    """Connect; any failure, a wrong password too, is an outage (UnreachableError, BusyError)."""
     connection = engine.connect()
     try:
         await connection.start()
@@ -84,14 +84,14 @@ async def open_connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]
 
 
 def error_name(error: BaseException) -> str:
-    """Name an error without its text, which may quote data."""
+    """Return the name of an error without its text, which may quote data."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
     sqlite_name = getattr(cause, "sqlite_errorname", "")
     return " ".join(filter(None, (type(cause).__name__, sqlite_name, _sqlstate(error))))
 
 
 def is_locked(error: DBAPIError) -> bool:
-    """Tell whether SQLite refused because another connection holds a lock."""
+    """Return whether SQLite refused because another connection holds a lock."""
     return getattr(error.orig, "sqlite_errorname", "").startswith("SQLITE_BUSY")
 
 

@@ -1,7 +1,7 @@
-"""The schema's version, and how it is brought to the newest: Alembic's migrations.
+"""The schema's version, and migration to the newest one, with Alembic.
 
-The folder `migrations/` stands beside the package in a checkout and inside it in a wheel, and
-the configuration is made here, since a wheel has no pyproject.toml.
+The folder `migrations/` is beside the package in a checkout and inside it in a wheel. Alembic is
+configured here, since a wheel has no pyproject.toml.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ class NewerSchemaError(Exception):
 
 
 _ADVISORY_LOCK = 0x7465787470726F66
-"""Any number will do, as long as every process of ours takes the same."""
-_SQLITE_WAIT = 60.0  # seconds
-_TRY_EVERY = 0.05  # seconds
+"""The key of the advisory lock: any number, the same in every process."""
+_SQLITE_TIMEOUT = 60.0  # seconds
+_RETRY_INTERVAL = 0.05  # seconds
 _PACKAGE = Path(__file__).parents[2]
 
 
 async def migrate(url: URL) -> None:
-    """Bring the database to the newest schema.
+    """Migrate the database to the newest schema.
 
-    Processes that migrate at the same time wait for each other. Raises NewerSchemaError,
-    UnavailableError where there is no connection, or what the database does.
+    Processes that migrate at the same time wait for each other. Raise NewerSchemaError,
+    UnavailableError if no connection can be opened, or the database's own error.
     """
     await on_connection(url, _upgrade)
 
@@ -58,22 +58,22 @@ def _upgrade(connection: Connection) -> None:
 
 
 def is_current(connection: Connection) -> bool:
-    """Tell whether the schema is the newest that this version of the bot knows."""
+    """Return whether the schema is the newest that this version of the bot knows."""
     return MigrationContext.configure(connection).get_current_revision() == _newest()
 
 
 async def on_connection(url: URL, work: Callable[[Connection], None]) -> None:
-    """Run `work` in a transaction that only one process has at a time, and commit it."""
+    """Run `work` in a transaction, in only one process at a time, and commit it."""
     on_sqlite = url.get_backend_name() == "sqlite"
-    # No time limits here, and none of the other engines' listeners: a migration may be long.
+    # Without timeouts and without the other engines' listeners: a migration may take long.
     engine = _on_sqlite(url) if on_sqlite else postgresql.engine(url, {}, poolclass=NullPool)
     try:
         async with open_connection(engine) as connection:
             if on_sqlite:
-                # The mode stays with the file; two first connections that set it would collide.
+                # The mode is stored in the file; two first connections that set it would collide.
                 await _set_wal(connection)
-                # Foreign keys off, before the transaction: a table made anew is dropped first,
-                # which would delete its children.
+                # Foreign keys off, before the transaction: rebuilding a table drops it, which would
+                # delete the rows that refer to it.
                 await connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
                 await connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
@@ -89,7 +89,7 @@ def _on_sqlite(url: URL) -> AsyncEngine:
         url,
         poolclass=NullPool,
         hide_parameters=True,
-        connect_args={"isolation_level": None, "timeout": _SQLITE_WAIT},
+        connect_args={"isolation_level": None, "timeout": _SQLITE_TIMEOUT},
     )
 
 
@@ -99,23 +99,23 @@ def _newest() -> str | None:
 
 
 async def _set_wal(connection: AsyncConnection) -> None:
-    """Set the journal mode; its change does not wait for others, so try until they are done."""
-    async with asyncio.timeout(_SQLITE_WAIT):
+    """Set the journal mode; SQLite does not wait for locks here, so retry until it succeeds."""
+    async with asyncio.timeout(_SQLITE_TIMEOUT):
         while True:
             try:
                 await connection.exec_driver_sql("PRAGMA journal_mode = WAL")
             except OperationalError as error:
                 if not is_locked(error):
                     raise
-                await asyncio.sleep(_TRY_EVERY)
+                await asyncio.sleep(_RETRY_INTERVAL)
             else:
                 return
 
 
 def config(connection: Connection | None = None) -> Config:
-    """Make Alembic's configuration, wherever the migrations are, for work on a connection."""
-    inside, beside = _PACKAGE / "migrations", _PACKAGE.parent / "migrations"
+    """Return Alembic's configuration, with a connection for the migrations to run on."""
+    in_wheel, in_checkout = _PACKAGE / "migrations", _PACKAGE.parent / "migrations"
     made = Config()
-    made.set_main_option("script_location", str(inside if inside.is_dir() else beside))
+    made.set_main_option("script_location", str(in_wheel if in_wheel.is_dir() else in_checkout))
     made.attributes["connection"] = connection
     return made

@@ -1,9 +1,9 @@
-"""PostgreSQL: a pool of connections, each transaction on one of its own.
+"""PostgreSQL: a pool of connections, one for each running transaction.
 
-Between the bot and the server may stand a pooler, like PgBouncer, which lends one server connection
-to many clients, each for a session or for a transaction only. Whatever outlives a transaction may
-then be somebody else's: the limits of time are set in each transaction, and no statement stays
-prepared. A server that is reached directly is told its limits once, and keeps what it has prepared.
+There may be a pooler in between, like PgBouncer, which shares a server connection among clients, by
+session or by transaction. State that outlives a transaction may then belong to another client: so
+timeouts are set in each transaction, and no statement stays prepared. Connected directly, timeouts
+are set once for the session, and statements stay prepared.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _LOCK_TIMEOUT = 0.1
-"""Seconds that a transaction which must not wait for locks waits for one. What others hold a lock
-for is done sooner, unless they stand still."""
+"""Seconds for which a transaction without `wait_for_locks` waits for a lock. Other transactions are
+shorter, unless their process hangs."""
 _POOL_SIZE = 7
-_COMMIT_LONGER = 0.5
-"""Seconds beyond those of a transaction until a commit that is not answered counts as lost."""
-_NAME = {"application_name": "textproof"}
+_EXTRA_COMMIT_TIMEOUT = 0.5
+"""Seconds beyond a transaction's timeout after which a commit without a response counts as lost."""
+_APPLICATION_NAME = {"application_name": "textproof"}
 _PROTOCOL_VIOLATION = "08P01"
-_NOTHING_PREPARED = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
-"""asyncpg's cache off, and that of SQLAlchemy: statements then have no name, so that two clients of
-one server connection cannot meet over a name, and none is left behind there."""
+_NO_PREPARED_STATEMENTS = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+"""Turns off the statement caches of asyncpg and SQLAlchemy: statements then have no names, which
+clients that share a server connection would otherwise have in common."""
 
 
 class Postgresql:
-    """One database on a server; `within` are the seconds that a statement may take."""
+    """One database on a server; `within` is how many seconds a statement may take."""
 
-    writers: ClassVar = 2  # while one waits for the server, another is prepared
+    writers: ClassVar = 2  # while one waits for the server, Python prepares another
 
     def __init__(self, url: URL, within: float) -> None:
-        self._commit_within = within + _COMMIT_LONGER
-        limits = {
+        self._commit_timeout = within + _EXTRA_COMMIT_TIMEOUT
+        timeouts = {
             "statement_timeout": str(int(within * 1000)),
             "idle_in_transaction_session_timeout": "10000",
         }
-        hurried = {"lock_timeout": str(int(_LOCK_TIMEOUT * 1000))}
-        self.reader = _pool(url, limits, _POOL_SIZE, within)
-        # One for each that writes, and one to try what met a lock again.
-        self._hurried = _pool(url, limits | hurried, self.writers + 1, within)
+        lock_timeout = {"lock_timeout": str(int(_LOCK_TIMEOUT * 1000))}
+        self.reader = _pool(url, timeouts, _POOL_SIZE, within)
+        # One for each writer, and one to retry batches that met a lock.
+        self._not_waiting = _pool(url, timeouts | lock_timeout, self.writers + 1, within)
 
     async def transact(
         self,
@@ -66,9 +66,9 @@ class Postgresql:
     ) -> T:
         """Run `work` and commit it before `deadline` (the event loop's clock), or not at all.
 
-        Raises UncertainCommitError where only the outcome of the commit is unknown.
+        Raise UncertainCommitError if only the outcome of the commit is unknown.
         """
-        pool = self.reader if wait_for_locks else self._hurried
+        pool = self.reader if wait_for_locks else self._not_waiting
         _refuse_after(deadline)  # a connection cancelled while it opens is lost, not closed
         async with contextlib.AsyncExitStack() as stack:
             async with asyncio.timeout_at(deadline):
@@ -76,22 +76,22 @@ class Postgresql:
                 await connection.begin()
                 result = await connection.run_sync(work, *args)
             _refuse_after(deadline)
-            await _commit(connection, self._commit_within)
+            await _commit(connection, self._commit_timeout)
             return result
 
     async def checkpoint(self) -> None:
-        """Leave that to the server, which has a process for it."""
+        """Do nothing: the server has a process for it."""
 
     async def close(self) -> None:
         """Close all connections."""
         await self.reader.dispose()
-        await self._hurried.dispose()
+        await self._not_waiting.dispose()
 
 
-def _pool(url: URL, limits: Mapping[str, str], size: int, within: float) -> AsyncEngine:
+def _pool(url: URL, settings: Mapping[str, str], size: int, within: float) -> AsyncEngine:
     return engine(
         url,
-        limits,
+        settings,
         pool_size=size,
         max_overflow=0,
         pool_timeout=within,
@@ -100,29 +100,28 @@ def _pool(url: URL, limits: Mapping[str, str], size: int, within: float) -> Asyn
     )
 
 
-def engine(url: URL, limits: Mapping[str, str], **options: Any) -> AsyncEngine:
-    """Make an engine for a server or a pooler; `limits` are settings that hold in transactions.
+def engine(url: URL, settings: Mapping[str, str], **options: Any) -> AsyncEngine:
+    """Make an engine for a server or a pooler; `settings` apply in each transaction.
 
-    Which of the two it is, each connection finds out when it is opened, unless the address says
-    `pgbouncer=true`.
+    Each new connection detects whether it has a pooler, unless the URL says `pgbouncer=true`.
     """
     pooler = url.query.get("pgbouncer") == "true"
     url = url.difference_update_query(["pgbouncer"])
-    made = create_async_engine(url, hide_parameters=True, **options)
-    event.listen(made.sync_engine, "do_connect", _Connecting(limits, pooler=pooler))
-    return made
+    new_engine = create_async_engine(url, hide_parameters=True, **options)
+    event.listen(new_engine.sync_engine, "do_connect", _Connector(settings, pooler=pooler))
+    return new_engine
 
 
-class _Connecting:
-    """Opens connections; once a pooler was met, or named, it is taken for granted."""
+class _Connector:
+    """Opens connections; once a pooler was detected or named, it expects one every time."""
 
-    def __init__(self, limits: Mapping[str, str], *, pooler: bool) -> None:
-        on_begin = "".join(f" SET LOCAL {name} = {value};" for name, value in limits.items())
-        self._directly = {"server_settings": {**_NAME, **limits}}
+    def __init__(self, settings: Mapping[str, str], *, pooler: bool) -> None:
+        on_begin = "".join(f" SET LOCAL {name} = {value};" for name, value in settings.items())
+        self._directly = {"server_settings": {**_APPLICATION_NAME, **settings}}
         self._through_pooler = {
-            **_NOTHING_PREPARED,
-            "server_settings": _NAME,
-            "connection_class": _beginning_with(on_begin),
+            **_NO_PREPARED_STATEMENTS,
+            "server_settings": _APPLICATION_NAME,
+            "connection_class": _connection_class(on_begin),
         }
         self._pooler = pooler
 
@@ -139,17 +138,17 @@ class _Connecting:
     def _connect_directly(
         self, dialect: Dialect, args: Any, options: dict[str, Any]
     ) -> DBAPIConnection | None:
-        """Connect to a server; return None where it is a pooler."""
+        """Connect to a server; return None if it is a pooler."""
         try:
             connection = dialect.connect(*args, **options, **self._directly)
         except dialect.loaded_dbapi.Error as error:
-            # PgBouncer knows few settings of a session, and refuses the others.
+            # PgBouncer accepts few session settings, and refuses the others.
             refused = getattr(error, "sqlstate", None) == _PROTOCOL_VIOLATION
             if refused and "startup parameter" in str(error):
                 return None
             raise
         try:
-            if connection.run_async(_is_the_server):
+            if connection.run_async(_is_direct):
                 return connection
         except BaseException:
             dialect.do_terminate(connection)
@@ -158,30 +157,29 @@ class _Connecting:
         return None
 
 
-def _beginning_with(limits: str) -> type:
-    """Make a class of connections on which a transaction sets its own limits, in the same trip."""
-    import asyncpg  # noqa: PLC0415 - takes a tenth of a second, which SQLite need not spend
+def _connection_class(on_begin: str) -> type:
+    """Return a connection class that appends SQL to each BEGIN, in the same round trip."""
+    import asyncpg  # noqa: PLC0415 - takes 0.1 s, which SQLite does not need
 
-    class Pooled(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
+    class PooledConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
         async def execute(self, query: str, *args: Any, timeout: float | None = None) -> Any:  # noqa: ASYNC109
-            begins = query.startswith("BEGIN")
-            return await super().execute(
-                query + limits if begins else query, *args, timeout=timeout
-            )
+            if query.startswith("BEGIN"):
+                query += on_begin
+            return await super().execute(query, *args, timeout=timeout)
 
-    return Pooled
+    return PooledConnection
 
 
-async def _is_the_server(connection: Any) -> bool:
-    """Tell a server from a pooler, by whether the process we speak with is the one that works.
+async def _is_direct(connection: Any) -> bool:
+    """Return whether the connection leads to a server and not to a pooler.
 
-    At the start of a session the server names its process, for cancelling; a pooler makes up a
-    number of its own there.
+    At the start of a session a server sends its process id, for cancel requests; a pooler sends a
+    number of its own, which differs from the id of the server process that runs statements.
     """
-    # Without parameters asyncpg sends this as one message, which a pooler hands to one server; of
-    # the answer it returns the tag alone.
-    told = connection.get_server_pid()
-    return bool(await connection.execute(f"SELECT WHERE pg_backend_pid() = {told}") == "SELECT 1")
+    # Without parameters, asyncpg sends this as one message, which a pooler passes to one server. It
+    # returns only the command tag.
+    pid = connection.get_server_pid()
+    return bool(await connection.execute(f"SELECT WHERE pg_backend_pid() = {pid}") == "SELECT 1")
 
 
 async def _commit(connection: AsyncConnection, within: float) -> None:
@@ -189,12 +187,12 @@ async def _commit(connection: AsyncConnection, within: float) -> None:
         async with asyncio.timeout(within):
             await connection.commit()
     except (DBAPIError, OSError, TimeoutError) as error:
-        # The pool would hand it on as it is: within a transaction, perhaps.
+        # Otherwise the pool would reuse a connection that may be within a transaction.
         await connection.invalidate()
         raise UncertainCommitError(error_name(error)) from error
 
 
 def _refuse_after(deadline: float) -> None:
-    """Raise TimeoutError once it is too late to commit: the webhook is being refused by now."""
+    """Raise TimeoutError after the deadline: by then the webhook is being refused."""
     if asyncio.get_running_loop().time() > deadline:
         raise TimeoutError

@@ -1,7 +1,7 @@
-"""SQLite: one thread that writes, and readers beside it that no writer holds up (WAL).
+"""SQLite: one thread that writes, and readers that never wait for it (WAL).
 
-A transaction runs in its thread from begin to commit. Through an asynchronous driver each of its
-statements would be a hop between threads, ten times the work of the statement itself.
+A transaction runs in that thread from begin to commit. With an asynchronous driver, each statement
+would be a switch between threads, which costs ten times as much as the statement itself.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _READERS = 10
-# SQLite cannot be called back while it waits for a lock. Short waits, repeated until the
-# caller's own deadline, keep that deadline whoever else holds the lock.
-_LOCK_WAIT = 0.1
-# None keeps sqlite3 from beginning by itself: the listener below does.
-_CONNECT_ARGS = {"isolation_level": None, "timeout": _LOCK_WAIT}
+# SQLite cannot be interrupted while it waits for a lock. Short waits, repeated until the caller's
+# deadline, keep that deadline however long another process holds the lock.
+_LOCK_TIMEOUT = 0.1
+# With None, sqlite3 does not begin transactions by itself: the listener below does.
+_CONNECT_ARGS = {"isolation_level": None, "timeout": _LOCK_TIMEOUT}
 
 
 class Sqlite:
-    """One database file. Its writes begin IMMEDIATE and take turns in the order asked for."""
+    """One database file. Writes begin IMMEDIATE and run one by one, in the order of the calls."""
 
     writers: ClassVar = 1
 
@@ -54,42 +54,41 @@ class Sqlite:
             hide_parameters=True,
             connect_args=_CONNECT_ARGS,
         )
-        _prepare(self._writer, "BEGIN IMMEDIATE")
-        _prepare(self.reader.sync_engine, "BEGIN")
+        _set_up(self._writer, "BEGIN IMMEDIATE")
+        _set_up(self.reader.sync_engine, "BEGIN")
 
     async def transact(
         self,
         deadline: float,
         work: Callable[[Connection, *Ts], T],
         *args: *Ts,
-        wait_for_locks: bool = True,  # noqa: ARG002 - the one lock is waited for by all
+        wait_for_locks: bool = True,  # noqa: ARG002 - all wait for the one lock
     ) -> T:
         """Run `work` and commit it before `deadline` (the event loop's clock), or not at all.
 
-        A commit cannot be called back either: however slow it is, its answer is waited for,
-        and is true.
+        A commit cannot be interrupted: however slow it is, this waits for its outcome.
         """
         loop = asyncio.get_running_loop()
         latest = time.monotonic() + deadline - loop.time()
 
         def transaction() -> T:
-            with self._begun(latest) as connection:
+            with self._begin(latest) as connection:
                 result = work(connection, *args)
                 _refuse_after(latest)
                 try:
                     connection.commit()
                 except BaseException:
-                    # The pool would hand it on as it is: within a transaction.
+                    # Otherwise the pool would reuse a connection within a transaction.
                     connection.invalidate()
                     raise
                 return result
 
         return await loop.run_in_executor(self._thread, transaction)
 
-    def _begun(self, latest: float) -> Connection:
-        """Connect and begin, trying again while another process holds the write lock."""
+    def _begin(self, latest: float) -> Connection:
+        """Connect and begin, again and again while another process holds the write lock."""
         _refuse_after(latest)
-        connection = _connected(self._writer)
+        connection = _connect(self._writer)
         while True:
             try:
                 connection.begin()
@@ -102,22 +101,22 @@ class Sqlite:
                 return connection
 
     async def checkpoint(self) -> None:
-        """Bring what was committed from the log to its place, while others go on writing.
+        """Move committed data from the write-ahead log to the database file, beside writers.
 
-        Where the log has grown long, the next to commit does it, and all wait behind that.
+        If the log grows long, the next commit does it, and all writers wait for that.
         """
         async with open_connection(self.reader) as connection:
             await connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
 
     async def close(self) -> None:
-        """Close all connections, after what is being written."""
+        """Close all connections, after the writes that are queued."""
         await asyncio.to_thread(self._thread.shutdown)
         self._writer.dispose()
         await self.reader.dispose()
 
 
-def _connected(engine: Engine) -> Connection:
-    """Connect; whatever keeps us from that is an outage and may pass."""
+def _connect(engine: Engine) -> Connection:
+    """Connect; any failure is an outage (UnreachableError)."""
     try:
         return engine.connect()
     except Exception as error:
@@ -125,14 +124,16 @@ def _connected(engine: Engine) -> Connection:
 
 
 def _refuse_after(latest: float) -> None:
-    """Raise TimeoutError once it is too late to commit: the webhook is being refused by now."""
+    """Raise TimeoutError after the deadline: by then the webhook is being refused."""
     if time.monotonic() > latest:
         raise TimeoutError
 
 
-def _prepare(engine: Engine, begin: str) -> None:
+def _set_up(engine: Engine, begin: str) -> None:
+    """Set the pragmas of new connections, and the statement that begins a transaction."""
+
     @event.listens_for(engine, "connect")
-    def prepare(dbapi_connection: Any, _record: object) -> None:
+    def set_pragmas(dbapi_connection: Any, _record: object) -> None:
         cursor = dbapi_connection.cursor()
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")

@@ -1,1 +1,1 @@
-"""Queues in the database: texts to people, and app events."""
+"""The queues in the database: texts to people, and app events."""

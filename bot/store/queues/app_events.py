@@ -1,7 +1,7 @@
-"""Events on their way to the app, from the change they tell of to their delivery.
+"""The queue of app events, from the transaction that adds them to their delivery.
 
-A row is claimed by moving its `due_at` ahead by a lease, so a process that dies loses its claims
-by itself, and `attempts` tells a claim from the one before.
+A claim moves a row's `due_at` ahead by a lease, so the claims of a process that dies end by
+themselves; `attempts` distinguishes a claim from an earlier one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import Integer, and_, bindparam, delete, exists, func, select, update
 
 from bot.store.sql.bulk_insert import insert_all, insert_missing
-from bot.store.tables import AppEventRow, AppEventState, DisabledEndpointRow, UtcDateTime
+from bot.store.sql.column_types import UtcDateTime
+from bot.store.tables import AppEventRow, AppEventState, DisabledEndpointRow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 LEASE = timedelta(seconds=45)
-"""How long a claim lasts: well over one request with its timeout, and noting what came of it."""
+"""How long a claim lasts: well over one request with its timeout, and recording its result."""
 
 _EVENTS = AppEventRow.__table__
 _DISABLED_ENDPOINTS = DisabledEndpointRow.__table__
@@ -35,10 +36,10 @@ _DEAD = _EVENTS.c.state == AppEventState.DEAD
 
 @dataclass(frozen=True, slots=True)
 class NewAppEvent:
-    """An event about to be stored.
+    """An app event to add to the queue.
 
-    `subject` is what it is about, a verification's name or a number in E.164, `type` what
-    happened, and `body` what is posted, byte for byte.
+    `subject` is the id of a verification or a phone number (E.164), `type` the type of the event,
+    and `body` what is posted, byte for byte.
     """
 
     subject: str
@@ -48,81 +49,84 @@ class NewAppEvent:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedAppEvent:
-    """An event that is this process's to deliver until its lease ends."""
+    """An app event that only this process delivers until its lease ends."""
 
     id: int
-    name: str
+    public_id: str
     type: str
     body: str
     attempts: int
 
 
 class DeadAppEvent(NamedTuple):
-    """What an operator is told of an event that was given up."""
+    """An app event that was given up, as an operator sees it."""
 
-    name: str
+    public_id: str
     type: str
     subject: str
     fault: str | None
     created_at: datetime
 
 
-def add(connection: Connection, drafts: Sequence[NewAppEvent], now: datetime) -> None:
-    """Store events to be delivered, in the order given: in the transaction they tell of."""
-    if drafts:
+def add(connection: Connection, new: Sequence[NewAppEvent], now: datetime) -> None:
+    """Add app events in the order given, in the same transaction as the change they report."""
+    if new:
         insert_all(
             connection,
             _EVENTS,
             [
                 {
-                    "name": f"msg_{secrets.token_hex(16)}",
-                    "subject": draft.subject,
-                    "type": draft.type,
-                    "body": draft.body,
+                    "public_id": f"msg_{secrets.token_hex(16)}",
+                    "subject": app_event.subject,
+                    "type": app_event.type,
+                    "body": app_event.body,
                     "state": AppEventState.QUEUED,
                     "created_at": now,
                     "due_at": now,
                     "attempts": 0,
                 }
-                for draft in drafts
+                for app_event in new
             ],
         )
 
 
-# Statements that run at every look are made once: making one costs more than running it.
+# Built once: building a statement costs more than running it.
 _earlier = _EVENTS.alias()
-_FIRST_IN_LINE = ~exists().where(
+_IS_OLDEST_OF_SUBJECT = ~exists().where(
     _earlier.c.subject == _EVENTS.c.subject,
     _earlier.c.id < _EVENTS.c.id,
     _earlier.c.state == AppEventState.QUEUED,
 )
-_GONE = exists().where(_DISABLED_ENDPOINTS.c.url_hash == bindparam("url_hash"))
-# In the same statement: a 410 that is noted between two would be overlooked.
+_IS_DISABLED = exists().where(_DISABLED_ENDPOINTS.c.url_hash == bindparam("url_hash"))
+# In one statement: a 410 recorded between two statements would be overlooked.
 _DUE = and_(
-    _QUEUED, _EVENTS.c.due_at <= bindparam("now", type_=UtcDateTime), _FIRST_IN_LINE, ~_GONE
+    _QUEUED,
+    _EVENTS.c.due_at <= bindparam("now", type_=UtcDateTime),
+    _IS_OLDEST_OF_SUBJECT,
+    ~_IS_DISABLED,
 )
 _ANY_DUE = select(exists().where(_DUE))
 _CLAIMABLE = (
-    select(*(_EVENTS.c[name] for name in ("id", "name", "type", "body", "attempts")))
+    select(*(_EVENTS.c[name] for name in ("id", "public_id", "type", "body", "attempts")))
     .where(_DUE)
     .order_by(_EVENTS.c.due_at, _EVENTS.c.id)
-    .limit(bindparam("most", type_=Integer))
+    .limit(bindparam("limit", type_=Integer))
     .with_for_update(of=_EVENTS, skip_locked=True)
 )
-_DISABLED = select(_GONE)
+_DISABLED = select(_IS_DISABLED)
 
 
 def any_due(connection: Connection, url: str, now: datetime) -> bool:
-    """Tell whether there is anything to claim; cheap, and needs no write lock."""
+    """Return whether an app event is due; a cheap query that needs no write lock."""
     return bool(connection.scalar(_ANY_DUE, {"url_hash": _hash(url), "now": now}))
 
 
 def claim(connection: Connection, url: str, limit: int, now: datetime) -> list[ClaimedAppEvent]:
-    """Claim up to `limit` events that are due; none while the address `url` is gone.
+    """Claim up to `limit` app events that are due; none while the endpoint `url` is disabled.
 
-    Of each subject only the oldest that waits is taken, so that the app is told in order.
+    Of each subject only the oldest queued event is claimed, so that the app receives them in order.
     """
-    due = {"url_hash": _hash(url), "now": now, "most": limit}
+    due = {"url_hash": _hash(url), "now": now, "limit": limit}
     rows = connection.execute(_CLAIMABLE, due).all()
     if not rows:
         return []
@@ -131,28 +135,30 @@ def claim(connection: Connection, url: str, limit: int, now: datetime) -> list[C
         .where(_EVENTS.c.id.in_([row.id for row in rows]))
         .values(due_at=now + LEASE, attempts=_EVENTS.c.attempts + 1)
     )
-    return [ClaimedAppEvent(row.id, row.name, row.type, row.body, row.attempts + 1) for row in rows]
+    return [
+        ClaimedAppEvent(row.id, row.public_id, row.type, row.body, row.attempts + 1) for row in rows
+    ]
 
 
 def settle_delivered(connection: Connection, claimed: ClaimedAppEvent) -> None:
-    """Record that the app has the event."""
+    """Record that the app has accepted the event."""
     _settle(connection, claimed, state=AppEventState.DELIVERED, fault=None)
 
 
 def settle_later(
     connection: Connection, claimed: ClaimedAppEvent, due_at: datetime, fault: str
 ) -> None:
-    """Try an event again at `due_at`; what comes after it waits."""
+    """Schedule the next attempt for `due_at`; later events of its subject wait."""
     _settle(connection, claimed, due_at=due_at, fault=fault)
 
 
 def settle_dead(connection: Connection, claimed: ClaimedAppEvent, fault: str) -> None:
-    """Give an event up, visibly, so that what comes after it need not wait any more."""
+    """Give an event up, so that later events of its subject no longer wait; it stays listed."""
     _settle(connection, claimed, state=AppEventState.DEAD, fault=fault)
 
 
 def _settle(connection: Connection, claimed: ClaimedAppEvent, **values: Any) -> None:
-    """Change an event, unless its lease has ended and it was claimed again."""
+    """Update an event, unless its lease has ended and it was claimed again."""
     connection.execute(
         update(_EVENTS)
         .where(_EVENTS.c.id == claimed.id, _EVENTS.c.attempts == claimed.attempts, _QUEUED)
@@ -160,8 +166,8 @@ def _settle(connection: Connection, claimed: ClaimedAppEvent, **values: Any) -> 
     )
 
 
-def dead(connection: Connection, limit: int) -> list[DeadAppEvent]:
-    """List up to `limit` events that were given up, the latest first."""
+def list_dead(connection: Connection, limit: int) -> list[DeadAppEvent]:
+    """Read up to `limit` app events that were given up, the newest first."""
     columns = (_EVENTS.c[name] for name in DeadAppEvent._fields)
     rows = connection.execute(
         select(*columns).where(_DEAD).order_by(_EVENTS.c.id.desc()).limit(limit)
@@ -169,46 +175,47 @@ def dead(connection: Connection, limit: int) -> list[DeadAppEvent]:
     return [DeadAppEvent(*row) for row in rows]
 
 
-def replay(connection: Connection, names: Collection[str] | None, now: datetime) -> int:
-    """Put events that were given up back, those named or, for None, all; return how many."""
-    which = _DEAD if names is None else and_(_DEAD, _EVENTS.c.name.in_(names))
-    back = update(_EVENTS).where(which)
+def replay(connection: Connection, public_ids: Collection[str] | None, now: datetime) -> int:
+    """Queue events that were given up again, those given or, for None, all; return how many."""
+    condition = _DEAD if public_ids is None else and_(_DEAD, _EVENTS.c.public_id.in_(public_ids))
     return connection.execute(
-        back.values(state=AppEventState.QUEUED, due_at=now, attempts=0, fault=None)
+        update(_EVENTS)
+        .where(condition)
+        .values(state=AppEventState.QUEUED, due_at=now, attempts=0, fault=None)
     ).rowcount
 
 
 def counts(connection: Connection) -> dict[AppEventState, int]:
-    """Count events by state."""
+    """Count app events by state."""
     rows = connection.execute(select(_EVENTS.c.state, func.count()).group_by(_EVENTS.c.state))
     return {row[0]: row[1] for row in rows}
 
 
 def disable(connection: Connection, url: str, now: datetime) -> None:
-    """Note that an address has said it is gone: nothing is to go there."""
+    """Disable an endpoint, since it has answered 410: no app event is sent there."""
     insert_missing(connection, _DISABLED_ENDPOINTS, [{"url_hash": _hash(url), "disabled_at": now}])
 
 
 def is_disabled(connection: Connection, url: str) -> bool:
-    """Tell whether an address has said it is gone."""
+    """Return whether an endpoint is disabled."""
     return bool(connection.scalar(_DISABLED, {"url_hash": _hash(url)}))
 
 
 def enable(connection: Connection, url: str | None = None) -> int:
-    """Let events go to an address again or, for None, to all; return how many were gone."""
-    which = delete(_DISABLED_ENDPOINTS)
+    """Enable an endpoint again or, for None, all of them; return how many were disabled."""
+    statement = delete(_DISABLED_ENDPOINTS)
     if url is not None:
-        which = which.where(_DISABLED_ENDPOINTS.c.url_hash == _hash(url))
-    return connection.execute(which).rowcount
+        statement = statement.where(_DISABLED_ENDPOINTS.c.url_hash == _hash(url))
+    return connection.execute(statement).rowcount
 
 
 def any_disabled(connection: Connection) -> bool:
-    """Tell whether any address has said it is gone."""
+    """Return whether any endpoint is disabled."""
     return bool(
         connection.scalar(select(exists().where(_DISABLED_ENDPOINTS.c.url_hash.is_not(None))))
     )
 
 
 def _hash(url: str) -> str:
-    """Know an address again without keeping it: it may hold a secret."""
+    """Hash an endpoint's URL, which may contain a secret and is never stored."""
     return hashlib.sha256(url.encode()).hexdigest()

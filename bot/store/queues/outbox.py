@@ -1,7 +1,7 @@
-"""The outbox: texts to people, from the decision to their delivery.
+"""The outbox: the queue of texts to people, from the decision to their delivery.
 
-A row is claimed by moving its `due_at` ahead by a lease, so a sender that dies loses its claims
-by itself, and `attempts` tells a claim from the one before.
+A claim moves a row's `due_at` ahead by a lease, so the claims of a sender that dies end by
+themselves; `attempts` distinguishes a claim from an earlier one.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from sqlalchemy import (
 from bot.store import tokens
 from bot.store.sql.array_param import array_param, locked_elsewhere
 from bot.store.sql.bulk_insert import insert_all, insert_missing
+from bot.store.sql.column_types import UtcDateTime
 from bot.store.tables import (
-    MAX_DOUBTS,
+    MAX_UNCERTAIN_ATTEMPTS,
     OUTBOX_FAILURES,
     ConversationRow,
     EarlyReportRow,
     OutboxRow,
     OutboxState,
     TokenRow,
-    UtcDateTime,
 )
 
 if TYPE_CHECKING:
@@ -57,17 +57,17 @@ _OUTBOX = OutboxRow.__table__
 _CONVERSATIONS = ConversationRow.__table__
 _REPORTS = EarlyReportRow.__table__
 _TOKENS = TokenRow.__table__
-# Not `reply`: a text that another version of the bot has queued may be about what we do not know.
+# Without `reply`: another version of the bot may have queued a reply that this one does not know.
 _CLAIMED = tuple(
     _OUTBOX.c[name] for name in ("id", "key", "attempts", "body", "send_by", "token_id")
 )
 _MAX_DROPPED_AT_ONCE = 500
 TOO_LATE = "too late"
 IN_DOUBT = "in doubt"
-_NOT_SETTLED = (OutboxState.QUEUED, OutboxState.CANCELLED)
-# Written out, as in the indexes: a parameter would have SQLite plan anew at every execution.
+_UNSETTLED = (OutboxState.QUEUED, OutboxState.CANCELLED)
+# A literal, as in the indexes: with a parameter, SQLite would plan anew at every execution.
 _QUEUED = _OUTBOX.c.state == literal_column(f"'{OutboxState.QUEUED}'")
-_ORDER = {
+_PROGRESS = {
     OutboxState.QUEUED: 0,
     OutboxState.CANCELLED: 0,
     OutboxState.DROPPED: 0,
@@ -77,17 +77,17 @@ _ORDER = {
     OutboxState.DELIVERED: 4,
     OutboxState.FAILED: 4,
 }
-"""Delivery reports arrive in any order and move a row forward only. A text that was cancelled or
-dropped while on its way has left all the same, and its row says so."""
+"""Delivery reports arrive in any order and only move a text forward. A text that was cancelled or
+dropped while it was being sent was sent all the same, and its row must say so."""
 
 
 def _states_before(state: OutboxState) -> list[OutboxState]:
-    return [earlier for earlier, order in _ORDER.items() if order < _ORDER[state]]
+    return [earlier for earlier, step in _PROGRESS.items() if step < _PROGRESS[state]]
 
 
 @dataclass(slots=True)
 class NewText:
-    """A text about to be stored; `key` is to be unguessable and never used again."""
+    """A text to add to the outbox; `key` must be unguessable and unique."""
 
     key: str
     bot_number: str
@@ -97,7 +97,7 @@ class NewText:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedText:
-    """A text that is this sender's to send until its lease ends. Numbers are E.164."""
+    """A text that only this process sends until its lease ends. Numbers are E.164."""
 
     id: int
     key: str
@@ -111,13 +111,13 @@ class ClaimedText:
 
     @property
     def claimed_at(self) -> datetime:
-        """Return when it was claimed (UTC): the text left after that."""
+        """Return when the text was claimed (UTC); it is sent after that."""
         return self.lease_end - LEASE
 
 
 @dataclass(frozen=True, slots=True)
 class TextReport:
-    """What the carrier reports of a text it had accepted."""
+    """The carrier's report of a text that it had accepted."""
 
     carrier_id: str
     state: OutboxState
@@ -125,7 +125,7 @@ class TextReport:
 
 
 class TextProgress(NamedTuple):
-    """A text that has moved: with which token's code, in which conversation, how far and why."""
+    """The new state of a text, with its conversation and the token whose code it has."""
 
     conversation_id: int
     token_id: str | None
@@ -133,11 +133,11 @@ class TextProgress(NamedTuple):
     fault: str | None
 
 
-_MOVED = tuple(_OUTBOX.c[name] for name in TextProgress._fields)
+_COLUMNS = tuple(_OUTBOX.c[name] for name in TextProgress._fields)
 
 
 class TextSummary(NamedTuple):
-    """What an operator is told of a text: what it was about and how far it has come."""
+    """A text as an operator sees it, without its body."""
 
     reply: Reply
     state: OutboxState
@@ -145,7 +145,7 @@ class TextSummary(NamedTuple):
     created_at: datetime
 
 
-# Statements that run often are made once: making one costs more than running it.
+# Built once: building a statement costs more than running it.
 _CANCEL = (
     update(_OUTBOX)
     .where(_OUTBOX.c.conversation_id.in_(array_param("conversations", BigInteger())), _QUEUED)
@@ -159,28 +159,28 @@ _CANCEL_CODES = _CANCEL.where(
 )
 
 
-def add(connection: Connection, drafts: Sequence[tuple[int, NewText]], now: datetime) -> None:
-    """Store texts to be sent, in the order given, each with the row id of its conversation."""
-    if drafts:
+def add(connection: Connection, new: Sequence[tuple[int, NewText]], now: datetime) -> None:
+    """Add texts in the order given, each with the row id of its conversation."""
+    if new:
         insert_all(
             connection,
             _OUTBOX,
             [
                 {
-                    "key": draft.key,
+                    "key": text.key,
                     "conversation_id": conversation_id,
-                    "bot_number": draft.bot_number,
-                    "token_id": draft.message.token.id if draft.message.token else None,
-                    "reply": draft.message.reply,
-                    "body": draft.message.body,
-                    "state": draft.state,
+                    "bot_number": text.bot_number,
+                    "token_id": text.message.token.id if text.message.token else None,
+                    "reply": text.message.reply,
+                    "body": text.message.body,
+                    "state": text.state,
                     "created_at": now,
-                    "send_by": draft.message.send_by,
+                    "send_by": text.message.send_by,
                     "due_at": now,
                     "attempts": 0,
-                    "doubts": 0,
+                    "uncertain_attempts": 0,
                 }
-                for conversation_id, draft in drafts
+                for conversation_id, text in new
             ],
         )
 
@@ -188,9 +188,9 @@ def add(connection: Connection, drafts: Sequence[tuple[int, NewText]], now: date
 def cancel(
     connection: Connection, conversation_ids: Collection[int], *, codes_only: bool = False
 ) -> None:
-    """Keep what is still queued for these conversations from leaving.
+    """Cancel the queued texts of these conversations.
 
-    With `codes_only` that is what has a code that works no more.
+    With `codes_only`, cancel only texts with a code that is used or ended.
     """
     if conversation_ids:
         statement = _CANCEL_CODES if codes_only else _CANCEL
@@ -199,15 +199,15 @@ def cancel(
 
 _NOW = bindparam("now", type_=UtcDateTime)
 _DUE = and_(_QUEUED, _OUTBOX.c.due_at <= _NOW)
-_IS_IN_DOUBT = _OUTBOX.c.doubts >= literal_column(f"{MAX_DOUBTS}")
+_IS_IN_DOUBT = _OUTBOX.c.uncertain_attempts >= literal_column(f"{MAX_UNCERTAIN_ATTEMPTS}")
 
 
-def _unsendable(which: ColumnElement[bool]) -> Select[Any]:
+def _unsendable(condition: ColumnElement[bool]) -> Select[Any]:
     texts = select(_OUTBOX.c.id, _CONVERSATIONS.c.phone).join(_CONVERSATIONS)
-    return texts.where(_DUE, which).limit(_MAX_DROPPED_AT_ONCE)
+    return texts.where(_DUE, condition).limit(_MAX_DROPPED_AT_ONCE)
 
 
-# Each by itself: SQLite finds what one or the other is true of by reading all texts that are due.
+# Two queries: with both conditions in one, SQLite would read all texts that are due.
 _UNSENDABLE = (_unsendable(_IS_IN_DOUBT), _unsendable(_OUTBOX.c.send_by <= _NOW))
 _DROP = (
     update(_OUTBOX)
@@ -216,29 +216,33 @@ _DROP = (
         state=OutboxState.DROPPED,
         fault=case((_IS_IN_DOUBT, IN_DOUBT), else_=func.coalesce(_OUTBOX.c.fault, TOO_LATE)),
     )
-    .returning(*_MOVED)
+    .returning(*_COLUMNS)
 )
 _earlier = _OUTBOX.alias()
-_EARLIER_WAITS = exists().where(
+_EARLIER_IS_QUEUED = exists().where(
     _earlier.c.conversation_id == _OUTBOX.c.conversation_id,
     _earlier.c.id < _OUTBOX.c.id,
     _earlier.c.state == literal_column(f"'{OutboxState.QUEUED}'"),
 )
-_EARLIER_CODE_WAITS = _EARLIER_WAITS.where(_earlier.c.token_id.is_not(None))
+_EARLIER_CODE_IS_QUEUED = _EARLIER_IS_QUEUED.where(_earlier.c.token_id.is_not(None))
 
 
 class _Lane(NamedTuple):
-    """Texts that leave in the order of their time: which numbers of the bot have any, and more."""
+    """The queries for one class of texts, codes or others, sent in the order of `due_at`.
+
+    `numbers` selects the bot numbers that have queued texts of the class; the other two are for one
+    bot number.
+    """
 
     numbers: Select[Any]
     any_due: Select[Any]
     claimable: Select[Any]
 
 
-def _lane(which: ColumnElement[bool], held_back: ColumnElement[bool]) -> _Lane:
-    of_number = and_(_DUE, which, _OUTBOX.c.bot_number == bindparam("number"), ~held_back)
+def _lane(condition: ColumnElement[bool], blocked: ColumnElement[bool]) -> _Lane:
+    of_number = and_(_DUE, condition, _OUTBOX.c.bot_number == bindparam("number"), ~blocked)
     return _Lane(
-        numbers=_numbers(and_(_QUEUED, which)),
+        numbers=_numbers(and_(_QUEUED, condition)),
         any_due=select(exists().where(of_number)),
         claimable=select(
             *_CLAIMED, _OUTBOX.c.due_at, _CONVERSATIONS.c.bot_number, _CONVERSATIONS.c.phone
@@ -246,20 +250,20 @@ def _lane(which: ColumnElement[bool], held_back: ColumnElement[bool]) -> _Lane:
         .join(_CONVERSATIONS)
         .where(of_number, _OUTBOX.c.send_by > _NOW)
         .order_by(_OUTBOX.c.due_at, _OUTBOX.c.id)
-        .limit(bindparam("most", type_=Integer))
+        .limit(bindparam("limit", type_=Integer))
         .with_for_update(of=_OUTBOX, skip_locked=True),
     )
 
 
-def _numbers(which: ColumnElement[bool]) -> Select[Any]:
-    """Select the numbers of some texts by one look into their index for each number.
+def _numbers(condition: ColumnElement[bool]) -> Select[Any]:
+    """Select the distinct bot numbers of some texts, with one index lookup for each number.
 
-    DISTINCT would read all texts that wait.
+    DISTINCT would read all queued texts.
     """
-    least = select(func.min(_OUTBOX.c.bot_number)).where(which)
-    found = select(least.scalar_subquery().label("number")).cte("found", recursive=True)
-    after = least.where(_OUTBOX.c.bot_number > found.c.number).scalar_subquery()
-    found = found.union_all(select(after).where(found.c.number.is_not(None)))
+    lowest = select(func.min(_OUTBOX.c.bot_number)).where(condition)
+    found = select(lowest.scalar_subquery().label("number")).cte("found", recursive=True)
+    next_number = lowest.where(_OUTBOX.c.bot_number > found.c.number).scalar_subquery()
+    found = found.union_all(select(next_number).where(found.c.number.is_not(None)))
     return select(found.c.number).where(found.c.number.is_not(None))
 
 
@@ -269,19 +273,19 @@ _CLAIM = (
     .values(
         due_at=bindparam("lease_end", type_=UtcDateTime),
         attempts=_OUTBOX.c.attempts + 1,
-        doubts=_OUTBOX.c.doubts + 1,
+        uncertain_attempts=_OUTBOX.c.uncertain_attempts + 1,
     )
 )
-# Somebody waits for a code with the phone in their hand. It overtakes what else the same person is
-# to get: that waits for the codes of all others.
+# Codes are sent first, since people wait for them with the phone in their hand. A code also
+# overtakes earlier texts to the same person: those wait until all due codes are sent.
 _LANES = (
-    _lane(_OUTBOX.c.token_id.is_not(None), _EARLIER_CODE_WAITS),
-    _lane(_OUTBOX.c.token_id.is_(None), _EARLIER_WAITS),
+    _lane(_OUTBOX.c.token_id.is_not(None), _EARLIER_CODE_IS_QUEUED),
+    _lane(_OUTBOX.c.token_id.is_(None), _EARLIER_IS_QUEUED),
 )
 
 
 def any_due(connection: Connection, now: datetime, but: Collection[str] = ()) -> bool:
-    """Tell whether there is anything to claim, `but` from some of the bot's numbers (E.164).
+    """Return whether a text is due, from any bot number (E.164) `but` these.
 
     It is cheap, and needs no write lock.
     """
@@ -294,28 +298,28 @@ def any_due(connection: Connection, now: datetime, but: Collection[str] = ()) ->
 
 
 def unsendable(connection: Connection, now: datetime) -> dict[int, str]:
-    """Find some of the texts that are past their time or too doubtful: row ids, and phones (E.164).
+    """Find texts that are too late or had too many uncertain attempts: phones (E.164) by row id.
 
-    Hold the ledgers of those phones before dropping any.
+    Lock the limits of these phones before dropping any of the texts.
     """
     due = {"now": now}
-    return {row.id: row.phone for each in _UNSENDABLE for row in connection.execute(each, due)}
+    return {row.id: row.phone for query in _UNSENDABLE for row in connection.execute(query, due)}
 
 
 def drop(connection: Connection, row_ids: Collection[int], now: datetime) -> list[TextProgress]:
-    """Drop hopeless texts, visibly, that nobody has dropped meanwhile."""
+    """Drop texts that are still unsendable; their rows stay and say why."""
     return [TextProgress(*row) for row in connection.execute(_DROP, {"ids": row_ids, "now": now})]
 
 
 def claim(
     connection: Connection, limit: int, now: datetime, share: Callable[[str], int] | None = None
 ) -> list[ClaimedText]:
-    """Claim up to `limit` texts that are due, codes first, of each of the bot's numbers its share.
+    """Claim up to `limit` texts that are due, codes first.
 
-    `share` tells how many texts a number (E.164) may send; without it each may send all.
-    Each text is in doubt from now on: this process may die when it has left.
-    Of each conversation only the oldest unsettled one is taken, so that texts to a person keep
-    their order, but that a code waits for codes alone.
+    `share` returns how many texts a bot number (E.164) may send; without it, a number may send all.
+    The attempt counts as uncertain from now on, since this process may die after sending the text.
+    Only the oldest queued text of a conversation is claimed, so that texts to a person keep their
+    order; but a code waits for earlier codes only.
     """
     rows = _claimable(connection, limit, now, share or (lambda _: limit))
     if not rows:
@@ -333,10 +337,10 @@ def _claimable(
     for lane in _LANES:
         found: list[Row[Any]] = []
         for number in connection.scalars(lane.numbers).all() if len(taken) < limit else ():
-            left = share(number) - sum(row.bot_number == number for row in taken)
-            most = min(limit - len(taken), left)
-            if most > 0:
-                due = {"number": number, "now": now, "most": most}
+            remaining = share(number) - sum(row.bot_number == number for row in taken)
+            at_most = min(limit - len(taken), remaining)
+            if at_most > 0:
+                due = {"number": number, "now": now, "limit": at_most}
                 found += connection.execute(lane.claimable, due)
         found.sort(key=attrgetter("due_at", "id"))
         taken += found[: limit - len(taken)]
@@ -344,7 +348,7 @@ def _claimable(
 
 
 _ACCEPTABLE = (
-    select(_OUTBOX.c.id, *_MOVED)
+    select(_OUTBOX.c.id, *_COLUMNS)
     .where(
         _OUTBOX.c.id.in_(array_param("ids", BigInteger())),
         _OUTBOX.c.state.in_(_states_before(OutboxState.ACCEPTED)),
@@ -354,12 +358,12 @@ _ACCEPTABLE = (
 )
 _ACCEPT = (
     update(_OUTBOX)
-    .where(_OUTBOX.c.id == bindparam("of"))
+    .where(_OUTBOX.c.id == bindparam("row_id"))
     .values(state=OutboxState.ACCEPTED, carrier_id=bindparam("carrier_id"), fault=None)
 )
 _TAKE_REPORTS = (
     delete(_REPORTS)
-    .where(_REPORTS.c.carrier_id.in_(array_param("known", String())))
+    .where(_REPORTS.c.carrier_id.in_(array_param("carrier_ids", String())))
     .returning(_REPORTS.c.carrier_id, _REPORTS.c.state, _REPORTS.c.fault)
 )
 
@@ -367,51 +371,55 @@ _TAKE_REPORTS = (
 def settle_accepted(
     connection: Connection, accepted: Mapping[int, str | None], now: datetime
 ) -> list[TextProgress]:
-    """Record by row id that the carrier has texts, and what it has reported of them already.
+    """Record that the carrier has accepted texts, and apply the reports that came before.
 
-    The values are the carrier's ids; where it does not say under which id it has a text, no report
-    will find it.
+    `accepted` has the carrier's ids by row id. A text for which the carrier returned no id (None)
+    gets no reports.
     """
     if not accepted:
         return []
-    known = sorted(carrier_id for carrier_id in accepted.values() if carrier_id is not None)
-    # Making the rows that early reports would make has both transactions wait for each other.
-    reports = [_report_row(TextReport(name, OutboxState.ACCEPTED), now) for name in known]
+    carrier_ids = sorted(carrier_id for carrier_id in accepted.values() if carrier_id is not None)
+    # A transaction with an early report inserts the same row: so one waits for the other.
+    reports = [_report_row(TextReport(each, OutboxState.ACCEPTED), now) for each in carrier_ids]
     if reports:
         insert_missing(connection, _REPORTS, reports)
-    moving = connection.execute(_ACCEPTABLE, {"ids": accepted}).all()
-    if moving:
+    rows = connection.execute(_ACCEPTABLE, {"ids": accepted}).all()
+    if rows:
         connection.execute(
-            _ACCEPT, [{"of": row.id, "carrier_id": accepted[row.id]} for row in moving]
+            _ACCEPT, [{"row_id": row.id, "carrier_id": accepted[row.id]} for row in rows]
         )
-    moved = [
-        TextProgress(row.conversation_id, row.token_id, OutboxState.ACCEPTED, None)
-        for row in moving
+    progress = [
+        TextProgress(row.conversation_id, row.token_id, OutboxState.ACCEPTED, None) for row in rows
     ]
-    early = connection.execute(_TAKE_REPORTS, {"known": known}).all()
+    early = connection.execute(_TAKE_REPORTS, {"carrier_ids": carrier_ids}).all()
     for row in sorted(early, key=attrgetter("carrier_id")):
         if row.state is not OutboxState.ACCEPTED:
-            moved += _advance(connection, TextReport(row.carrier_id, row.state, row.fault))
-    return moved
+            progress += _advance(connection, TextReport(row.carrier_id, row.state, row.fault))
+    return progress
 
 
 def settle_later(
     connection: Connection, claimed: ClaimedText, due_at: datetime, fault: str, *, in_doubt: bool
 ) -> None:
-    """Try a text again at `due_at`, unless it has been cancelled, claimed again or settled so.
+    """Schedule the next attempt for `due_at`, unless the text was cancelled or claimed again.
 
-    Where it is not `in_doubt`, the carrier is known not to have it.
+    The attempt no longer counts as uncertain if it is not `in_doubt`: if the carrier is known not
+    to have the text.
     """
     connection.execute(
         update(_OUTBOX)
         .where(
             _OUTBOX.c.id == claimed.id,
             _OUTBOX.c.attempts == claimed.attempts,
-            # After a commit whose outcome is unknown this is done again, and counts once.
+            # After a commit whose outcome is unknown this runs again, and must count only once.
             _OUTBOX.c.due_at == claimed.lease_end,
             _QUEUED,
         )
-        .values(due_at=due_at, fault=fault, doubts=_OUTBOX.c.doubts - (0 if in_doubt else 1))
+        .values(
+            due_at=due_at,
+            fault=fault,
+            uncertain_attempts=_OUTBOX.c.uncertain_attempts - (0 if in_doubt else 1),
+        )
     )
 
 
@@ -421,43 +429,43 @@ def settle_never(
     fault: str,
     state: OutboxState = OutboxState.FAILED,
 ) -> list[TextProgress]:
-    """Give a text up, visibly; one that was cancelled on its way tells how it ended too."""
-    return _moved(
+    """Give a text up, also one that was cancelled while it was being sent; its row says why."""
+    return _update(
         connection,
         update(_OUTBOX)
-        .where(_OUTBOX.c.id == claimed.id, _OUTBOX.c.state.in_(_NOT_SETTLED))
+        .where(_OUTBOX.c.id == claimed.id, _OUTBOX.c.state.in_(_UNSETTLED))
         .values(state=state, fault=fault),
     )
 
 
-def report(connection: Connection, news: TextReport, now: datetime) -> list[TextProgress]:
-    """Move a text forward by what the carrier reports of it.
+def report(connection: Connection, text_report: TextReport, now: datetime) -> list[TextProgress]:
+    """Move a text forward by the carrier's report.
 
-    Where the text is not known as accepted yet, the report is kept until it is.
+    If no text has the carrier's id yet, store the report until one has.
     """
-    moved = _advance(connection, news)
-    if moved:
-        return moved
-    if _is_known(connection, news.carrier_id):
-        # It may have been settled between the two statements: then it moves now.
-        return _advance(connection, news)
-    insert_missing(connection, _REPORTS, [_report_row(news, now)])
+    progress = _advance(connection, text_report)
+    if progress:
+        return progress
+    if _is_known(connection, text_report.carrier_id):
+        # The text may have been settled between the two statements: try again.
+        return _advance(connection, text_report)
+    insert_missing(connection, _REPORTS, [_report_row(text_report, now)])
     connection.execute(
         update(_REPORTS)
         .where(
-            _REPORTS.c.carrier_id == news.carrier_id,
-            _REPORTS.c.state.in_(_states_before(news.state)),
+            _REPORTS.c.carrier_id == text_report.carrier_id,
+            _REPORTS.c.state.in_(_states_before(text_report.state)),
         )
-        .values(state=news.state, fault=news.fault)
+        .values(state=text_report.state, fault=text_report.fault)
     )
-    # The text may have been settled while the insert waited for that transaction.
-    moved = _advance(connection, news)
-    if moved or _is_known(connection, news.carrier_id):
-        connection.execute(delete(_REPORTS).where(_REPORTS.c.carrier_id == news.carrier_id))
-    return moved
+    # The text may have been settled by a transaction that the insert waited for.
+    progress = _advance(connection, text_report)
+    if progress or _is_known(connection, text_report.carrier_id):
+        connection.execute(delete(_REPORTS).where(_REPORTS.c.carrier_id == text_report.carrier_id))
+    return progress
 
 
-_REPORTED_HELD = locked_elsewhere(_OUTBOX.c.carrier_id, array_param("carrier_ids", String()))
+_LOCKED_ELSEWHERE = locked_elsewhere(_OUTBOX.c.carrier_id, array_param("carrier_ids", String()))
 _PHONES_OF = (
     select(_OUTBOX.c.carrier_id, _CONVERSATIONS.c.phone)
     .join(_OUTBOX)
@@ -465,15 +473,15 @@ _PHONES_OF = (
 )
 
 
-def reported_held(connection: Connection, carrier_ids: Collection[str]) -> set[str]:
-    """Take the texts that the carrier has under these ids, and name those held elsewhere."""
+def texts_locked_elsewhere(connection: Connection, carrier_ids: Collection[str]) -> set[str]:
+    """Lock the texts with these carrier ids; return the ids locked by another transaction."""
     if not carrier_ids or connection.dialect.name == "sqlite":
         return set()
-    return set(connection.scalars(_REPORTED_HELD, {"carrier_ids": sorted(carrier_ids)}))
+    return set(connection.scalars(_LOCKED_ELSEWHERE, {"carrier_ids": sorted(carrier_ids)}))
 
 
 def phones_of(connection: Connection, carrier_ids: Collection[str]) -> dict[str, str]:
-    """Name by the carrier's id the phones (E.164) that texts went to."""
+    """Return the phones (E.164) that texts went to, by the carrier's id."""
     if not carrier_ids:
         return {}
     rows = connection.execute(_PHONES_OF, {"carrier_ids": carrier_ids})
@@ -481,9 +489,9 @@ def phones_of(connection: Connection, carrier_ids: Collection[str]) -> dict[str,
 
 
 def all_failed(connection: Connection, token_id: str) -> bool:
-    """Tell whether no text with a token's code has reached, or will reach, the phone."""
-    hopeful = (_OUTBOX.c.token_id == token_id) & _OUTBOX.c.state.not_in(OUTBOX_FAILURES)
-    return not connection.scalar(select(exists().where(hopeful)))
+    """Return whether no text with a token's code has reached, or will reach, the phone."""
+    not_failed = (_OUTBOX.c.token_id == token_id) & _OUTBOX.c.state.not_in(OUTBOX_FAILURES)
+    return not connection.scalar(select(exists().where(not_failed)))
 
 
 def counts(connection: Connection) -> dict[OutboxState, int]:
@@ -493,7 +501,7 @@ def counts(connection: Connection) -> dict[OutboxState, int]:
 
 
 def faults(connection: Connection, since: datetime) -> list[tuple[OutboxState, str, int]]:
-    """Count the texts since a moment that wait, failed or were dropped, by state and fault."""
+    """Count the texts since a time that are queued, failed or dropped with a fault, by both."""
     rows = connection.execute(
         select(_OUTBOX.c.state, _OUTBOX.c.fault, func.count())
         .where(
@@ -508,7 +516,7 @@ def faults(connection: Connection, since: datetime) -> list[tuple[OutboxState, s
 
 
 def last_text(connection: Connection, conversation_id: int) -> TextSummary | None:
-    """Read what was last to be sent in a conversation."""
+    """Read the last text of a conversation."""
     row = connection.execute(
         select(_OUTBOX.c.reply, _OUTBOX.c.state, _OUTBOX.c.fault, _OUTBOX.c.created_at)
         .where(_OUTBOX.c.conversation_id == conversation_id)
@@ -518,31 +526,31 @@ def last_text(connection: Connection, conversation_id: int) -> TextSummary | Non
     return TextSummary(*row) if row else None
 
 
-def _advance(connection: Connection, news: TextReport) -> list[TextProgress]:
-    return _moved(
+def _advance(connection: Connection, text_report: TextReport) -> list[TextProgress]:
+    return _update(
         connection,
         update(_OUTBOX)
         .where(
-            _OUTBOX.c.carrier_id == news.carrier_id,
-            _OUTBOX.c.state.in_(_states_before(news.state)),
+            _OUTBOX.c.carrier_id == text_report.carrier_id,
+            _OUTBOX.c.state.in_(_states_before(text_report.state)),
         )
-        .values(state=news.state, fault=news.fault),
+        .values(state=text_report.state, fault=text_report.fault),
     )
 
 
-def _moved(connection: Connection, statement: Update) -> list[TextProgress]:
-    return [TextProgress(*row) for row in connection.execute(statement.returning(*_MOVED))]
+def _update(connection: Connection, statement: Update) -> list[TextProgress]:
+    return [TextProgress(*row) for row in connection.execute(statement.returning(*_COLUMNS))]
 
 
 def _is_known(connection: Connection, carrier_id: str) -> bool:
     return bool(connection.scalar(select(exists().where(_OUTBOX.c.carrier_id == carrier_id))))
 
 
-def _report_row(news: TextReport, now: datetime) -> dict[str, Any]:
+def _report_row(text_report: TextReport, now: datetime) -> dict[str, Any]:
     return {
-        "carrier_id": news.carrier_id,
-        "state": news.state,
-        "fault": news.fault,
+        "carrier_id": text_report.carrier_id,
+        "state": text_report.state,
+        "fault": text_report.fault,
         "received_at": now,
     }
 

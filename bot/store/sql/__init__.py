@@ -1,1 +1,1 @@
-"""SQL that SQLAlchemy does not write fast enough by itself: bulk inserts and list parameters."""
+"""Column types, bulk inserts and list parameters that are faster than SQLAlchemy's own."""

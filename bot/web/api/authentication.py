@@ -46,7 +46,7 @@ class Authentication:
         """Return the key of a request; raises ProblemError (401, 403, 429), UnavailableError."""
         key = await self._identify(request)
         now = self._clock.now()
-        free_at = self._rate_limits.take(key.name, key.per_minute, now)
+        free_at = self._rate_limits.take(key.public_id, key.per_minute, now)
         if free_at is not None:
             raise problems.retry_later(RequestOutcome.TOO_MANY_REQUESTS, free_at, now, usually=1)
         if scope not in key.scopes:

@@ -299,7 +299,7 @@ def _idempotency_key(request: web.Request, body: bytes, api_key: ApiKey) -> Idem
         raise problems.for_field(IDEMPOTENCY_KEY, "must be 1 to 255 visible ASCII characters")
     content = b"\0".join([request.method.encode(), request.rel_url.raw_path.encode(), body])
     return IdempotencyKey(
-        key=hashlib.sha256(f"{api_key.name}\0{given[0]}".encode()).hexdigest(),
+        key=hashlib.sha256(f"{api_key.public_id}\0{given[0]}".encode()).hexdigest(),
         fingerprint=hashlib.sha256(content).hexdigest(),
     )
 

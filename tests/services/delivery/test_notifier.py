@@ -210,10 +210,10 @@ async def test_an_event_is_tried_on_the_schedule_of_the_standard_and_then_given_
     assert (row.fault, row.attempts) == ("timeout", 10)
     *tries, after = running.client.posted
     # The same id and the same bytes at every try, and the time of that try.
-    assert {(each.name, each.body) for each in tries} == {(row.name, "a1")}
+    assert {(each.name, each.body) for each in tries} == {(row.public_id, "a1")}
     assert [each.at for each in tries] == tried
     assert after.body == "a2"
-    assert f"bot events replay {row.name}" in capsys.readouterr().out
+    assert f"bot events replay {row.public_id}" in capsys.readouterr().out
 
 
 async def test_retry_delays_vary_by_their_jitter(database: Database, clock: StoppedClock) -> None:
@@ -261,7 +261,7 @@ async def test_an_event_whose_process_died_is_posted_again_when_its_lease_ends(
     async with running_notifier(database, clock) as running:
         await running.travel(LEASE)
         await running.until_states(AppEventState.DELIVERED)
-    assert [(each.name, each.body) for each in running.client.posted] == [(lost.name, "a1")]
+    assert [(each.name, each.body) for each in running.client.posted] == [(lost.public_id, "a1")]
 
 
 async def test_an_event_that_is_replayed_is_delivered(

@@ -185,9 +185,13 @@ def test_a_text_is_refused_before_telnyx_gives_up() -> None:
 async def locked(url: URL) -> AsyncIterator[None]:
     """Block every write to the database, as another process might."""
     on_postgresql = url.get_backend_name() == "postgresql"
-    lock = "LOCK TABLE ledgers IN EXCLUSIVE MODE" if on_postgresql else "DELETE FROM received"
+    lock = (
+        "LOCK TABLE phone_limits IN EXCLUSIVE MODE"
+        if on_postgresql
+        else "DELETE FROM processed_webhooks"
+    )
     blocker = slow_database(url)
-    async with blocker._kind.reader.connect() as connection:
+    async with blocker._backend.reader.connect() as connection:
         await connection.exec_driver_sql(lock)
         yield
         await connection.rollback()

@@ -70,7 +70,7 @@ async def test_one_locked_phone_delays_no_other_phone(
         the_limits_of(OTHER)
         if known
         # A process that hangs has inserted the limits of a new phone, and has not committed.
-        else f"INSERT INTO ledgers (phone, wrong_guesses, locks, code_times) "
+        else f"INSERT INTO phone_limits (phone, wrong_guesses, locks, code_times) "
         f"SELECT '{OTHER}', 0, 0, '[]' WHERE pg_try_advisory_xact_lock("
         f"2119630849, hashtext('{OTHER}'))"
     )
@@ -105,7 +105,7 @@ async def test_a_phone_that_stays_locked_is_refused_in_time_and_nothing_is_store
 
 
 @on_postgresql
-@pytest.mark.parametrize("table", ["ledgers", "web_ledgers"])
+@pytest.mark.parametrize("table", ["phone_limits", "web_phone_limits"])
 async def test_a_request_for_a_locked_phone_waits_alone(
     inbox: Inbox, database_url: URL, table: str
 ) -> None:
@@ -205,15 +205,15 @@ LOCKED = {
     ),
     "an Idempotency-Key": (
         _request_under_a_key,
-        f"INSERT INTO requests VALUES ('{'c' * 64}', '', 'done', '', 0, now())",
+        f"INSERT INTO idempotency_keys VALUES ('{'c' * 64}', '', 'done', '', 0, now())",
     ),
     "the key of a webhook": (
         _report_on_an_unknown_text,
-        "INSERT INTO received (key, received_at) VALUES ('event:held', now())",
+        "INSERT INTO processed_webhooks (key, processed_at) VALUES ('event:held', now())",
     ),
     "an early report": (
         _report_on_an_unknown_text,
-        "INSERT INTO reports (carrier_id, state, received_at) VALUES ('unknown', 'sent', now())",
+        "INSERT INTO early_reports VALUES ('unknown', 'sent', NULL, now())",
     ),
 }
 

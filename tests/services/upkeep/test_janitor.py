@@ -52,7 +52,7 @@ async def test_a_conversation_whose_token_is_purged_goes_on(database: Database) 
 async def test_the_janitor_removes_many_rows_in_chunks_and_others_write_in_between(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [{"key": f"event:{n}", "received_at": NOON} for n in range(CHUNK * 2 + 10)]
+    rows = [{"key": f"event:{n}", "processed_at": NOON} for n in range(CHUNK * 2 + 10)]
     await database.write(Connection.execute, insert(ProcessedWebhookRow.__table__), rows)
     clock = StoppedClock()
     clock.travel(timedelta(days=4))
@@ -70,11 +70,14 @@ async def test_the_janitor_removes_many_rows_in_chunks_and_others_write_in_betwe
 
 async def test_a_chunk_counts_the_rows_of_all_tables(database: Database) -> None:
     long_ago = NOON - timedelta(days=40)
-    for table in (ProcessedWebhookRow, EarlyReportRow):
-        (key,) = table.__table__.primary_key.columns
-        more = {"state": OutboxState.SENT} if table is EarlyReportRow else {}
-        rows = [{key.name: str(n), "received_at": long_ago} | more for n in range(CHUNK - 1)]
-        await database.write(Connection.execute, insert(table.__table__), rows)
+    numbers = [str(number) for number in range(CHUNK - 1)]
+    webhooks = [{"key": number, "processed_at": long_ago} for number in numbers]
+    await database.write(Connection.execute, insert(ProcessedWebhookRow.__table__), webhooks)
+    reports = [
+        {"carrier_id": number, "state": OutboxState.SENT, "received_at": long_ago}
+        for number in numbers
+    ]
+    await database.write(Connection.execute, insert(EarlyReportRow.__table__), reports)
     removed = [await database.write(purge_chunk, NOON) for _ in range(3)]
     assert removed == [CHUNK, CHUNK - 2, 0]
 

@@ -5,12 +5,11 @@ import shutil
 import sqlite3
 import time
 from contextlib import closing
-from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import Connection, event, insert, select
-from sqlalchemy.exc import DBAPIError, StatementError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.util import await_only
 
 from bot.services.intake.inbox import apply
@@ -26,17 +25,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-LEDGERS, RECEIVED = PhoneLimitsRow.__table__, ProcessedWebhookRow.__table__
-NOON_IN_TOKYO = NOON.astimezone(timezone(timedelta(hours=9)))
+PHONE_LIMITS, PROCESSED_WEBHOOKS = PhoneLimitsRow.__table__, ProcessedWebhookRow.__table__
 
 
-def remember(connection: Connection, key: str, moment: datetime = NOON) -> None:
-    connection.execute(insert(RECEIVED).values(key=key, received_at=moment))
+def insert_key(connection: Connection, key: str) -> None:
+    connection.execute(insert(PROCESSED_WEBHOOKS).values(key=key, processed_at=NOON))
 
 
-async def test_a_transaction_stands_whole_or_not_at_all(database: Database) -> None:
+async def test_a_transaction_is_committed_whole_or_not_at_all(database: Database) -> None:
     def fail_half_way(connection: Connection) -> None:
-        remember(connection, "message:half")
+        insert_key(connection, "message:half")
         raise ValueError("half way")
 
     with pytest.raises(ValueError, match="half way"):
@@ -44,18 +42,18 @@ async def test_a_transaction_stands_whole_or_not_at_all(database: Database) -> N
     assert await row_count(database, ProcessedWebhookRow) == 0
 
 
-async def test_an_error_in_the_data_is_told_from_an_outage(database: Database) -> None:
-    await database.write(remember, "message:1")
+async def test_an_error_in_the_data_is_no_outage(database: Database) -> None:
+    await database.write(insert_key, "message:1")
     with pytest.raises(DBAPIError) as raised:
-        await database.write(remember, "message:1")
+        await database.write(insert_key, "message:1")
     assert "message:1" not in str(raised.value.statement)
     assert raised.value.hide_parameters
 
 
-async def test_what_comes_too_late_is_not_committed(database: Database) -> None:
+async def test_a_transaction_after_its_deadline_is_not_committed(database: Database) -> None:
     past = asyncio.get_running_loop().time() - 1
     with pytest.raises(UnavailableError):
-        await database.write(remember, "message:late", deadline=past)
+        await database.write(insert_key, "message:late", deadline=past)
     assert await row_count(database, ProcessedWebhookRow) == 0
 
 
@@ -64,19 +62,19 @@ async def test_a_transaction_that_takes_too_long_is_not_committed(
 ) -> None:
     deadline = asyncio.get_running_loop().time() + 0.2
 
-    def remember_until_it_is_over(connection: Connection) -> None:
-        remember(connection, "message:slow")
+    def insert_key_until_the_deadline(connection: Connection) -> None:
+        insert_key(connection, "message:slow")
         while time.monotonic() <= deadline:  # the loop's clock too; the transaction has its thread
             pass
 
     with pytest.raises(UnavailableError):
-        await database.write(remember_until_it_is_over, deadline=deadline)
+        await database.write(insert_key_until_the_deadline, deadline=deadline)
     assert await row_count(database, ProcessedWebhookRow) == 0
-    await database.write(remember, "message:after")
+    await database.write(insert_key, "message:after")
 
 
 @pytest.mark.parametrize("make_database", ["postgresql"], indirect=True)
-async def test_a_commit_whose_answer_is_lost_is_said_to_be_uncertain(
+async def test_a_commit_whose_response_is_lost_is_uncertain(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def lose(_connection: Any) -> None:
@@ -84,40 +82,44 @@ async def test_a_commit_whose_answer_is_lost_is_said_to_be_uncertain(
 
     monkeypatch.setattr("sqlalchemy.ext.asyncio.AsyncConnection.commit", lose)
     with pytest.raises(UncertainCommitError):
-        await database.write(remember, "message:lost")
+        await database.write(insert_key, "message:lost")
 
 
-async def test_a_commit_that_fails_leaves_no_transaction_to_whoever_writes_next(
+async def test_a_commit_that_fails_leaves_no_transaction_to_the_next_writer(
     database: Database,
 ) -> None:
-    kind: Any = database._kind
-    engine = kind._writer if isinstance(kind, Sqlite) else kind.reader.sync_engine
+    backend: Any = database._backend
+    engine = backend._writer if isinstance(backend, Sqlite) else backend.reader.sync_engine
 
     @event.listens_for(engine, "commit", once=True)
     def fail(_connection: Connection) -> None:
         raise ConnectionResetError
 
     with pytest.raises(UnavailableError):
-        await database.write(remember, "message:failed")
-    await database.write(remember, "message:next")
+        await database.write(insert_key, "message:failed")
+    await database.write(insert_key, "message:next")
     assert await row_count(database, ProcessedWebhookRow) == 1
 
 
 @pytest.mark.parametrize("make_database", ["postgresql"], indirect=True)
-async def test_of_two_that_deadlock_one_is_run_again(database: Database) -> None:
+async def test_of_two_transactions_that_deadlock_one_is_run_again(database: Database) -> None:
     one, other = "+13125550001", "+13125550002"
-    asking = [text("VERIFY", phone=phone) for phone in (one, other)]
-    await database.write(apply, asking, NOON, RULES)
+    texts = [text("VERIFY", phone=phone) for phone in (one, other)]
+    await database.write(apply, texts, NOON, RULES)
     runs: list[str] = []
-    both_hold_one = asyncio.Barrier(2)
+    both_have_one = asyncio.Barrier(2)
 
     def lock_both(connection: Connection, first: str, second: str) -> None:
         runs.append(first)
         again = len(runs) > 2
-        connection.execute(select(LEDGERS).where(LEDGERS.c.phone == first).with_for_update())
+        connection.execute(
+            select(PHONE_LIMITS).where(PHONE_LIMITS.c.phone == first).with_for_update()
+        )
         if not again:
-            await_only(both_hold_one.wait())
-        connection.execute(select(LEDGERS).where(LEDGERS.c.phone == second).with_for_update())
+            await_only(both_have_one.wait())
+        connection.execute(
+            select(PHONE_LIMITS).where(PHONE_LIMITS.c.phone == second).with_for_update()
+        )
 
     await asyncio.gather(
         database.write(lock_both, one, other), database.write(lock_both, other, one)
@@ -125,29 +127,17 @@ async def test_of_two_that_deadlock_one_is_run_again(database: Database) -> None
     assert len(runs) == 3
 
 
-async def test_a_moment_is_stored_in_utc_and_comes_back_so(database: Database) -> None:
-    await database.write(remember, "message:1", NOON_IN_TOKYO)
-    (stored,) = await database.read(lambda c: c.scalars(select(RECEIVED.c.received_at)).all())
-    assert stored == NOON
-    assert stored.tzinfo is UTC
-
-
-async def test_a_naive_moment_is_refused(database: Database) -> None:
-    with pytest.raises(StatementError, match="naive"):
-        await database.write(remember, "message:1", NOON.replace(tzinfo=None))
-
-
 async def test_reads_do_not_wait_for_the_write_lock(database: Database) -> None:
-    async with database._kind.reader.connect() as connection:
-        await connection.run_sync(remember, "message:1")
+    async with database._backend.reader.connect() as connection:
+        await connection.run_sync(insert_key, "message:1")
         assert await row_count(database, ProcessedWebhookRow) == 0
         await connection.rollback()
 
 
-async def test_a_database_that_is_not_there_is_an_outage() -> None:
+async def test_a_missing_database_is_an_outage() -> None:
     nowhere = Database("postgresql+asyncpg://nobody@127.0.0.1:1/nothing")
     with pytest.raises(UnavailableError) as raised:
-        await nowhere.write(remember, "message:1")
+        await nowhere.write(insert_key, "message:1")
     assert "nobody" not in str(raised.value)
     await nowhere.close()
 
@@ -164,12 +154,14 @@ async def test_sqlite_is_set_up_to_lose_nothing(
 
 
 @pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
-async def test_a_checkpoint_brings_what_was_committed_to_its_place(
+async def test_a_checkpoint_moves_committed_data_to_the_database_file(
     database: Database, tmp_path: Path
 ) -> None:
-    await database.write(remember, "message:1")
+    await database.write(insert_key, "message:1")
     await database.checkpoint()
     without_log = tmp_path / "copy.db"
     shutil.copy(database.url.database or "", without_log)
     with closing(sqlite3.connect(without_log)) as connection:
-        assert connection.execute("SELECT key FROM received").fetchall() == [("message:1",)]
+        assert connection.execute("SELECT key FROM processed_webhooks").fetchall() == [
+            ("message:1",)
+        ]

@@ -1,4 +1,4 @@
-"""What an operator reads where the database cannot serve: a sentence for each case."""
+"""The sentences an operator reads when the database cannot be used."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ host all all all trust
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[URL]:
-    """Run a PostgreSQL that asks for passwords and lets not everybody in."""
+    """Run a PostgreSQL server that requires passwords and rejects some users."""
     with postgresql.binaries() as programs:
         if programs is None:
             pytest.skip(postgresql.HOW_TO_GET_ONE)
@@ -64,14 +64,14 @@ def run(url: URL | str, command: str = "migrate") -> Result:
     return CliRunner().invoke(main, command.split(), env={"DATABASE_URL": written})
 
 
-def assert_told(told: Result, sentence: str) -> None:
-    assert (told.exit_code, told.stdout) == (1, ""), told.output
-    assert told.stderr.startswith("bot: "), told.stderr
-    assert told.stderr.count("\n") == 1
-    assert sentence in told.stderr, told.stderr
-    assert "DATABASE_URL" in told.stderr
-    assert PASSWORD not in told.stderr
-    assert "://" not in told.stderr
+def assert_explained(result: Result, sentence: str) -> None:
+    assert (result.exit_code, result.stdout) == (1, ""), result.output
+    assert result.stderr.startswith("bot: "), result.stderr
+    assert result.stderr.count("\n") == 1
+    assert sentence in result.stderr, result.stderr
+    assert "DATABASE_URL" in result.stderr
+    assert PASSWORD not in result.stderr
+    assert "://" not in result.stderr
 
 
 _POSTGRESQL: dict[str, tuple[dict[str, Any], str]] = {
@@ -91,29 +91,29 @@ _POSTGRESQL: dict[str, tuple[dict[str, Any], str]] = {
     "no TLS there": ({"query": {"sslmode": "require"}}, "the database has no TLS"),
     "not let in": ({"username": "stranger"}, "does not let this user in from this machine"),
     "too many connections": ({"username": "crowded"}, "has no connection left"),
-    "only reads": ({"username": "reader"}, "can only be read"),
+    "read-only": ({"username": "reader"}, "is read-only"),
     "no right to migrate": (
         {"username": "person", "password": PASSWORD},
-        "lacks a right in the database",
+        "lacks a privilege in the database",
     ),
 }
 
 
 @pytest.mark.parametrize("command", ["migrate", "status"])
 @pytest.mark.parametrize(("changes", "sentence"), _POSTGRESQL.values(), ids=_POSTGRESQL)
-def test_what_postgresql_says_reaches_the_operator(
+def test_errors_of_postgresql_are_explained(
     server: URL, changes: dict[str, Any], sentence: str, command: str
 ) -> None:
-    if command == "status" and sentence in ("can only be read", "lacks a right in the database"):
-        sentence = "run: bot migrate"  # it only reads, and finds that there is nothing yet
-        told = run(server.set(**changes), command)
-        assert (told.exit_code, sentence in told.stderr) == (1, True), told.stderr
+    if command == "status" and sentence in ("is read-only", "lacks a privilege in the database"):
+        sentence = "run: bot migrate"  # it only reads, and finds no schema
+        result = run(server.set(**changes), command)
+        assert (result.exit_code, sentence in result.stderr) == (1, True), result.stderr
         return
-    assert_told(run(server.set(**changes), command), sentence)
+    assert_explained(run(server.set(**changes), command), sentence)
 
 
 _POOLER: dict[str, tuple[dict[str, str], str]] = {
-    "statement mode": ({"pool_mode": "statement"}, "(a pooler in statement mode, "),
+    "statement mode": ({"pool_mode": "statement"}, "(a pooler in statement mode "),
     "unknown user": (
         {"auth_type": "trust", "auth_file": "/dev/null"},
         "refuses the user or the password",
@@ -124,16 +124,16 @@ _POOLER: dict[str, tuple[dict[str, str], str]] = {
 
 @pytest.mark.skipif(pgbouncer.program() is None, reason=pgbouncer.HOW_TO_GET_ONE)
 @pytest.mark.parametrize(("settings", "sentence"), _POOLER.values(), ids=_POOLER)
-def test_what_pgbouncer_says_reaches_the_operator(
+def test_errors_of_pgbouncer_are_explained(
     server: URL, settings: dict[str, str], sentence: str
 ) -> None:
     with pgbouncer.pooling(server, "transaction", **settings) as url:
-        assert_told(run(url), sentence)
+        assert_explained(run(url), sentence)
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl to make a certificate with")
 @pytest.mark.skipif(pgbouncer.program() is None, reason=pgbouncer.HOW_TO_GET_ONE)
-def test_a_database_that_takes_encrypted_connections_only(server: URL) -> None:
+def test_a_database_that_accepts_encrypted_connections_only(server: URL) -> None:
     with tempfile.TemporaryDirectory() as name:
         key, certificate = Path(name) / "key.pem", Path(name) / "certificate.pem"
         subprocess.run(
@@ -153,48 +153,48 @@ def test_a_database_that_takes_encrypted_connections_only(server: URL) -> None:
         }
         with pgbouncer.pooling(server, "transaction", **tls) as url:
             plain = url.set(query={"sslmode": "disable"})
-            assert_told(run(plain), "takes encrypted connections only")
+            assert_explained(run(plain), "accepts encrypted connections only")
             trusted = url.set(query={"sslmode": "verify-full"})
-            assert_told(run(trusted), "certificate")
+            assert_explained(run(trusted), "certificate")
             assert run(url.set(query={"sslmode": "require"}), "status").exit_code == 1  # no schema
 
 
 @pytest.mark.skipif(pgbouncer.program() is None, reason=pgbouncer.HOW_TO_GET_ONE)
-def test_a_pooler_without_its_server_is_told_of(server: URL) -> None:
+def test_a_pooler_without_its_server_is_explained(server: URL) -> None:
     with pgbouncer.pooling(server.set(port=1), "transaction", query_wait_timeout="1") as url:
-        assert_told(run(url), "the database cannot be reached (")
+        assert_explained(run(url), "the database cannot be reached (")
 
 
 def test_a_file_in_a_folder_that_is_missing(tmp_path: Path) -> None:
-    told = run(f"sqlite+aiosqlite:///{tmp_path}/missing/bot.db")
-    assert told.exit_code == 1
-    assert told.stderr.startswith("bot: there is no folder ")
-    assert told.stderr.endswith("check DATABASE_URL\n")
+    result = run(f"sqlite+aiosqlite:///{tmp_path}/missing/bot.db")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("bot: there is no folder ")
+    assert result.stderr.endswith("check DATABASE_URL\n")
 
 
 @pytest.mark.parametrize("where", ["{tmp_path}", "/proc/bot.db"])
 def test_a_file_that_cannot_be_opened(where: str, tmp_path: Path) -> None:
-    told = run(f"sqlite+aiosqlite:///{where.format(tmp_path=tmp_path)}")
-    assert_told(told, "the database file cannot be opened or made")
+    result = run(f"sqlite+aiosqlite:///{where.format(tmp_path=tmp_path)}")
+    assert_explained(result, "the database file cannot be opened or created")
 
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     file = tmp_path / "bot.db"
     file.write_text("a diary, and no database\n" * 100)
-    assert_told(run(f"sqlite+aiosqlite:///{file}"), "is no SQLite database")
+    assert_explained(run(f"sqlite+aiosqlite:///{file}"), "is not an SQLite database")
 
 
-def test_a_file_that_nobody_may_write_to(migrated_sqlite: Path, tmp_path: Path) -> None:
+def test_a_read_only_file(migrated_sqlite: Path, tmp_path: Path) -> None:
     file = tmp_path / "bot.db"
     shutil.copy(migrated_sqlite, file)
     made = subprocess.run(["chattr", "+i", file], check=False, capture_output=True)
     if made.returncode:
         pytest.skip("no file here can be made immutable, which binds root too")
     try:
-        told = run(f"sqlite+aiosqlite:///{file}", "keys create app")
+        result = run(f"sqlite+aiosqlite:///{file}", "keys create app")
     finally:
         subprocess.run(["chattr", "-i", file], check=True)
-    assert_told(told, "can be read and not written")
+    assert_explained(result, "is read-only")
 
 
 def of_sqlite(*statements: str) -> sqlite3.Error:
@@ -206,12 +206,12 @@ def of_sqlite(*statements: str) -> sqlite3.Error:
         return raised.value
 
 
-def test_a_file_that_can_be_read_and_not_written_and_a_full_disk() -> None:
+def test_a_read_only_file_and_a_full_disk() -> None:
     only_read = of_sqlite("PRAGMA query_only = ON", "CREATE TABLE a (b)")
     full = of_sqlite(
         "CREATE TABLE a (b)", "PRAGMA max_page_count = 2", "INSERT INTO a VALUES (zeroblob(99999))"
     )
-    for error, sentence in ((only_read, "can be read and not written"), (full, "disk of the")):
+    for error, sentence in ((only_read, "is read-only"), (full, "disk of the")):
         assert sentence in explain(DBAPIError("INSERT", (PASSWORD,), error))
 
 
@@ -226,22 +226,20 @@ def because(error: UnavailableError, cause: BaseException) -> UnavailableError:
         (TimeoutError(), "does not answer in time"),
         (OSError(errno.EHOSTUNREACH, "No route"), "does not answer in time"),
         (OSError("Multiple exceptions: [Errno 111] a, [Errno 111] b"), "nothing listens"),
-        (ConnectionResetError(errno.ECONNRESET, "reset"), "ended the connection"),
+        (ConnectionResetError(errno.ECONNRESET, "reset"), "closed the connection"),
         (ssl.SSLCertVerificationError(1, "self-signed"), "certificate of the database"),
-        (ssl.SSLError(1, "no shared cipher"), "agree on no TLS"),
+        (ssl.SSLError(1, "no shared cipher"), "TLS handshake with the database failed"),
         (asyncpg.CannotConnectNowError("starting up"), "is starting or stopping"),
         (asyncpg.ProtocolViolationError("connection is insecure"), "encrypted connections only"),
     ],
 )
-def test_what_is_hard_to_bring_about(cause: BaseException, sentence: str) -> None:
-    said = explain(because(UnreachableError("kind"), cause))
-    assert sentence in said
-    assert "DATABASE_URL" in said
+def test_errors_that_are_hard_to_provoke_are_explained(cause: BaseException, sentence: str) -> None:
+    message = explain(because(UnreachableError("kind"), cause))
+    assert sentence in message
+    assert "DATABASE_URL" in message
 
 
-def test_what_is_unknown_is_quoted_if_it_was_said_while_connecting_and_never_of_a_statement() -> (
-    None
-):
+def test_an_unknown_error_is_quoted_only_if_it_came_while_connecting() -> None:
     unknown = asyncpg.DataError(f"the moon is full\nDETAIL: {PASSWORD}")
     assert explain(because(UnreachableError("kind"), unknown)) == (
         "the database cannot be reached (the moon is full); check DATABASE_URL"

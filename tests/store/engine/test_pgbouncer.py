@@ -1,4 +1,4 @@
-"""The bot behind a real PgBouncer: prepared statements and settings of a session are not there."""
+"""The bot behind a real PgBouncer, without prepared statements and session settings."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 CODE = re.compile(r"code: ([0-9]+)\.")
 SETTINGS = ("statement_timeout", "idle_in_transaction_session_timeout")
 WITHIN, LIMITS = 61.5, ["61500ms", "10s"]
-"""Seconds a transaction may take, more than a busy machine needs, and how the server puts it."""
+"""Seconds a transaction may take, more than a busy machine needs, and the server's notation."""
 FEW = "2"
-"""Connections to the server: fewer than the bot has to the pooler, so that all are shared."""
-CROWD = [f"+1312555{number:04}" for number in range(40)]
+"""Connections to the server: fewer than the bot has to the pooler, so that they are shared."""
+PHONES = [f"+1312555{number:04}" for number in range(40)]
 
 pytestmark = [
     pytest.mark.skipif(pgbouncer.program() is None, reason=pgbouncer.HOW_TO_GET_ONE),
@@ -46,16 +46,16 @@ in_both_modes = pytest.mark.parametrize("mode", ["session", "transaction"])
 
 @pytest.fixture
 def pooled_url(database_url: URL, mode: pgbouncer.Mode) -> Iterator[URL]:
-    """Reach the database through a pooler; one that lends for a session needs enough to lend."""
+    """Return the URL of a pooler; in session mode it needs a connection for each of the bot's."""
     size = FEW if mode == "transaction" else "20"
     with pooling(database_url, mode, default_pool_size=size) as url:
         yield url
 
 
-async def ask(url: URL, question: Any, *, times: int = 1) -> list[Any]:
+async def run(url: URL, work: Any, *, times: int = 1) -> list[Any]:
     database = Database(url, WITHIN)
     try:
-        return await asyncio.gather(*(database.write(question) for _ in range(times)))
+        return await asyncio.gather(*(database.write(work) for _ in range(times)))
     finally:
         await database.close()
 
@@ -88,15 +88,15 @@ async def test_a_person_is_verified_through_a_pooler(pooled_url: URL) -> None:
 
 
 @in_both_modes
-async def test_batches_at_once_share_the_few_connections_of_a_pooler(pooled_url: URL) -> None:
+async def test_concurrent_batches_share_the_few_connections_of_a_pooler(pooled_url: URL) -> None:
     def states(connection: Connection) -> list[State]:
         return list(connection.scalars(select(ConversationRow.__table__.c.state)))
 
     async with open_sandbox(pooled_url, StoppedClock()) as sandbox:
-        await asyncio.gather(*(verify(sandbox, phone) for phone in CROWD))
+        await asyncio.gather(*(verify(sandbox, phone) for phone in PHONES))
         await sandbox.quiet()
         codes = {text.phone: CODE.search(text.text) for text in sandbox.telnyx.texts}
-        assert codes.keys() == set(CROWD)
+        assert codes.keys() == set(PHONES)
         statuses = await asyncio.gather(
             *(
                 sandbox.telnyx.text(phone, BOT_NUMBER, found[1])
@@ -104,32 +104,32 @@ async def test_batches_at_once_share_the_few_connections_of_a_pooler(pooled_url:
                 if found
             )
         )
-        assert statuses == [200] * len(CROWD)
+        assert statuses == [200] * len(PHONES)
         await sandbox.quiet()
-        assert await sandbox.bot.database.read(states) == [State.VERIFIED] * len(CROWD)
+        assert await sandbox.bot.database.read(states) == [State.VERIFIED] * len(PHONES)
 
 
 @in_both_modes
-async def test_a_transaction_through_a_pooler_has_its_limits_and_leaves_nothing_behind(
+async def test_a_transaction_through_a_pooler_has_timeouts_and_leaves_no_statement_prepared(
     pooled_url: URL,
 ) -> None:
-    assert await ask(pooled_url, limits, times=5) == [LIMITS] * 5
-    assert await ask(pooled_url, count_prepared, times=5) == [0] * 5
+    assert await run(pooled_url, limits, times=5) == [LIMITS] * 5
+    assert await run(pooled_url, count_prepared, times=5) == [0] * 5
 
 
 @in_both_modes
-async def test_a_pooler_that_overlooks_settings_in_silence_is_known_for_one(
+async def test_a_pooler_that_silently_ignores_settings_is_detected(
     database_url: URL, mode: pgbouncer.Mode
 ) -> None:
-    overlooked = ", ".join((*SETTINGS, "extra_float_digits"))
-    with pooling(database_url, mode, ignore_startup_parameters=overlooked) as url:
-        assert await ask(url, limits) == [LIMITS]
-        assert await ask(url, count_prepared) == [0]
+    ignored = ", ".join((*SETTINGS, "extra_float_digits"))
+    with pooling(database_url, mode, ignore_startup_parameters=ignored) as url:
+        assert await run(url, limits) == [LIMITS]
+        assert await run(url, count_prepared) == [0]
 
 
-async def test_a_server_reached_directly_keeps_what_it_has_prepared(database_url: URL) -> None:
-    assert await ask(database_url, limits) == [LIMITS]
-    (prepared,) = await ask(database_url, count_prepared)
+async def test_a_direct_connection_keeps_prepared_statements(database_url: URL) -> None:
+    assert await run(database_url, limits) == [LIMITS]
+    (prepared,) = await run(database_url, count_prepared)
     assert prepared >= 3
 
 
@@ -141,18 +141,18 @@ async def test_migrations_run_through_a_pooler_and_wait_for_each_other(
         env = environment(url)
         ended = await asyncio.gather(*(processes.run("migrate", env=env) for _ in range(2)))
         assert [(each.code, each.err) for each in ended] == [(0, "")] * 2
-        assert await ask(url, migrate.is_current) == [True]
+        assert await run(url, migrate.is_current) == [True]
         status = await processes.run("status", env=env)
         assert (status.code, status.err) == (0, "")
 
 
 @in_both_modes
-async def test_the_lock_of_the_form_is_one_for_all_clients_of_a_pooler(pooled_url: URL) -> None:
+async def test_all_clients_of_a_pooler_share_the_lock_of_the_form(pooled_url: URL) -> None:
     inside, most, held = 0, 0, 0
 
     def hold(connection: Connection) -> None:
         nonlocal inside, most, held
-        if not verifications.take_form(connection):
+        if not verifications.try_lock_form(connection):
             return
         held += 1
         inside += 1
@@ -160,6 +160,6 @@ async def test_the_lock_of_the_form_is_one_for_all_clients_of_a_pooler(pooled_ur
         connection.exec_driver_sql("SELECT pg_sleep(0.05)")
         inside -= 1
 
-    await ask(pooled_url, hold, times=5)
+    await run(pooled_url, hold, times=5)
     assert (inside, most) == (0, 1)
     assert held

@@ -27,7 +27,7 @@ URL = "https://app.example/textproof?token=hunter2"
 
 
 async def add(database: Database, *subjects: str) -> None:
-    """Add an event to each subject, with a body that numbers them."""
+    """Add an event for each subject, with its number in the body."""
     known = len(await rows(database))
     drafts = [
         NewAppEvent(subject, "verification.sent", f'{{"n":{known + n}}}')
@@ -52,7 +52,7 @@ def bodies(claims: list[ClaimedAppEvent]) -> list[str]:
     return [claimed.body for claimed in claims]
 
 
-async def test_of_each_subject_only_the_oldest_that_waits_is_claimed(database: Database) -> None:
+async def test_of_each_subject_only_the_oldest_queued_event_is_claimed(database: Database) -> None:
     await add(database, "a", "b", "a", "a")
     first = await claim(database)
     assert bodies(first) == ['{"n":0}', '{"n":1}']
@@ -67,7 +67,9 @@ async def test_no_more_are_claimed_than_asked_for(database: Database) -> None:
     assert bodies(await claim(database, limit=2)) == ['{"n":2}']
 
 
-async def test_an_event_that_is_tried_later_holds_up_its_subject_alone(database: Database) -> None:
+async def test_an_event_that_is_retried_later_delays_only_its_own_subject(
+    database: Database,
+) -> None:
     await add(database, "a", "a", "b")
     later = NOON + timedelta(hours=1)
     a, b = await claim(database)
@@ -77,10 +79,10 @@ async def test_an_event_that_is_tried_later_holds_up_its_subject_alone(database:
     assert await claim(database, later - timedelta(seconds=1)) == []
     assert await database.read(app_events.any_due, URL, later)
     (again,) = await claim(database, later)
-    assert (again.name, again.body, again.attempts) == (a.name, a.body, 2)
+    assert (again.public_id, again.body, again.attempts) == (a.public_id, a.body, 2)
 
 
-async def test_a_dead_event_holds_nothing_up(database: Database) -> None:
+async def test_a_dead_event_delays_no_other(database: Database) -> None:
     await add(database, "a", "a")
     (first,) = await claim(database)
     await database.write(app_events.settle_dead, first, "HTTP 500")
@@ -104,49 +106,53 @@ async def test_a_claim_ends_with_its_lease_and_then_settles_nothing(database: Da
     assert (row.state, row.fault) == (AppEventState.DELIVERED, None)
 
 
-async def test_those_who_claim_at_once_never_claim_the_same(database: Database) -> None:
+async def test_concurrent_claims_never_claim_the_same_event(database: Database) -> None:
     await add(database, *map(str, range(20)))
     found = await asyncio.gather(*(claim(database, limit=5) for _ in range(6)))
-    claimed = [each.name for claims in found for each in claims]
+    claimed = [each.public_id for claims in found for each in claims]
     assert len(claimed) == len(set(claimed))
     while more := await claim(database):
-        claimed += [each.name for each in more]
-    assert sorted(claimed) == sorted(row.name for row in await rows(database))
+        claimed += [each.public_id for each in more]
+    assert sorted(claimed) == sorted(row.public_id for row in await rows(database))
 
 
-async def test_each_event_has_a_name_of_its_own(database: Database) -> None:
+async def test_each_event_has_a_public_id_of_its_own(database: Database) -> None:
     await add(database, *"aaaa")
     await database.write(app_events.add, [], NOON)
-    names = [row.name for row in await rows(database)]
-    assert len(set(names)) == 4
-    assert all(name.startswith("msg_") and len(name) == 36 for name in names)
+    public_ids = [row.public_id for row in await rows(database)]
+    assert len(set(public_ids)) == 4
+    assert all(each.startswith("msg_") and len(each) == 36 for each in public_ids)
 
 
-async def test_the_dead_are_listed_and_can_be_put_back(database: Database) -> None:
+async def test_dead_events_are_listed_and_can_be_queued_again(database: Database) -> None:
     await add(database, "a", "b", "c", "d")
     *given_up, delivered = await claim(database)
     for claimed in given_up:
         await database.write(app_events.settle_dead, claimed, "HTTP 500")
     await database.write(app_events.settle_delivered, delivered)
-    listed = await database.read(app_events.dead, 2)
+    listed = await database.read(app_events.list_dead, 2)
     assert [event.subject for event in listed] == ["c", "b"]
-    assert (listed[0].name, listed[0].fault) == (given_up[2].name, "HTTP 500")
+    assert (listed[0].public_id, listed[0].fault) == (given_up[2].public_id, "HTTP 500")
     assert await database.read(app_events.counts) == {
         AppEventState.DEAD: 3,
         AppEventState.DELIVERED: 1,
     }
 
     later = NOON + timedelta(days=5)
-    names = [given_up[0].name, delivered.name, "msg_unknown"]
-    assert await database.write(app_events.replay, names, later) == 1
+    public_ids = [given_up[0].public_id, delivered.public_id, "msg_unknown"]
+    assert await database.write(app_events.replay, public_ids, later) == 1
     (back,) = await claim(database, later)
-    assert (back.name, back.body, back.attempts) == (given_up[0].name, given_up[0].body, 1)
+    assert (back.public_id, back.body, back.attempts) == (
+        given_up[0].public_id,
+        given_up[0].body,
+        1,
+    )
     assert await database.write(app_events.replay, None, later) == 2
     assert await database.write(app_events.replay, None, later) == 0
     assert len(await claim(database, later)) == 2
 
 
-async def test_an_event_that_is_put_back_comes_before_later_ones(database: Database) -> None:
+async def test_an_event_that_is_queued_again_comes_before_later_ones(database: Database) -> None:
     await add(database, "a", "a")
     (first,) = await claim(database)
     await database.write(app_events.settle_dead, first, "HTTP 500")
@@ -155,7 +161,7 @@ async def test_an_event_that_is_put_back_comes_before_later_ones(database: Datab
     assert await claim(database) == []
 
 
-async def test_nothing_is_due_for_an_address_that_is_gone(database: Database) -> None:
+async def test_no_event_is_due_for_a_disabled_endpoint(database: Database) -> None:
     await add(database, "a")
     await database.write(app_events.disable, URL, NOON)
     assert not await database.read(app_events.any_due, URL, NOON)
@@ -166,7 +172,7 @@ async def test_nothing_is_due_for_an_address_that_is_gone(database: Database) ->
     assert len(await claim(database)) == 1
 
 
-async def test_an_address_that_is_gone_is_known_by_its_hash_alone(database: Database) -> None:
+async def test_of_a_disabled_endpoint_only_the_hash_is_stored(database: Database) -> None:
     assert not await database.read(app_events.is_disabled, URL)
     assert not await database.read(app_events.any_disabled)
     for _ in range(2):
@@ -191,7 +197,7 @@ async def test_an_address_that_is_gone_is_known_by_its_hash_alone(database: Data
     ("age", "left"),
     [(timedelta(days=29), ["a", "b", "c"]), (timedelta(days=31), ["c"])],
 )
-async def test_what_is_settled_goes_after_a_month_and_what_waits_stays(
+async def test_settled_events_are_deleted_after_a_month_and_queued_ones_stay(
     age: timedelta, left: list[str], database: Database
 ) -> None:
     await add(database, "a", "b", "c")

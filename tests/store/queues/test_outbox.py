@@ -1,4 +1,4 @@
-"""A claim is cheap, however much waits."""
+"""A claim is cheap, however long the queue is."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 QUEUED, AT_ONCE, FEW = 100_000, 20_000, 1000
 NUMBERS = ("+13125550100", "+13125550101")
-# Each to another person; one in two thousand has a code, and one in ten is of the second number.
+# Each to another person; one in two thousand has a code, one in ten is from the second number.
 _NUMBERED = "WITH RECURSIVE n(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM n WHERE i < {last})"
 _CONVERSATIONS = (
-    "INSERT INTO conversations (id, phone, bot_number, state, hints, answers) {numbered}"
+    "INSERT INTO conversations (id, phone, bot_number, state, hints_in_a_row,"
+    " answers_in_a_row) {numbered}"
     " SELECT i, '+1' || (2000000000 + i), {number}, 'idle', 0, 0 FROM n"
 )
 _TOKENS = (
@@ -55,7 +56,7 @@ def analyze(connection: Connection) -> None:
 
 
 def plans_of(connection: Connection, work: Any) -> list[str]:
-    """Run `work` and tell how the database goes about each of its statements."""
+    """Run `work`, and return the query plan of each of its statements."""
     ran: list[tuple[str, Any]] = []
 
     def note(_c: Any, _cursor: Any, statement: str, parameters: Any, _x: Any, many: Any) -> None:
@@ -81,7 +82,7 @@ async def test_a_claim_neither_sorts_nor_reads_a_queue_of_100_000(
     if analyzed:
         await database.write(analyze)
 
-    def look_and_claim(connection: Connection) -> None:
+    def query_and_claim(connection: Connection) -> None:
         assert outbox.any_due(connection, NOON, [NUMBERS[0]])
         assert outbox.unsendable(connection, NOON) == {}
         assert outbox.drop(connection, [], NOON) == []
@@ -90,9 +91,9 @@ async def test_a_claim_neither_sorts_nor_reads_a_queue_of_100_000(
         others = outbox.claim(connection, 60, NOON)
         assert [bool(claimed.token) for claimed in others] == [True] * 30 + [False] * 30
 
-    for plan in await database.write(plans_of, look_and_claim):
+    for plan in await database.write(plans_of, query_and_claim):
         assert "SCAN outbox" not in plan
         assert "Seq Scan on outbox" not in plan
         assert "TEMP B-TREE" not in plan
-        # Where there are few codes, PostgreSQL may take them all and sort those.
+        # If there are few codes, PostgreSQL may read and sort them all.
         assert all(int(count) < FEW for count in re.findall(r"Sort .*?rows=(\d+)", plan))

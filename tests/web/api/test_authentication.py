@@ -42,7 +42,7 @@ async def authenticate(
     """Return the name of the key that was accepted, or the problem."""
     request = make_mocked_request("GET", "/v1/verifications", headers=headers)
     try:
-        return (await authentication.authenticate(request, scope)).name
+        return (await authentication.authenticate(request, scope)).public_id
     except ProblemError as problem:
         return problem
 
