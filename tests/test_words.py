@@ -55,6 +55,8 @@ ALLOWED = {
     "migrations/versions": _OLD_TABLES,
     "tests/store/engine/test_migrate.py": _OLD_TABLES,
 }
+TELNYX_HELP = "Help: ask whoever gave you this number."
+"""The simulated autoresponse of Telnyx: a text to people, not ours to change."""
 NOT_CHECKED = {"CONTRIBUTING.md", "tests/test_words.py"}
 """These quote the phrases."""
 
@@ -83,7 +85,7 @@ def test_no_file_contains_a_banned_phrase() -> None:
         f"{file}:{number}: {match[0]}"
         for file in files()
         for number, line in enumerate((ROOT / file).read_text(encoding="utf-8").splitlines(), 1)
-        for match in BANNED.finditer(line)
+        for match in BANNED.finditer(line.replace(TELNYX_HELP, ""))
         if match[0].lower() not in allowed(file)
     ]
     assert not found, "\n".join(found)
