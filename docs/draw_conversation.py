@@ -1,6 +1,6 @@
-"""Draw docs/conversation.svg from the story that `bot demo` plays.
+"""Draw docs/conversation.svg from the story that `bot demo --once` plays.
 
-Run it after that story has changed: python docs/draw_conversation.py
+Run this script after that story has changed: python docs/draw_conversation.py
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ STYLE = """\
 
 
 def draw(story: str) -> str:
-    """Draw what is said in a story as speech bubbles: the person's right, the bot's left."""
-    said = [line.split(" ", 1) for line in story.splitlines() if line[:2] in ("> ", "< ")]
+    """Draw the texts of a story as speech bubbles: the person's right, the bot's left."""
+    texts = [line.split(" ", 1) for line in story.splitlines() if line[:2] in ("> ", "< ")]
     bubbles, top = [], MARGIN
-    for mark, text in said:
-        drawn, height = _bubble(text.replace("{code}", CODE), top, by_person=mark == ">")
-        bubbles.append(drawn)
+    for mark, text in texts:
+        bubble, height = _bubble(text.replace("{code}", CODE), top, by_person=mark == ">")
+        bubbles.append(bubble)
         top += height + GAP
     height = top - GAP + MARGIN
     opening = (
@@ -56,8 +56,8 @@ def _bubble(text: str, top: int, *, by_person: bool) -> tuple[str, int]:
         f'<text x="{left + PADDING}" y="{top + PADDING + 13 + row * LINE}">{escape(line)}</text>'
         for row, line in enumerate(lines)
     )
-    who = "person" if by_person else "bot"
-    shape = f'<rect class="{who}" x="{left}" y="{top}" width="{width}" height="{height}" rx="14"/>'
+    side = "person" if by_person else "bot"
+    shape = f'<rect class="{side}" x="{left}" y="{top}" width="{width}" height="{height}" rx="14"/>'
     return f"  {shape}<g>{rows}</g>", height
 
 

@@ -9,27 +9,57 @@ from bot.conversation.diagram import mermaid
 from bot.settings import Settings
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from pydantic.fields import FieldInfo
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-ROW = re.compile(r"^\| `([A-Z_]+)` \| (.+?) \|", re.MULTILINE)
+PAGES = [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]
+SETTING = re.compile(r"^\| `([A-Z_]+)` \| (.+?) \|", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
+PATH = re.compile(r"`((?:benchmarks|bot|docs|migrations|tests)/[\w./-]*)`")
 
 
 def anchors(page: Path) -> set[str]:
-    """Name the headings as links do."""
+    """Return the anchors of a page's headings."""
     titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
 
 
-def test_the_page_of_the_conversation_shows_the_table_of_moves_as_it_is() -> None:
+def script(name: str) -> ModuleType:
+    """Import a script of the docs folder."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_state_diagram_matches_the_transition_table() -> None:
     page = (DOCS / "conversation.md").read_text(encoding="utf-8")
     assert f"```mermaid\n{mermaid()}\n```" in page, "python -m bot.conversation.diagram"
 
 
-def as_written(field: FieldInfo) -> str:
-    """Write a default as the environment has it."""
+def test_the_architecture_picture_matches_the_imports() -> None:
+    drawing = script("draw_architecture")
+    picture = drawing.draw(drawing.layers(), drawing.imports())
+    assert drawing.PICTURE.read_text(encoding="utf-8") == picture, (
+        "python docs/draw_architecture.py"
+    )
+
+
+def test_the_conversation_picture_matches_the_demos_first_story() -> None:
+    drawing = script("draw_conversation")
+    picture = drawing.draw(drawing.STORY.read_text(encoding="utf-8"))
+    assert drawing.PICTURE.read_text(encoding="utf-8") == picture, (
+        "python docs/draw_conversation.py"
+    )
+
+
+def documented_default(field: FieldInfo) -> str:
+    """Format a default as docs/configuration.md does."""
     default = field.get_default(call_default_factory=True, validated_data={})
     if default in ("", (), {}):
         return "none"
@@ -38,24 +68,13 @@ def as_written(field: FieldInfo) -> str:
     return f"`{default}`"
 
 
-def test_the_page_of_the_configuration_names_every_setting_with_its_default() -> None:
-    documented = dict(ROW.findall((DOCS / "configuration.md").read_text(encoding="utf-8")))
+def test_the_configuration_page_lists_every_setting_with_its_default() -> None:
+    documented = dict(SETTING.findall((DOCS / "configuration.md").read_text(encoding="utf-8")))
     actual = {
-        name.upper(): "required" if field.is_required() else as_written(field)
+        name.upper(): "required" if field.is_required() else documented_default(field)
         for name, field in Settings.model_fields.items()
     }
     assert documented == actual
-
-
-def test_the_picture_shows_the_story_that_the_demo_plays() -> None:
-    script = DOCS / "draw_conversation.py"
-    spec = importlib.util.spec_from_file_location("draw_conversation", script)
-    assert spec is not None
-    assert spec.loader is not None
-    drawing = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(drawing)
-    story = drawing.STORY.read_text(encoding="utf-8")
-    assert drawing.PICTURE.read_text(encoding="utf-8") == drawing.draw(story)
 
 
 def test_the_readme_shows_the_commands_of_the_procfile() -> None:
@@ -64,7 +83,7 @@ def test_the_readme_shows_the_commands_of_the_procfile() -> None:
         assert f"    {line}\n" in readme
 
 
-def test_every_test_that_the_proof_is_said_to_rest_on_is_there() -> None:
+def test_every_test_named_on_the_reliability_page_exists() -> None:
     page = (DOCS / "reliability.md").read_text(encoding="utf-8")
     tests = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/**/*.py"))
     named = re.findall(r"`(test_\w+)`", page)
@@ -74,7 +93,7 @@ def test_every_test_that_the_proof_is_said_to_rest_on_is_there() -> None:
     assert [file for file in files if not list(ROOT.glob(f"tests/**/{file}"))] == []
 
 
-def test_the_guide_to_the_api_shows_its_examples_as_they_are() -> None:
+def test_the_api_guide_shows_its_examples_unchanged() -> None:
     guide = (DOCS / "api.md").read_text(encoding="utf-8")
     shown = re.findall(r"^```(?:sh|python)\n(.*?)^```$", guide, re.DOTALL | re.MULTILINE)
     assert shown == [
@@ -83,21 +102,36 @@ def test_the_guide_to_the_api_shows_its_examples_as_they_are() -> None:
     ]
 
 
-def test_every_link_of_a_page_leads_somewhere() -> None:
-    pages = [ROOT / "README.md", *DOCS.glob("*.md")]
+def test_every_link_leads_to_a_file_and_a_heading() -> None:
     dead = []
-    for page in pages:
+    for page in PAGES:
         for link in LINK.findall(page.read_text(encoding="utf-8")):
             path, _, heading = link.partition("#")
-            leads_to = page.parent / path if path else page
-            if not leads_to.is_file() or (heading and heading not in anchors(leads_to)):
+            target = page.parent / path if path else page
+            if not target.is_file() or (heading and heading not in anchors(target)):
                 dead.append(f"{page.name}: {link}")
     assert dead == []
 
 
-def test_the_house_names_every_package() -> None:
+def test_every_path_named_on_a_page_exists() -> None:
+    missing = [
+        f"{page.name}: {path}"
+        for page in PAGES
+        for path in PATH.findall(page.read_text(encoding="utf-8"))
+        if not (ROOT / path).exists()
+    ]
+    assert missing == []
+
+
+def test_the_documentation_index_lists_every_page() -> None:
+    index = DOCS / "README.md"
+    linked = {DOCS / link for link in LINK.findall(index.read_text(encoding="utf-8"))}
+    assert set(DOCS.rglob("*.md")) - {index} - linked == set()
+
+
+def test_the_readmes_architecture_lists_every_package() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    house = readme.partition("## The house\n")[2]
+    architecture = readme.partition("## Architecture\n")[2]
     packages = {path.parent.name for path in ROOT.glob("bot/*/__init__.py")}
     assert packages
-    assert {name for name in packages if f"    bot/{name}/ " not in house} == set()
+    assert {name for name in packages if f"    bot/{name}/ " not in architecture} == set()

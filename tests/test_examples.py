@@ -1,4 +1,4 @@
-"""The examples of the API's guide, run as a reader would run them, against a bot at work."""
+"""The examples of docs/api.md, run against a running bot."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 TEST_NUMBER, TEST_CODE = "+15005550006", "123456"
-PATIENCE = 30.0
+EXAMPLE_TIMEOUT = 30.0
+"""Seconds an example may run."""
 
 pytestmark = pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
 
 
-class Reader:
-    """Somebody who has a key and tries the examples."""
+class ExampleRunner:
+    """Runs examples with a key and the address of a sandbox."""
 
     def __init__(self, sandbox: Sandbox, key: str) -> None:
         self.sandbox = sandbox
@@ -45,49 +46,53 @@ class Reader:
 
     async def run(self, *command: str, typing: str = "") -> tuple[int | None, str, str]:
         process = await self.start(*command)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(EXAMPLE_TIMEOUT):
             out, err = await process.communicate(typing.encode())
         return process.returncode, out.decode(), err.decode()
 
 
 @pytest.fixture
-async def reader(make_sandbox: MakeSandbox) -> Reader:
+async def examples(make_sandbox: MakeSandbox) -> ExampleRunner:
     sandbox = await make_sandbox(clock=TravelClock(), test_numbers={TEST_NUMBER: TEST_CODE})
-    return Reader(sandbox, await make_key(sandbox.bot.database, sandbox.clock))
+    return ExampleRunner(sandbox, await make_key(sandbox.bot.database, sandbox.clock))
 
 
-async def test_a_number_is_proven_with_curl(reader: Reader) -> None:
+async def test_the_curl_example_verifies_a_number(examples: ExampleRunner) -> None:
     if not shutil.which("curl", path=os.defpath):
-        pytest.skip("there is no curl")
+        pytest.skip("curl is not installed")
     command = str(EXAMPLES / "verify.sh")
-    code, out, err = await reader.run(command, TEST_NUMBER, typing=f"{TEST_CODE}\n")
+    code, out, err = await examples.run(command, TEST_NUMBER, typing=f"{TEST_CODE}\n")
     assert (code, err) == (0, "")
     assert '{"valid":true,' in out
-    code, _, err = await reader.run(command, BOT_NUMBER)
+    code, _, err = await examples.run(command, BOT_NUMBER)
     assert code != 0
     assert "422" in err
 
 
-async def test_a_number_is_proven_in_python_after_a_wrong_code(reader: Reader) -> None:
+async def test_the_python_example_accepts_a_code_after_a_wrong_one(
+    examples: ExampleRunner,
+) -> None:
     command = (sys.executable, str(EXAMPLES / "verify.py"))
-    code, out, err = await reader.run(*command, TEST_NUMBER, typing=f"000000\n{TEST_CODE}\n")
+    code, out, err = await examples.run(*command, TEST_NUMBER, typing=f"000000\n{TEST_CODE}\n")
     assert (code, err) == (0, "")
     assert "Wrong code, 4 tries left." in out
     assert out.endswith("verified\n")
-    code, out, err = await reader.run(*command, "+442079460000")
+    code, out, err = await examples.run(*command, "+442079460000")
     assert (code, out) == (1, "")
     assert ": to: this is a landline" in err
 
 
-async def test_somebody_is_proven_by_texting_a_reference(reader: Reader) -> None:
-    process = await reader.start(sys.executable, str(EXAMPLES / "text_in.py"))
+async def test_the_reference_example_verifies_the_texting_phone(
+    examples: ExampleRunner,
+) -> None:
+    process = await examples.start(sys.executable, str(EXAMPLES / "text_in.py"))
     assert process.stdout is not None
-    async with asyncio.timeout(PATIENCE):
-        words = (await process.stdout.readline()).decode()
-        assert words.endswith(" to +1 312-555-0100\n")
-        to_text = words.removeprefix("Text ").partition(" to ")[0]
-        (sent,) = await reader.sandbox.text(PHONE, to_text)
-        await reader.sandbox.text(PHONE, code_in(sent.text) or "")
+    async with asyncio.timeout(EXAMPLE_TIMEOUT):
+        instruction = (await process.stdout.readline()).decode()
+        assert instruction.endswith(" to +1 312-555-0100\n")
+        to_text = instruction.removeprefix("Text ").partition(" to ")[0]
+        (sent,) = await examples.sandbox.text(PHONE, to_text)
+        await examples.sandbox.text(PHONE, code_in(sent.text) or "")
         out, err = await process.communicate()
     assert (process.returncode, err) == (0, b"")
     assert out.decode().endswith(f"verified {PHONE}\n")

@@ -15,7 +15,7 @@ STORIES = sorted((Path(__file__).parent / "stories").glob("*.story"))
 
 
 @pytest.mark.parametrize("file", STORIES, ids=lambda file: file.stem)
-async def test_the_story_turns_out_as_written(file: Path, make_sandbox: MakeSandbox) -> None:
+async def test_the_story_goes_as_written(file: Path, make_sandbox: MakeSandbox) -> None:
     script = file.read_text(encoding="utf-8")
     clock = StoppedClock(beginning_of(script))
     sandbox = await make_sandbox(clock=clock, **settings_of(script))

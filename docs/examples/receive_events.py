@@ -1,4 +1,4 @@
-"""An app that hears of what happens: EVENTS_SECRET=whsec_… python receive_events.py."""
+"""Receive app events: EVENTS_SECRET=whsec_… python receive_events.py."""
 
 import os
 
@@ -6,18 +6,18 @@ from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
 webhook = Webhook(os.environ["EVENTS_SECRET"])
-known = set()  # in your app a table, written in one transaction with what you do
+processed = set()  # in your app a table, written in the transaction that handles the event
 
 
 async def receive(request: web.Request) -> web.Response:
-    """Answer 204 once the event is dealt with; anything but 2xx has it come again."""
+    """Answer 204 once the event is handled; after any answer but 2xx it is posted again."""
     try:
         event = webhook.verify(await request.read(), dict(request.headers))
     except WebhookVerificationError:
         return web.Response(status=400)
-    if request.headers["webhook-id"] not in known:
+    if request.headers["webhook-id"] not in processed:
         print(event["type"], event["data"].get("reference"), flush=True)
-        known.add(request.headers["webhook-id"])
+        processed.add(request.headers["webhook-id"])
     return web.Response(status=204)
 
 

@@ -1,4 +1,4 @@
-# An app asks. What strangers type there burns what it asked, and costs the person nothing.
+# An app requests a code. Wrong codes typed in the app end that verification only.
 /ask
 < Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.
 = awaiting_code
@@ -15,5 +15,5 @@
 > {code}
 < Textproof: thank you, this number is verified. There is nothing more to do.
 = verified
-# It completes nothing that the app asked.
+# It completes no verification of the app.
 @ failed

@@ -1,4 +1,4 @@
-# The code that is sent back selects what it completes.
+# Each code completes its own verification.
 > VERIFY
 < Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.
 /ask

@@ -1,4 +1,4 @@
-# A code past its time is said to be so, costs no try, and RESEND then brings a new one.
+# An expired code is answered as expired and costs no guess; RESEND then sends a new code.
 > VERIFY
 < Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.
 /later 10m

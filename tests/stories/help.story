@@ -1,4 +1,4 @@
-# HELP says what this is, how to go on and whom to ask; Telnyx answers the bare word by itself.
+# HELP explains the service, the next step and the contact; Telnyx answers the bare word by itself.
 # with SUPPORT_CONTACT=help@example.com
 > help
 * Help: ask whoever gave you this number. Reply STOP to unsubscribe.

@@ -1,4 +1,4 @@
-# Codes as Telnyx's own tutorials make them: four of 0-9 and A-F, read in any case.
+# Codes as in Telnyx's tutorials: four characters of 0-9 and A-F, in upper or lower case.
 # with TOKEN_ALPHABET=hex
 # with TOKEN_LENGTH=4
 # with APP_NAME=Example Shop

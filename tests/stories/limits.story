@@ -1,4 +1,4 @@
-# Over the limits of code texts: one text that says when, then silence.
+# Beyond the limits of code texts, one reply says how long to wait; then there is no reply.
 # with CODES_PER_HOUR=2
 # with CODES_PER_DAY=3
 # with RESEND_COOLDOWN=0

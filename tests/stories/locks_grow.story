@@ -1,4 +1,4 @@
-# Each further round of wrong codes locks twice as long.
+# Each further lock lasts twice as long.
 # with TOKEN_ATTEMPTS=1
 > VERIFY
 < Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.

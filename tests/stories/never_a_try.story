@@ -1,4 +1,4 @@
-# Pictures, groups, reactions, chatter and codes of a wrong length never cost a try.
+# Pictures, group messages, reactions, chatter and codes of a wrong length never cost a guess.
 > VERIFY
 < Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.
 > Liked “Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.”

@@ -1,4 +1,4 @@
-# Who did not ask says so: the code ends, and the phone gets no new one for an hour.
+# NOT ME ends the code, and the phone receives no new one for an hour.
 > VERIFY
 < Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.
 > I didn’t request this! {code}

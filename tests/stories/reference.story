@@ -1,10 +1,10 @@
-# An app shows a reference, and learns which number texts it: one number, once.
+# An app shows a reference and learns the number that texts it: one number, once.
 /ask reference
 @ pending
 > VERIFY {reference}
 < Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.
 = awaiting_code
-# Texted again too soon, it is met with silence; later it brings the same code.
+# Texted again within the cooldown, it has no reply; later the same code is sent again.
 > VERIFY {reference}
 /later 30s
 > verify {reference}
@@ -20,7 +20,7 @@
 > VERIFY {reference}
 < Textproof: that reference was used or has expired. Please get a new one where you found it.
 @ verified
-# Who texts the reference alone means the same.
+# The reference alone means the same.
 /phone +13125550003
 /ask reference
 > {reference}

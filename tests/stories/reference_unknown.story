@@ -1,4 +1,4 @@
-# A reference that nobody issued, is mistyped or has expired gets a word on that, and no code.
+# An unknown, mistyped or expired reference is explained, and no code is sent.
 > VERIFY 7Q2K42
 < Textproof: we do not know that reference. Please check it and text VERIFY with it again.
 = idle

@@ -1,4 +1,4 @@
-# The same code is sent again, but not within the cooldown; its life is not made longer.
+# The same code is sent again, but not within the cooldown; its expiry does not change.
 > RESEND
 < No code is waiting for you here. Text VERIFY to get one.
 > VERIFY

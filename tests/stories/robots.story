@@ -1,4 +1,4 @@
-# A robot that answers everything gets three hints, then an hour of silence; VERIFY still works.
+# A robot that answers every text receives three hints, then none for an hour; VERIFY still works.
 > I am on holiday until Monday.
 < Hi, this is Textproof. Text VERIFY to confirm your number, or HELP for help.
 > I am on holiday until Monday.

@@ -1,4 +1,4 @@
-# Telnyx answers STOP and START by itself, so the bot does not; nothing leaves in between.
+# Telnyx answers STOP and START itself, so the bot does not; nothing is sent in between.
 > VERIFY
 < Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.
 > Stop

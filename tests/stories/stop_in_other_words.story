@@ -1,4 +1,4 @@
-# Wordings that Telnyx does not handle are honoured by the bot, and confirmed once.
+# The bot honours opt-outs that Telnyx does not recognise, and confirms them once.
 > VERIFY
 < Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.
 > REVOKE

@@ -1,4 +1,4 @@
-# A code works for the phone it was sent to, and for no other.
+# A code works only for the phone it was sent to.
 > VERIFY
 < Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.
 /phone +13125550002

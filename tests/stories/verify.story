@@ -1,4 +1,4 @@
-# A person verifies, and a used code texted again is met with silence.
+# A person is verified; the used code, texted again, has no reply.
 > VERIFY
 < Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.
 = awaiting_code

@@ -1,4 +1,4 @@
-# Five wrong codes lock the phone; a new code does not give new tries; a lock is told once.
+# Five wrong codes lock the phone; a new code gives no new guesses; the lock is stated once.
 > VERIFY
 < Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.
 > {wrong}

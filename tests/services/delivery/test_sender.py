@@ -90,7 +90,7 @@ async def test_a_text_whose_outcome_is_unknown_is_tried_twice_at_most(
             await running.until(lambda rows: rows[0].fault is not None)
             await running.travel(timedelta(seconds=12))
         (row,) = await running.until_state(OutboxState.DROPPED)
-    assert (row.fault, row.doubts) == (outbox.IN_DOUBT, 2)
+    assert (row.fault, row.uncertain_attempts) == (outbox.IN_DOUBT, 2)
     assert len(running.client.sent) == 3
 
 

@@ -94,7 +94,7 @@ async def test_a_definite_answer_recorded_twice_removes_one_doubt(
         settle = partial(outbox.settle_later, in_doubt=False)
         await database.write(settle, claimed, now + timedelta(seconds=1), "10007")
     (row,) = await outbox_rows(database)
-    assert row.doubts == 0
+    assert row.uncertain_attempts == 0
 
 
 async def test_attempts_are_recorded_together_and_one_by_one_if_that_fails(
