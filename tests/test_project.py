@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from packaging.requirements import Requirement
 
 from bot import __version__
-from bot.__main__ import main
+from bot.cli.main import main
 
 HOUSE = Path(__file__).parents[1]
 PROCFILE = (HOUSE / "Procfile").read_text(encoding="utf-8")

@@ -15,7 +15,6 @@ from bot import __version__
 from bot.app_events import addresses, client
 from bot.app_events.client import MAX_RETRY_AFTER, open_client
 from bot.app_events.results import REFUSED, EndpointGone, PostAccepted, PostLater, advice
-from bot.app_events.signing import signing_key
 from tests.kit.event_receiver import EVENTS_SECRET, NEXT_EVENTS_SECRET, EventReceiver
 from tests.kit.persistent_texter import free_port
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 NAME = "msg_0123456789abcdef0123456789abcdef"
 BODY = '{"type":"verification.verified","data":{"metadata":{"who":"Zoë"}}}'
-KEYS = [signing_key(EVENTS_SECRET)]
+SECRETS = [EVENTS_SECRET]
 NOW = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
 
 
@@ -37,7 +36,7 @@ async def receiver() -> AsyncIterator[EventReceiver]:
 
 
 async def post(url: str, *, to_private: bool = True, at: datetime | None = None) -> PostResult:
-    async with open_client(url, KEYS, to_private=to_private) as app:
+    async with open_client(url, SECRETS, to_private=to_private) as app:
         return await app.post(name=NAME, body=BODY, at=at or datetime.now(UTC))
 
 
@@ -105,10 +104,10 @@ async def test_an_event_is_posted_as_it_is_and_signed(receiver: EventReceiver) -
 
 
 async def test_while_a_secret_is_replaced_the_app_may_know_either(receiver: EventReceiver) -> None:
-    keys = [signing_key(NEXT_EVENTS_SECRET), signing_key(EVENTS_SECRET)]
+    secrets = [NEXT_EVENTS_SECRET, EVENTS_SECRET]
     for secret in (EVENTS_SECRET, NEXT_EVENTS_SECRET):
         receiver.secret = secret
-        async with open_client(receiver.url, keys, to_private=True) as app:
+        async with open_client(receiver.url, secrets, to_private=True) as app:
             assert await app.post(name=NAME, body=BODY, at=datetime.now(UTC)) == PostAccepted()
     assert len(receiver.heard) == 2
 
@@ -117,7 +116,7 @@ async def test_the_apps_cookies_are_not_kept(receiver: EventReceiver) -> None:
     receiver.answers = [(204, {"Set-Cookie": "session=1"})]
     # By name: of an address no jar would keep a cookie anyway.
     url = receiver.url.replace("127.0.0.1", "localhost")
-    async with open_client(url, KEYS, to_private=True) as app:
+    async with open_client(url, SECRETS, to_private=True) as app:
         for _ in range(2):
             await app.post(name=NAME, body=BODY, at=datetime.now(UTC))
     assert ["Cookie" in heard.headers for heard in receiver.heard] == [False, False]
@@ -151,10 +150,8 @@ async def test_a_proxy_of_the_environment_is_not_asked(
         (503, {"Retry-After": "Fri, 99 Foo 99999 99:99:99 GMT"}, PostLater("HTTP 503")),
     ],
 )
-def test_what_is_answered_decides(
-    status: int, headers: dict[str, str], outcome: PostResult
-) -> None:
-    assert client._read(status, headers, NOW) == outcome
+def test_the_response_decides(status: int, headers: dict[str, str], outcome: PostResult) -> None:
+    assert client.classify(status, headers, NOW) == outcome
 
 
 @pytest.mark.parametrize(
@@ -167,7 +164,7 @@ def test_what_is_answered_decides(
 )
 def test_a_date_to_try_again_at_is_understood(wait: timedelta, seconds: float | None) -> None:
     headers = {"Retry-After": format_datetime(NOW + wait, usegmt=True)}
-    assert client._read(503, headers, NOW) == PostLater("HTTP 503", seconds)
+    assert client.classify(503, headers, NOW) == PostLater("HTTP 503", seconds)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +177,7 @@ def test_a_date_to_try_again_at_is_understood(wait: timedelta, seconds: float | 
 def test_every_form_of_a_date_is_understood(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "America/Chicago")
     time.tzset()
-    assert client._read(503, {"Retry-After": value}, NOW) == PostLater("HTTP 503", 120)
+    assert client.classify(503, {"Retry-After": value}, NOW) == PostLater("HTTP 503", 120)
     monkeypatch.undo()
     time.tzset()
 

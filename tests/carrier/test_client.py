@@ -53,7 +53,6 @@ async def carrier(telnyx: SimulatedTelnyx) -> AsyncIterator[Carrier]:
 @asynccontextmanager
 async def opened(base_url: str, api_key: str = API_KEY) -> AsyncIterator[Carrier]:
     carrier = Carrier(api_key, base_url)
-    await carrier.warm()
     try:
         yield carrier
     finally:
@@ -80,15 +79,6 @@ async def test_a_text_goes_out_with_its_key_and_comes_back_with_an_id(
     assert headers["idempotency-key"] == "0123456789abcdef"
     assert headers["content-type"] == "application/json"
     assert [text.text for text in telnyx.texts] == ["Code: 123456."]
-
-
-async def test_warming_asks_nobody_anything(
-    telnyx: SimulatedTelnyx, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("http_proxy", telnyx.base_url)
-    monkeypatch.setenv("all_proxy", telnyx.base_url)
-    async with opened("http://example.com/v2"):
-        assert telnyx.requests == []
 
 
 async def test_the_same_key_again_texts_nobody_twice(
