@@ -8,9 +8,9 @@ import structlog
 from aiohttp import web
 
 from bot.carrier.webhooks import (
-    NOT_OURS,
     SIGNATURE_HEADER,
     TIMESTAMP_HEADER,
+    UNKNOWN_RECIPIENT,
     BodyError,
     Ignored,
     SignatureError,
@@ -77,14 +77,14 @@ class TelnyxWebhook:
         return web.Response()
 
     def _pass_over(self, event: Ignored) -> None:
-        if event.why == NOT_OURS:
+        if event.reason == UNKNOWN_RECIPIENT:
             self._complaints.log(
                 "webhook ignored",
                 reason="the text is to a number that is not the bot's",
                 advice="check FROM_NUMBER and the numbers of the messaging profile",
             )
         else:
-            _log.debug("webhook ignored", because_of=event.why)
+            _log.debug("webhook ignored", reason=event.reason)
 
 
 def _answer(status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bot.cli.main import main
+from bot.services.upkeep.janitor import Janitor
 from bot.store.queues import outbox
 from tests.kit.timeouts import slow_database
 
@@ -28,6 +30,16 @@ SUCCESS = "Textproof: thank you, this number is verified. There is nothing more 
 
 on_postgresql = pytest.mark.parametrize("make_database", ["postgresql"], indirect=True)
 on_sqlite = pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
+
+
+def run_with_crashing_janitor(arguments: list[str]) -> None:
+    """Run `bot ...` with a background task that raises at once."""
+
+    async def crash(_janitor: Janitor) -> None:
+        raise RuntimeError
+
+    setattr(Janitor, "run", crash)  # noqa: B010 - mypy forbids the assignment
+    main(arguments, prog_name="bot")
 
 
 def code_in(text: str) -> str:

@@ -27,6 +27,7 @@ from tests.cli.helpers import (
     on_sqlite,
     opened,
     other_than,
+    run_with_crashing_janitor,
     texts_by_state,
 )
 from tests.kit.persistent_texter import PersistentTexter
@@ -189,6 +190,20 @@ async def test_sigterm_waits_for_texts_in_progress_but_not_without_limit(
     )
     assert arrived == (0, 1, {OutboxState.ACCEPTED: 1})
     assert given_up == (0, 0, {OutboxState.QUEUED: 1})
+
+
+@on_sqlite
+@pytest.mark.parametrize("command", ["serve", "work"])
+async def test_a_crashed_background_task_ends_the_process(
+    command: str, database_url: URL, processes: Processes
+) -> None:
+    env = environment(database_url)
+    bot = await processes.start(command, env=env, main=run_with_crashing_janitor)
+    ended = await bot.end()
+    assert ended.code == 1
+    assert '"background task crashed"' in ended.err
+    last = ended.err.splitlines()[-1]
+    assert last == "bot: a background task crashed (see the log); restart the bot"
 
 
 @on_sqlite

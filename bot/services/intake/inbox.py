@@ -410,7 +410,7 @@ def _lock_rows(connection: Connection, events: Sequence[InboxItem]) -> _LockedRo
     reports = [event for event in events if isinstance(event, DeliveryReport)]
     asked = [event for event in events if isinstance(event, AppRequest)]
     reported_held = outbox.reported_held(connection, {report.carrier_id for report in reports})
-    failed = [report.carrier_id for report in reports if report.delivery is DeliveryStatus.FAILED]
+    failed = [report.carrier_id for report in reports if report.status is DeliveryStatus.FAILED]
     phone_of = outbox.phones_of(connection, failed)
     needed = dict(zip(map(id, asked), needs(connection, asked), strict=True))
     asked_of = {need.phone for need in needed.values() if need.phone}
@@ -449,7 +449,7 @@ def _apply_webhooks(
         if event.key in fresh:
             fresh.remove(event.key)
             texts.append(event) if isinstance(event, InboundText) else reports.append(event)
-    said = [(ConversationKey(text.phone, text.bot_number), text.said) for text in texts]
+    said = [(ConversationKey(text.phone, text.bot_number), text.input) for text in texts]
     decide_and_save(connection, said, now, rules, held=held)
     apply_progress(connection, _apply_reports(connection, reports, now), now, rules)
 
@@ -460,6 +460,6 @@ def _apply_reports(
     """Note the reports in the order of their key, so that two transactions do not deadlock."""
     moved = []
     for report in sorted(reports, key=lambda report: report.carrier_id):
-        news = outbox.TextReport(report.carrier_id, OutboxState(report.delivery), report.fault)
+        news = outbox.TextReport(report.carrier_id, OutboxState(report.status), report.fault)
         moved += outbox.report(connection, news, now)
     return moved

@@ -347,6 +347,6 @@ async def test_a_ledger_is_one_phones_for_all_numbers_of_the_bot(
     await database.write(Connection.execute, used_up)
     await inbox.accept(text(other_than(await code_of(database))))
     assert (await conversation_of(database)).state is State.LOCKED
-    elsewhere = type(event)("message:elsewhere", key.phone, "+13125550101", event.said)
+    elsewhere = type(event)("message:elsewhere", key.phone, "+13125550101", event.input)
     await inbox.accept(elsewhere)
     assert await replies(database) == [Reply.CODE, Reply.LOCKED]
