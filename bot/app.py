@@ -1,20 +1,20 @@
-"""The composition root: where everything is introduced to everything else."""
+"""The composition root: makes all parts from the settings, and runs them in one TaskGroup."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
 
-from bot.app_events import client
-from bot.app_events.signing import signing_key
+from bot.app_events.client import open_client
 from bot.carrier.webhooks import Verifier
 from bot.conversation.codes import Keyring
 from bot.conversation.numbers import region_of
@@ -46,8 +46,9 @@ from bot.web.http.lookup_gate import LOOKUP_TIMEOUT, LookupGate
 from bot.web.telnyx import TelnyxWebhook
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
-    from typing import Any
+    from collections.abc import AsyncIterator, Iterable, Mapping
+
+    from pydantic import SecretStr
 
     from bot.carrier.client import Carrier
     from bot.services.clock import Clock
@@ -55,12 +56,16 @@ if TYPE_CHECKING:
     from bot.web.health import Check, Detail
 
 _SHUTDOWN_TIMEOUT = 6.0
+"""Seconds that requests in progress may take after SIGTERM: hosts kill the process after ten."""
 
 _log = structlog.get_logger(__name__)
 
 
-class SchemaError(Exception):
-    """The database does not have this version's schema: run `bot migrate`."""
+class CrashedError(Exception):
+    """A background task has raised: the process must be restarted."""
+
+    def __init__(self) -> None:
+        super().__init__("a background task crashed (see the log); restart the bot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +78,12 @@ class Deadlines:
     lookup: float = LOOKUP_TIMEOUT
 
 
-TELNYX_DEADLINES = Deadlines()
+DEFAULT_DEADLINES = Deadlines()
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """A bot at work: what its front door, its simulator and its tests may touch."""
+class Bot:
+    """The parts of a running bot that the command line, the simulator and tests use."""
 
     database: Database
     rules: Rules
@@ -87,75 +92,109 @@ class Running:
     notifier: Notifier | None
     expirer: Expirer | None
     verifications: Verifications | None
-    died: asyncio.Event
 
 
 @asynccontextmanager
-async def running(  # noqa: PLR0913 - each part of the world it meets is named at the call
+async def run_bot(  # noqa: PLR0913 - settings, clock, and what simulator and tests vary
     settings: Settings,
     clock: Clock,
-    ended: asyncio.Event,
     *,
     with_web: bool,
     with_work: bool,
     jitter: float = JITTER,
-    deadlines: Deadlines = TELNYX_DEADLINES,
+    deadlines: Deadlines = DEFAULT_DEADLINES,
     warm: bool = True,
-) -> AsyncIterator[Running]:
-    """Run the parts asked for until the block ends; then let what is on its way arrive.
+) -> AsyncIterator[Bot]:
+    """Run the bot until the block ends; then finish requests and sends in progress.
 
-    `ended` is set, with `died` of what is returned, when a loop has failed: only a restart can
-    mend that.
-    `with_web` is the web server with the inbox, `with_work` the sender, the janitor and, where
-    there is an EVENTS_URL, the notifier; `jitter` varies their waits, 0 making them exact.
-    Unless it is to be `warm`, it starts sooner and its first answers are slower. Raises
-    SchemaError where `bot migrate` is to be run first, UnavailableError where the database
-    cannot be reached.
+    `with_web` runs the web server with the inbox; `with_work` the sender, the notifier (if
+    EVENTS_URL is set), the expirer and the janitor. `jitter` varies the waits before retries, 0
+    makes them exact. Without the `warm`-up, the start is faster and the first answers are slower.
+
+    Raises SchemaError if `bot migrate` must run first, UnavailableError if the database cannot be
+    reached, OSError if the port cannot be bound. If a background task crashes, the block is
+    cancelled and CrashedError is raised.
     """
     rules = _rules(settings)
     async with AsyncExitStack() as stack:
-        loops = _Loops(stack, ended)
         database = Database(settings.database_url, deadlines.write)
         stack.push_async_callback(database.close)
         await _prepare_schema(database)
         if warm:
             await warm_up(database, settings.from_number[0], clock.now(), rules)
-        loops.start("clock monitor", ClockMonitor(database, clock).run())
-        sender = notifier = expirer = verifications = None
+        tasks: dict[str, Runnable] = {"clock monitor": ClockMonitor(database, clock)}
+        workers: dict[str, Sender | Notifier] = {}
+        wake = partial(_wake_all, workers)
+        sender = notifier = expirer = verifications = url = application = None
         if with_work:
-            loops.start("janitor", Janitor(database, clock).run())
-            rates = SendRates(settings.send_rate_account, settings.send_rate_per_number)
-            texts = TextDelivery(database, rules, clock, rates=rates, jitter=jitter)
-            sender = QueueWorker(texts, lambda: _carrier(settings))
-            notifier = _notifier(settings, database, clock, jitter)
-            _start_sending(loops, sender, notifier)
-            expirer = Expirer(database, rules, clock, _wake_all(sender, notifier))
-            loops.start("expirer", expirer.run())
-        url = None
+            tasks["janitor"] = Janitor(database, clock)
+            sender = workers["sender"] = _sender(settings, database, rules, clock, jitter)
+            if settings.events_url:
+                notifier = workers["notifier"] = _notifier(settings, database, clock, jitter)
+            expirer = tasks["expirer"] = Expirer(database, rules, clock, wake)
         if with_web:
-            inbox = Inbox(
+            inbox = tasks["inbox"] = Inbox(
                 database,
                 rules,
                 clock,
-                _wake_all(sender, notifier),
+                wake,
                 answer_within=deadlines.answer,
                 second_commit_within=deadlines.second_commit,
             )
-            loops.start("inbox", inbox.run())
             verifications = Verifications(inbox, database, rules, clock, settings.from_number[0])
-            webhook = TelnyxWebhook(
-                Verifier(settings.telnyx_public_key), inbox, settings.from_number, clock
+            application = app.build_application(
+                TelnyxWebhook(
+                    Verifier(settings.telnyx_public_key), inbox, settings.from_number, clock
+                ),
+                _readiness(database, inbox, workers, clock),
+                _api(settings, verifications, database, clock, LookupGate(deadlines.lookup)),
+                _form(settings, verifications, clock, LookupGate(deadlines.lookup)),
             )
-            readiness = Readiness(
-                _checks(database, inbox, sender) | _notifier_check(notifier), _details(clock)
-            )
-            lookups = deadlines.lookup
-            api = _api(settings, verifications, database, clock, LookupGate(lookups))
-            form = _form(settings, verifications, clock, LookupGate(lookups))
-            url = await _listen(
-                stack, app.build_application(webhook, readiness, api, form), settings
-            )
-        yield Running(database, rules, url, sender, notifier, expirer, verifications, loops.died)
+        await stack.enter_async_context(_background_tasks(workers, tasks))
+        if application:
+            url = await stack.enter_async_context(_listening(application, settings))
+        yield Bot(database, rules, url, sender, notifier, expirer, verifications)
+
+
+class Runnable(Protocol):
+    """A part that runs as a task, until it is cancelled."""
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+
+
+@asynccontextmanager
+async def _background_tasks(
+    workers: Mapping[str, Sender | Notifier], others: Mapping[str, Runnable]
+) -> AsyncIterator[None]:
+    """Run tasks until the block ends; then let the workers drain, and cancel the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+
+            def start(name: str, part: Runnable) -> asyncio.Task[None]:
+                return group.create_task(_run_logged(name, part), name=name)
+
+            cancellable = [start(name, part) for name, part in others.items()]
+            draining = [start(name, worker) for name, worker in workers.items()]
+            try:
+                yield
+            finally:
+                for worker in workers.values():
+                    worker.stop()
+                await asyncio.gather(*draining, return_exceptions=True)
+                for task in cancellable:
+                    task.cancel()
+    except BaseExceptionGroup as errors:
+        # The group also wraps what the block raises; the first error is the cause of the others.
+        raise errors.exceptions[0] from errors.exceptions[0].__cause__
+
+
+async def _run_logged(name: str, part: Runnable) -> None:
+    try:
+        await part.run()
+    except Exception as error:
+        _log.critical("background task crashed", task=name, exc_info=error)
+        raise CrashedError from error
 
 
 def _rules(settings: Settings) -> Rules:
@@ -171,8 +210,7 @@ def _rules(settings: Settings) -> Rules:
         form_host=urlsplit(settings.public_url).netloc,
         form_codes_per_day=settings.web_codes_per_day,
     )
-    secrets = [secret.get_secret_value() for secret in settings.secret_key]
-    keyring = Keyring(secrets, settings.test_numbers)
+    keyring = Keyring(_plain(settings.secret_key), settings.test_numbers)
     return Rules(policy, keyring, has_app=bool(settings.events_url))
 
 
@@ -181,7 +219,7 @@ def _form(
 ) -> Form | None:
     if not settings.web_form:
         return None
-    own = filter(None, map(region_of, settings.from_number))
+    regions = filter(None, map(region_of, settings.from_number))
     form_settings = FormSettings(
         app_name=settings.app_name,
         code_format=CodeFormat(settings.token_length, settings.token_alphabet),
@@ -190,134 +228,24 @@ def _form(
             country_code=settings.country_code,
             bot_numbers=settings.from_number,
             test_numbers=settings.test_numbers,
-            countries=settings.allowed_countries or tuple(dict.fromkeys(own)),
+            countries=settings.allowed_countries or tuple(dict.fromkeys(regions)),
         ),
         trusted_proxies=settings.trusted_proxies,
     )
-    keys = [secret.get_secret_value() for secret in settings.secret_key]
-    return Form(verifications, form_settings, Sessions(keys, settings.public_url), clock, lookups)
+    sessions = Sessions(_plain(settings.secret_key), settings.public_url)
+    return Form(verifications, form_settings, sessions, clock, lookups)
+
+
+def _plain(secrets: Iterable[SecretStr]) -> list[str]:
+    return [secret.get_secret_value() for secret in secrets]
 
 
 async def _prepare_schema(database: Database) -> None:
-    """Migrate SQLite, whose only user we are; on PostgreSQL that is a step of the deploy."""
+    """Migrate SQLite, which no other process uses; on PostgreSQL, a step of the deploy does it."""
     if database.url.get_backend_name() == "sqlite":
         await migrate.migrate(database.url)
     elif not await database.read(migrate.is_current):
-        raise SchemaError
-
-
-def _start_sending(loops: _Loops, sender: Sender, notifier: Notifier | None) -> None:
-    """Start what sends; both are stopped at once, so that they share the time they may take."""
-    tasks = [loops.start("sender", sender.run())]
-    if notifier:
-        tasks.append(loops.start("notifier", notifier.run()))
-
-    async def stop_sending() -> None:
-        sender.stop()
-        if notifier:
-            notifier.stop()
-        await asyncio.wait(tasks)
-
-    loops.stack.push_async_callback(stop_sending)
-
-
-def _notifier(
-    settings: Settings, database: Database, clock: Clock, jitter: float
-) -> Notifier | None:
-    """Make what tells the app of events, where there is an app to be told."""
-    if not settings.events_url:
-        return None
-    url, to_private = settings.events_url, settings.events_to_private
-    keys = [signing_key(secret.get_secret_value()) for secret in settings.events_secret]
-    events = AppEventDelivery(database, url, clock, jitter=jitter)
-    return QueueWorker(events, lambda: client.open_client(url, keys, to_private=to_private))
-
-
-def _wake_all(*loops: Sender | Notifier | None) -> Callable[[], None]:
-    """Tell the loops of this process that there may be something to send."""
-
-    def wake() -> None:
-        for loop in loops:
-            if loop is not None:
-                loop.wake()
-
-    return wake
-
-
-def _notifier_check(notifier: Notifier | None) -> dict[str, Check]:
-    async def notifier_running() -> bool:
-        return notifier is not None and notifier.alive
-
-    return {"notifier": notifier_running} if notifier else {}
-
-
-@asynccontextmanager
-async def _carrier(settings: Settings) -> AsyncIterator[Carrier]:
-    """Open the way to Telnyx, warm.
-
-    The SDK's import takes a second; in a thread, the loop goes on.
-    """
-    client = await asyncio.to_thread(importlib.import_module, "bot.carrier.client")
-    carrier: Carrier = client.Carrier(
-        settings.telnyx_api_key.get_secret_value(), settings.telnyx_base_url
-    )
-    try:
-        await carrier.warm()
-        yield carrier
-    finally:
-        await carrier.close()
-
-
-@dataclass(frozen=True, slots=True)
-class _Loops:
-    """The loops at work, cancelled when the stack unwinds."""
-
-    stack: AsyncExitStack
-    ended: asyncio.Event
-    died: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def start(self, name: str, loop: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(loop, name=name)
-
-        def report(ended: asyncio.Task[None]) -> None:
-            if not ended.cancelled() and ended.exception() is not None:
-                _log.critical("loop died", loop=name, exc_info=ended.exception())
-                self.died.set()
-                self.ended.set()
-
-        async def cancel() -> None:
-            task.cancel()
-            await asyncio.wait([task])
-
-        task.add_done_callback(report)
-        self.stack.push_async_callback(cancel)
-        return task
-
-
-def _checks(database: Database, inbox: Inbox, sender: Sender | None) -> dict[str, Check]:
-    async def schema_current() -> bool:
-        try:
-            return await database.read(migrate.is_current)
-        except UnavailableError:
-            return False
-
-    writes_pass = cached(accepts_writes(database.check_write), writes=True)
-
-    async def writer_writes() -> bool:
-        return inbox.alive and await writes_pass()
-
-    async def sender_running() -> bool:
-        return sender is not None and sender.alive
-
-    checks: dict[str, Check] = {"database": cached(schema_current), "writer": writer_writes}
-    return checks if sender is None else checks | {"sender": sender_running}
-
-
-def _details(clock: Clock) -> dict[str, Detail]:
-    return {
-        "clock_drift_seconds": lambda: round(drift_of(clock).total_seconds(), 3),
-        "clock_warning": lambda: ADVICE if abs(drift_of(clock)) > MAX_DRIFT else None,
-    }
+        raise migrate.SchemaError
 
 
 def _api(
@@ -331,17 +259,82 @@ def _api(
     return Api(verifications, Authentication(database, clock, lookups), recipients, clock)
 
 
-async def _listen(stack: AsyncExitStack, application: web.Application, settings: Settings) -> str:
+def _sender(
+    settings: Settings, database: Database, rules: Rules, clock: Clock, jitter: float
+) -> Sender:
+    rates = SendRates(settings.send_rate_account, settings.send_rate_per_number)
+    texts = TextDelivery(database, rules, clock, rates=rates, jitter=jitter)
+    return QueueWorker(texts, lambda: _carrier(settings))
+
+
+@asynccontextmanager
+async def _carrier(settings: Settings) -> AsyncIterator[Carrier]:
+    """Open the client of Telnyx's API.
+
+    Importing the SDK takes seconds: in a thread, so that webhooks are answered meanwhile.
+    """
+    client = await asyncio.to_thread(importlib.import_module, "bot.carrier.client")
+    carrier: Carrier = client.Carrier(
+        settings.telnyx_api_key.get_secret_value(), settings.telnyx_base_url
+    )
+    try:
+        yield carrier
+    finally:
+        await carrier.close()
+
+
+def _notifier(settings: Settings, database: Database, clock: Clock, jitter: float) -> Notifier:
+    url, to_private = settings.events_url, settings.events_to_private
+    secrets = _plain(settings.events_secret)
+    events = AppEventDelivery(database, url, clock, jitter=jitter)
+    return QueueWorker(events, lambda: open_client(url, secrets, to_private=to_private))
+
+
+def _wake_all(workers: Mapping[str, Sender | Notifier]) -> None:
+    for worker in workers.values():
+        worker.wake()
+
+
+def _readiness(
+    database: Database, inbox: Inbox, workers: Mapping[str, Sender | Notifier], clock: Clock
+) -> Readiness:
+    async def schema_current() -> bool:
+        try:
+            return await database.read(migrate.is_current)
+        except UnavailableError:
+            return False
+
+    writes_pass = cached(accepts_writes(database.check_write), writes=True)
+
+    async def writer_writes() -> bool:
+        return inbox.alive and await writes_pass()
+
+    async def worker_alive(worker: Sender | Notifier) -> bool:
+        return worker.alive
+
+    checks: dict[str, Check] = {"database": cached(schema_current), "writer": writer_writes}
+    checks |= {name: partial(worker_alive, worker) for name, worker in workers.items()}
+    details: dict[str, Detail] = {
+        "clock_drift_seconds": lambda: round(drift_of(clock).total_seconds(), 3),
+        "clock_warning": lambda: ADVICE if abs(drift_of(clock)) > MAX_DRIFT else None,
+    }
+    return Readiness(checks, details)
+
+
+@asynccontextmanager
+async def _listening(application: web.Application, settings: Settings) -> AsyncIterator[str]:
+    """Serve HTTP until the block ends, and then until requests in progress are answered."""
     runner = web.AppRunner(
         application,
         access_log=None,
         shutdown_timeout=_SHUTDOWN_TIMEOUT,
-        # The signature is over the bytes as they came.
+        # The signature is over the bytes as they arrived.
         auto_decompress=False,
     )
     await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    site = web.TCPSite(runner, settings.host, settings.port)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    return f"http://{host}:{port}"
+    try:
+        await web.TCPSite(runner, settings.host, settings.port).start()
+        host, port = runner.addresses[0][:2]
+        yield f"http://{host}:{port}"
+    finally:
+        await runner.cleanup()

@@ -1,4 +1,4 @@
-"""What is logged, and what never is: no message of an exception, since it may quote data."""
+"""Configures logging. Messages of exceptions are not logged, since they may quote data."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def configure(level: str, style: str) -> None:
-    """Log to standard error: our own at `level`, libraries at WARNING; `style` console or json.
+    """Log to standard error: the bot at `level`, libraries at WARNING; `style` is console or json.
 
-    Libraries are capped because aiosqlite and the SDK print parameters and texts at DEBUG.
+    Libraries stay at WARNING because aiosqlite and the SDK log parameters and texts at DEBUG.
     """
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
@@ -33,7 +33,7 @@ def configure(level: str, style: str) -> None:
         )
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(_ours_or_grave)
+    handler.addFilter(_is_ours_or_warning)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[_first_line, *shared],
@@ -44,7 +44,7 @@ def configure(level: str, style: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("bot").setLevel(level.upper())
-    # It logs every request that a stranger breaks off or garbles; our own faults we log ourselves.
+    # aiohttp logs each broken or malformed request; our own errors are logged by the middleware.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     logging.captureWarnings(capture=True)
     structlog.configure(
@@ -58,20 +58,20 @@ def configure(level: str, style: str) -> None:
     )
 
 
-def _ours_or_grave(record: logging.LogRecord) -> bool:
-    """Cap the libraries here too: the SDK turns its own logger up where TELNYX_LOG says so."""
+def _is_ours_or_warning(record: logging.LogRecord) -> bool:
+    """Return whether to log a record: with TELNYX_LOG, the SDK lowers its own logger's level."""
     return record.levelno >= logging.WARNING or record.name.partition(".")[0] == "bot"
 
 
 def _first_line(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Leave out what asyncio adds to its message: a task's repr quotes its exception."""
+    """Keep the first line of asyncio's messages: the repr of a task below quotes its exception."""
     if event["_record"].name == "asyncio":
         event["event"] = str(event["event"]).partition("\n")[0]
     return event
 
 
 def _without_messages(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Show where an exception came from and of what kind it is, but not what it says."""
+    """Replace an exception by its type and its stack, without its message."""
     raised = event.pop("exc_info", None)
     if raised:
         event["exception"] = "\n".join(_frames(_exception_of(raised)))

@@ -1,6 +1,6 @@
-"""The environment (and `.env`), read once; every mistake reported together.
+"""The settings: environment variables and `.env`, read once, all mistakes reported together.
 
-Each field's description says what is expected, and is what a mistake is answered with.
+A field's description says what is expected: the error for a wrong value quotes it.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ _WEB_ADDRESS = re.compile(r"https?://[^/\s]+(/\S*)?")
 
 
 class SettingsError(Exception):
-    """Some settings are missing or wrong; the message has a line for each, and no secret."""
+    """Some settings are missing or wrong; the message has a line for each, without its value."""
 
 
 def _split(value: object) -> object:
-    """Take a comma-separated list apart."""
+    """Split a comma-separated list."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return value
@@ -83,12 +83,8 @@ def _number(value: str) -> str:
 
 def _country_code(value: str) -> str:
     code = value.removeprefix("+")
-    known = (
-        code.isascii()
-        and code.isdecimal()
-        and int(code) in phonenumbers.COUNTRY_CODE_TO_REGION_CODE
-    )
-    if not known:
+    is_number = code.isascii() and code.isdecimal()
+    if not is_number or int(code) not in phonenumbers.COUNTRY_CODE_TO_REGION_CODE:
         raise ValueError("unknown")
     return f"+{int(code)}"
 
@@ -121,12 +117,12 @@ def _database_url(value: object) -> URL:
 
 
 def _for_asyncpg(url: URL) -> URL:
-    """Name the driver, and say in asyncpg's words what the address says in libpq's."""
+    """Return the URL with asyncpg's names for the driver and the parameters of libpq."""
     query = dict(url.query)
     if "sslmode" in query:
         query["ssl"] = query.pop("sslmode")
-    for harmless in ("application_name", "channel_binding", "connect_timeout"):
-        query.pop(harmless, None)
+    for ignored in ("application_name", "channel_binding", "connect_timeout"):
+        query.pop(ignored, None)
     unknown = (
         not query.keys() <= {"ssl", "host", "port", "pgbouncer"}
         or query.get("ssl") not in _SSL_MODES
@@ -148,13 +144,13 @@ def _api_key(value: SecretStr) -> SecretStr:
     return key
 
 
-def _switch(value: object) -> object:
-    words = {"on": True, "off": False}
-    return words.get(value.strip().lower(), value) if isinstance(value, str) else value
+def _on_or_off(value: object) -> object:
+    values = {"on": True, "off": False}
+    return values.get(value.strip().lower(), value) if isinstance(value, str) else value
 
 
 def _test_numbers(value: object) -> object:
-    """Take `+15005550006=123456, …` apart."""
+    """Split `+15005550006=123456, …` into numbers and codes."""
     if not isinstance(value, str):
         return value
     pairs = [part.partition("=") for part in value.split(",") if part.strip()]
@@ -170,12 +166,12 @@ def _optional_address(value: str) -> str:
 def _public_address(value: str) -> str:
     address = _optional_address(value)
     if urlsplit(address).path or "@" in address:
-        raise ValueError("more than an origin")
+        raise ValueError("not an origin")
     return address
 
 
 def _events_secret(value: SecretStr) -> SecretStr:
-    """Expect 24 to 64 random bytes (Standard Webhooks, "Signature scheme")."""
+    """Check for 24 to 64 bytes in base64 (Standard Webhooks, "Signature scheme")."""
     encoded = value.get_secret_value().removeprefix("whsec_")
     try:
         secret = base64.b64decode(encoded, validate=True)
@@ -192,7 +188,7 @@ def _region(value: str) -> str:
     return value.upper()
 
 
-Listed = (NoDecode, BeforeValidator(_split), Field(min_length=1))
+CommaSeparated = (NoDecode, BeforeValidator(_split), Field(min_length=1))
 PublicKey = Annotated[bytes, BeforeValidator(_public_key)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 Number = Annotated[str, AfterValidator(_number)]
@@ -214,7 +210,7 @@ class _Environment(BaseSettings):
 
     @classmethod
     def read(cls) -> Self:
-        """Read the environment; raises SettingsError, which names every mistake."""
+        """Read the environment; raise SettingsError, which names every mistake."""
         try:
             return cls()
         except ValidationError as error:
@@ -224,28 +220,28 @@ class _Environment(BaseSettings):
 
     @classmethod
     def _explain(cls, error: ValidationError) -> str:
-        """Say for each variable what is expected, never what was found."""
-        problems: dict[str, str] = {}
+        """Return a line for each wrong variable: what is expected, never its value."""
+        lines: dict[str, str] = {}
         for mistake in error.errors(include_input=False, include_context=False, include_url=False):
             name = str(mistake["loc"][0])
-            what = "is missing; expected" if mistake["type"] == "missing" else "is wrong; expected"
+            problem = "is missing" if mistake["type"] == "missing" else "is wrong"
             field = next(field for key, field in cls.model_fields.items() if name.lower() == key)
-            problems[name.upper()] = f"{name.upper()} {what} {field.description}"
-        return "\n".join(problems.values())
+            lines[name.upper()] = f"{name.upper()} {problem}; expected {field.description}"
+        return "\n".join(lines.values())
 
 
 class DatabaseSettings(_Environment):
-    """What every command needs: the database, how numbers are read, how to log."""
+    """The settings that every command reads."""
 
     database_url: Annotated[URL, NoDecode, BeforeValidator(_database_url)] = Field(
         default="sqlite+aiosqlite:///bot.db",
         validate_default=True,
         description="sqlite+aiosqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME,"
-        " after which only ?sslmode=… is understood",
+        " (with ?sslmode=… and no other parameter)",
     )
     country_code: CountryCode = Field(
         default="+1",
-        description="a country's calling code, like +1: how a number typed without one is read",
+        description="the calling code, like +1, of numbers that are typed without one",
     )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = (
         Field(default="info", description="debug, info, warning or error")
@@ -256,29 +252,29 @@ class DatabaseSettings(_Environment):
 
     @property
     def sqlite_file(self) -> Path | None:
-        """The file of an SQLite database; None for PostgreSQL."""
+        """Return the file of an SQLite database, or None for PostgreSQL."""
         url = self.database_url
         return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
 
 
 class Settings(DatabaseSettings):
-    """All that `bot serve` and `bot work` need."""
+    """The settings of `bot serve` and `bot work`."""
 
     telnyx_api_key: Annotated[SecretStr, AfterValidator(_api_key)] = Field(
         description="an API key from the Telnyx portal"
     )
-    telnyx_public_key: Annotated[tuple[PublicKey, ...], *Listed] = Field(
+    telnyx_public_key: Annotated[tuple[PublicKey, ...], *CommaSeparated] = Field(
         description="the public key from the Telnyx portal (base64 of 32 bytes);"
         " several, comma-separated, while one replaces another",
     )
     telnyx_base_url: Annotated[str, AfterValidator(_web_address)] = Field(
         default="https://api.telnyx.com/v2", description="the web address of Telnyx's API"
     )
-    from_number: Annotated[tuple[Number, ...], *Listed] = Field(
+    from_number: Annotated[tuple[Number, ...], *CommaSeparated] = Field(
         description="the bot's numbers in E.164, like +13125550100, comma-separated;"
         " the first is the default",
     )
-    secret_key: Annotated[tuple[Secret, ...], *Listed] = Field(
+    secret_key: Annotated[tuple[Secret, ...], *CommaSeparated] = Field(
         description="a random text of at least 32 characters that only the bot knows;"
         " several, comma-separated, while one replaces another: the first signs",
     )
@@ -313,10 +309,13 @@ class Settings(DatabaseSettings):
         " an address, a number or a site, named in HELP",
     )
     send_rate_account: float = Field(
-        default=50, ge=0, le=10000, description="texts a second, Telnyx's limit being 50; 0 = off"
+        default=50,
+        ge=0,
+        le=10000,
+        description="texts a second, of all numbers (Telnyx's limit is 50), or 0 for no limit",
     )
     send_rate_per_number: float = Field(
-        default=0, ge=0, le=10000, description="texts a second from each of FROM_NUMBER; 0 = off"
+        default=0, ge=0, le=10000, description="texts a second, of each number, or 0 for no limit"
     )
 
     test_numbers: Annotated[dict[str, str], NoDecode, BeforeValidator(_test_numbers)] = Field(
@@ -326,57 +325,57 @@ class Settings(DatabaseSettings):
     )
     public_url: Annotated[str, AfterValidator(_public_address)] = Field(
         default="",
-        description="the web address that people reach this bot at, like https://verify.example.com",
+        description="this bot's own web address for people, like https://verify.example.com",
     )
-    web_form: Annotated[bool, BeforeValidator(_switch)] = Field(
+    web_form: Annotated[bool, BeforeValidator(_on_or_off)] = Field(
         default=False, description="on or off"
     )
     web_codes_per_day: int = Field(default=500, ge=0, le=1_000_000, description="0 to 1000000")
     allowed_countries: Annotated[tuple[Region, ...], NoDecode, BeforeValidator(_split)] = Field(
         default=(),
-        description="countries in two letters, like US,CA; without any, those of FROM_NUMBER",
+        description="two-letter country codes, like US,CA; without any, those of FROM_NUMBER",
     )
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_split)] = Field(
         default=(),
-        description="addresses or networks, like 10.0.0.0/8, whose X-Forwarded-For is believed",
+        description="IP addresses or networks, like 10.0.0.0/8, whose X-Forwarded-For is trusted",
     )
     events_url: Annotated[str, AfterValidator(_optional_address)] = Field(
-        default="", description="the web address of your app that is told of what happens"
+        default="", description="the web address of your app to which events are sent"
     )
     events_secret: Annotated[tuple[EventsSecret, ...], NoDecode, BeforeValidator(_split)] = Field(
         default=(),
         validate_default=True,
-        description="with EVENTS_URL, a secret of Standard Webhooks (whsec_ and base64 of 24 to"
-        " 64 bytes); several, comma-separated, while one replaces another",
+        description="if EVENTS_URL is set, a secret of Standard Webhooks (whsec_ and the base64 of"
+        " 24 to 64 bytes); several, comma-separated, while one replaces another",
     )
-    events_to_private: Annotated[bool, BeforeValidator(_switch)] = Field(
+    events_to_private: Annotated[bool, BeforeValidator(_on_or_off)] = Field(
         default=False,
         validate_default=True,
-        description="on or off: whether EVENTS_URL may lead to this machine or a private network;"
-        " on where it begins with http:",
+        description="on or off: whether EVENTS_URL may be on this machine or a private network;"
+        " must be on if EVENTS_URL begins with http:",
     )
 
     @field_validator("token_length")
     @classmethod
-    def _fits_the_alphabet(cls, value: int, info: ValidationInfo[Any]) -> int:
+    def _check_token_length(cls, value: int, info: ValidationInfo[Any]) -> int:
         if info.data.get("token_alphabet") is Alphabet.DIGITS and value > _MAX_DIGITS:
             raise ValueError("too long for digits")
         return value
 
     @field_validator("test_numbers")
     @classmethod
-    def _codes_fit(cls, value: dict[str, str], info: ValidationInfo[Any]) -> dict[str, str]:
+    def _check_test_codes(cls, value: dict[str, str], info: ValidationInfo[Any]) -> dict[str, str]:
         if "token_length" not in info.data or "token_alphabet" not in info.data:
             return value
         symbols = "[0-9A-F]" if info.data["token_alphabet"] is Alphabet.HEX else "[0-9]"
-        shape = re.compile(f"{symbols}{{{info.data['token_length']}}}")
-        if not all(map(shape.fullmatch, value.values())):
-            raise ValueError("a code of another shape")
+        pattern = re.compile(f"{symbols}{{{info.data['token_length']}}}")
+        if not all(map(pattern.fullmatch, value.values())):
+            raise ValueError("wrong length or alphabet")
         return value
 
     @field_validator("events_secret")
     @classmethod
-    def _goes_with_an_address(
+    def _check_secret_is_set(
         cls, value: tuple[SecretStr, ...], info: ValidationInfo[Any]
     ) -> tuple[SecretStr, ...]:
         if info.data.get("events_url") and not value:
@@ -385,7 +384,7 @@ class Settings(DatabaseSettings):
 
     @field_validator("events_to_private")
     @classmethod
-    def _leaves_by_https(cls, value: bool, info: ValidationInfo[Any]) -> bool:  # noqa: FBT001 - pydantic calls it
+    def _check_https(cls, value: bool, info: ValidationInfo[Any]) -> bool:  # noqa: FBT001 - pydantic calls it
         if info.data.get("events_url", "").startswith("http:") and not value:
             raise ValueError("not https")
         return value

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import io
 import itertools
 import json
@@ -13,16 +14,20 @@ import pytest
 import structlog
 from aiohttp import ClientSession
 
-from bot import logs
+from bot import app, logs
 from bot.carrier.client import Carrier
 from bot.services.upkeep.janitor import Janitor
+from bot.simulator.clock import StoppedClock
 from bot.simulator.sandbox import BOT_NUMBER, PHONE
 from bot.simulator.telnyx.faults import ApiFault
 from bot.simulator.telnyx.server import API_KEY, SimulatedTelnyx
+from tests.kit.settings import settings_for
 from tests.kit.timeouts import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from sqlalchemy import URL
 
     from bot.simulator.sandbox import Sandbox
     from tests.conftest import MakeSandbox
@@ -143,7 +148,7 @@ async def meet_faults(sandbox: Sandbox) -> None:
     ],
     indirect=["make_database"],
 )
-async def test_a_whole_conversation_leaves_no_secret_number_or_text_in_any_line(
+async def test_no_log_line_of_a_conversation_holds_a_secret_number_or_text(
     make_sandbox: MakeSandbox, level: str, style: str
 ) -> None:
     with logged(level, style) as written:
@@ -158,7 +163,7 @@ async def test_a_whole_conversation_leaves_no_secret_number_or_text_in_any_line(
     assert ("webhook ignored" in lines) is (level == "debug")
 
 
-async def test_libraries_that_are_turned_up_leave_none_either(make_sandbox: MakeSandbox) -> None:
+async def test_nor_does_any_when_libraries_log_at_debug(make_sandbox: MakeSandbox) -> None:
     with logged("debug", "json") as written, turned_up(*LIBRARIES):
         sandbox = await make_sandbox(secret_key=SECRET, token_length=10)
         code = await converse(sandbox)
@@ -166,7 +171,7 @@ async def test_libraries_that_are_turned_up_leave_none_either(make_sandbox: Make
 
 
 @pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
-async def test_a_line_about_a_person_still_tells_two_people_apart(
+async def test_log_lines_distinguish_two_people(
     make_sandbox: MakeSandbox,
 ) -> None:
     with logged("info", "console") as written:
@@ -180,25 +185,27 @@ async def test_a_line_about_a_person_still_tells_two_people_apart(
     ]
 
 
+class OddError(Exception):
+    """Its message must not be logged."""
+
+
+def fail(*_: object, **__: object) -> NoReturn:
+    try:
+        int(f"{CHATTER} from {PHONE}")
+    except ValueError as error:
+        raise OddError(f"{SECRET} {API_KEY}") from error
+    raise AssertionError("int() must fail")
+
+
+async def fail_later(*_: object, **__: object) -> NoReturn:
+    fail()
+
+
 @pytest.mark.parametrize("style", STYLES)
-async def test_failures_are_logged_with_their_kind_and_place_but_not_what_they_say(
+async def test_failures_are_logged_with_their_type_and_place_but_without_their_message(
     make_sandbox: MakeSandbox, monkeypatch: pytest.MonkeyPatch, style: str
 ) -> None:
-    class OddError(Exception):
-        """Says what nobody may read."""
-
-    def fail(*_: object, **__: object) -> NoReturn:
-        try:
-            int(f"{CHATTER} from {PHONE}")
-        except ValueError as error:
-            raise OddError(f"{SECRET} {API_KEY}") from error
-        raise AssertionError("it was to fail")
-
-    async def fail_later(*_: object, **__: object) -> NoReturn:
-        fail()
-
     with logged("debug", style) as written:
-        monkeypatch.setattr(Janitor, "run", fail_later)
         sandbox = await make_sandbox(secret_key=SECRET, token_length=10)
         (came,) = await sandbox.text(PHONE, "VERIFY")
         with monkeypatch.context() as broken:
@@ -213,11 +220,30 @@ async def test_failures_are_logged_with_their_kind_and_place_but_not_what_they_s
 
     assert leaks(written, code_in(came.text)) == []
     lines = written.getvalue()
-    for failure in ("loop died", "delivering texts failed", "inbox item failed", "request failed"):
+    for failure in ("delivering texts failed", "inbox item failed", "request failed"):
         assert failure in lines
-    assert lines.count("OddError") >= 4
-    assert lines.count("ValueError") >= 4
-    assert lines.count(__file__) >= 8
+    assert lines.count("OddError") >= 3
+    assert lines.count("ValueError") >= 3
+    assert lines.count(__file__) >= 6
+
+
+@pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("style", STYLES)
+async def test_a_crashed_background_task_ends_the_bot_and_is_logged_without_its_message(
+    database_url: URL, monkeypatch: pytest.MonkeyPatch, style: str
+) -> None:
+    monkeypatch.setattr(Janitor, "run", fail_later)
+    with logged("debug", style) as written, pytest.raises(app.CrashedError, match="restart"):
+        async with app.run_bot(
+            settings_for(database_url), StoppedClock(), with_web=True, with_work=True, warm=False
+        ):
+            await asyncio.Event().wait()
+
+    lines = written.getvalue()
+    assert leaks(written) == []
+    assert "background task crashed" in lines
+    assert "janitor" in lines
+    assert "OddError" in lines
 
 
 def raise_chain() -> NoReturn:
@@ -229,7 +255,7 @@ def raise_chain() -> NoReturn:
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_an_exception_in_a_librarys_record_does_not_show_what_it_says(style: str) -> None:
+def test_an_exception_in_a_record_of_a_library_is_logged_without_its_message(style: str) -> None:
     with logged("debug", style) as written:
         try:
             raise_chain()
@@ -247,7 +273,7 @@ def test_an_exception_in_a_librarys_record_does_not_show_what_it_says(style: str
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_an_exception_in_our_own_record_does_not_show_what_it_says(style: str) -> None:
+def test_an_exception_in_our_own_record_is_logged_without_its_message(style: str) -> None:
     with logged("debug", style) as written:
         ours = structlog.get_logger("bot.of_the_tests")
         try:
@@ -265,7 +291,7 @@ def test_an_exception_in_our_own_record_does_not_show_what_it_says(style: str) -
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_a_record_that_promises_an_exception_and_has_none_is_still_written(style: str) -> None:
+def test_a_record_with_exc_info_but_no_exception_is_still_written(style: str) -> None:
     with logged("debug", style) as written:
         logging.getLogger("library").error("nothing raised", exc_info=True)  # noqa: LOG014
         structlog.get_logger("bot.of_the_tests").error("nothing raised", exc_info=True)
@@ -274,7 +300,7 @@ def test_a_record_that_promises_an_exception_and_has_none_is_still_written(style
 
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("level", LEVELS)
-def test_libraries_are_heard_from_warning_on_whatever_the_level(level: str, style: str) -> None:
+def test_libraries_are_logged_from_warning_on_at_every_level(level: str, style: str) -> None:
     with logged(level, style) as written, turned_up(*LIBRARIES[::2]):
         for name in LIBRARIES:
             logging.getLogger(name).debug("canary parameters")
@@ -310,7 +336,7 @@ def test_in_json_every_line_is_an_object_with_a_time_and_a_level() -> None:
     assert theirs["timestamp"].endswith("Z")
 
 
-def test_exceptions_that_are_each_others_cause_are_logged_once_each() -> None:
+def test_a_cycle_of_causes_is_logged_once() -> None:
     first, second = ValueError(CHATTER), KeyError(CHATTER)
     first.__cause__, second.__cause__ = second, first
     with logged("info", "console") as written:

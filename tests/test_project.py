@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from packaging.requirements import Requirement
 
 from bot import __version__
-from bot.__main__ import main
+from bot.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 PROCFILE = (ROOT / "Procfile").read_text(encoding="utf-8")

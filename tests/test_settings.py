@@ -62,7 +62,7 @@ def named_in(message: str) -> list[str]:
     return [line.split()[0] for line in message.splitlines()]
 
 
-def test_every_variable_of_the_interface_is_known() -> None:
+def test_the_settings_are_exactly_these() -> None:
     assert set(VARIABLES) == {
         "TEST_NUMBERS",
         "PUBLIC_URL",
@@ -81,7 +81,7 @@ def test_every_variable_of_the_interface_is_known() -> None:
     }
 
 
-def test_four_variables_are_enough_and_the_rest_has_defaults() -> None:
+def test_four_variables_are_required_and_the_others_have_defaults() -> None:
     known = read()
 
     assert known.telnyx_api_key.get_secret_value() == "KEY0123"
@@ -147,7 +147,7 @@ def secrets_of(known: Settings) -> list[str]:
         ("LOG_FORMAT", "json", "json"),
     ],
 )
-def test_a_right_value_is_taken(variable: str, value: str, expected: object) -> None:
+def test_a_valid_value_is_accepted(variable: str, value: str, expected: object) -> None:
     assert getattr(read({variable: value}), variable.lower()) == expected
 
 
@@ -231,6 +231,10 @@ REFUSED = [
     ("SEND_RATE_ACCOUNT", "nan"),
     ("SEND_RATE_ACCOUNT", "inf"),
     ("SEND_RATE_ACCOUNT", "fast"),
+    ("EVENTS_SECRET", "whsec_not base64"),
+    ("EVENTS_SECRET", "whsec_A"),
+    ("EVENTS_SECRET", f"whsec_{base64_of(b'x' * 23)}"),
+    ("EVENTS_SECRET", f"whsec_{base64_of(b'x' * 65)}"),
     ("LOG_LEVEL", "loud"),
     ("LOG_FORMAT", "xml"),
 ]
@@ -239,14 +243,14 @@ REFUSED = [
 @pytest.mark.parametrize(
     ("variable", "value"), REFUSED, ids=[f"{name}={value[:40]!a}" for name, value in REFUSED]
 )
-def test_a_wrong_value_is_refused_by_the_name_of_its_variable(variable: str, value: str) -> None:
+def test_a_wrong_value_is_reported_with_the_name_of_its_variable(variable: str, value: str) -> None:
     (line,) = mistakes(NEEDED | {variable: value}).splitlines()
     assert line.startswith(f"{variable} is wrong; expected ")
     assert line.removeprefix(f"{variable} is wrong; expected ").strip()
 
 
 @pytest.mark.parametrize("variable", NEEDED)
-def test_a_variable_that_is_needed_is_missed_by_its_name(variable: str) -> None:
+def test_a_missing_variable_is_reported_with_its_name(variable: str) -> None:
     given = {name: value for name, value in NEEDED.items() if name != variable}
     (line,) = mistakes(given).splitlines()
     assert line.startswith(f"{variable} is missing; expected ")
@@ -279,7 +283,7 @@ def test_all_mistakes_are_reported_together_and_each_once() -> None:
     assert "TELNYX_API_KEY is missing" in message
 
 
-def test_no_value_is_quoted_in_a_report_nor_in_its_traceback() -> None:
+def test_no_value_is_quoted_in_the_error_or_its_traceback() -> None:
     wrong = {name: f"canary-{name}-\U0001f424" for name in VARIABLES}
     with mock.patch.dict(os.environ, wrong), pytest.raises(SettingsError) as found:
         Settings.read()
@@ -300,21 +304,21 @@ def test_secrets_do_not_show_when_settings_are_printed() -> None:
     assert "canary" not in f"{known} {known!r}"
 
 
-def test_an_empty_value_is_no_value() -> None:
+def test_an_empty_value_means_the_default() -> None:
     known = read({name: "" for name in VARIABLES if name not in NEEDED})
     assert known == read()
 
 
 @pytest.mark.parametrize("variable", NEEDED)
-def test_an_empty_value_of_what_is_needed_is_a_missing_one(variable: str) -> None:
+def test_an_empty_value_of_a_required_variable_is_missing(variable: str) -> None:
     assert named_in(mistakes(NEEDED | {variable: ""})) == [variable]
 
 
-def test_nothing_at_all_is_a_report_of_the_four_that_are_needed() -> None:
+def test_an_empty_environment_is_missing_the_four_required() -> None:
     assert sorted(named_in(mistakes({}))) == sorted(NEEDED)
 
 
-def test_several_public_keys_stand_side_by_side_while_one_replaces_another() -> None:
+def test_several_public_keys_are_accepted_while_one_replaces_another() -> None:
     both = f"{base64_of(PUBLIC_KEY)}, {base64_of(NEXT_PUBLIC_KEY)}"
     assert read({"TELNYX_PUBLIC_KEY": both}).telnyx_public_key == (PUBLIC_KEY, NEXT_PUBLIC_KEY)
 
@@ -323,7 +327,7 @@ def test_several_secret_keys_keep_their_order_since_the_first_signs() -> None:
     assert secrets_of(read({"SECRET_KEY": f"{NEXT_SECRET}, {SECRET},"})) == [NEXT_SECRET, SECRET]
 
 
-def test_the_secrets_are_of_a_kind_that_does_not_print() -> None:
+def test_the_secrets_are_of_type_secretstr() -> None:
     known = read()
     assert isinstance(known.telnyx_api_key, SecretStr)
     assert all(isinstance(secret, SecretStr) for secret in known.secret_key)
@@ -336,7 +340,7 @@ def test_a_hexadecimal_code_may_be_long(length: str) -> None:
 
 
 @pytest.mark.parametrize("length", ["3", "65"])
-def test_a_hexadecimal_code_has_its_limits_too(length: str) -> None:
+def test_a_hexadecimal_code_has_limits_too(length: str) -> None:
     message = mistakes(NEEDED | {"TOKEN_ALPHABET": "hex", "TOKEN_LENGTH": length})
     assert named_in(message) == ["TOKEN_LENGTH"]
 
@@ -367,18 +371,18 @@ def test_a_hexadecimal_code_has_its_limits_too(length: str) -> None:
         ("sqlite+aiosqlite:////var/lib/bot.db", "sqlite+aiosqlite:////var/lib/bot.db"),
     ],
 )
-def test_a_database_is_named_in_the_ways_hosts_name_one(written: str, understood: str) -> None:
+def test_database_urls_are_accepted_as_hosts_write_them(written: str, understood: str) -> None:
     assert shown(read({"DATABASE_URL": written}).database_url) == understood
 
 
-def test_what_only_needs_the_database_asks_for_nothing_else() -> None:
+def test_database_settings_need_only_the_database() -> None:
     with mock.patch.dict(os.environ, {"DATABASE_URL": "postgres://user@host/name"}):
         known = DatabaseSettings.read()
     assert shown(known.database_url) == "postgresql+asyncpg://user@host/name"
     assert (known.country_code, known.log_level) == ("+1", "info")
 
 
-def test_what_only_needs_the_database_still_reports_a_wrong_one() -> None:
+def test_database_settings_report_a_wrong_database() -> None:
     message = mistakes({"DATABASE_URL": "mysql://host/name", "PORT": "none"}, DatabaseSettings)
     assert named_in(message) == ["DATABASE_URL"]
 
@@ -432,7 +436,7 @@ values = st.one_of(
 
 @settings(max_examples=200, deadline=None)
 @given(st.dictionaries(st.sampled_from(VARIABLES), values, max_size=4))
-def test_whatever_the_environment_holds_it_is_read_or_reported(variables: dict[str, str]) -> None:
+def test_any_environment_is_read_or_reported(variables: dict[str, str]) -> None:
     try:
         read(variables)
     except SettingsError as error:
@@ -447,14 +451,12 @@ def test_whatever_the_environment_holds_it_is_read_or_reported(variables: dict[s
     assert report_is_about_these
 
 
-def test_an_api_key_is_taken_without_the_line_break_it_was_copied_with() -> None:
+def test_an_api_key_is_stripped_of_white_space() -> None:
     assert read({"TELNYX_API_KEY": "KEY0123\n"}).telnyx_api_key.get_secret_value() == "KEY0123"
 
 
 @pytest.mark.parametrize(("switch", "wrong"), [("off", ["EVENTS_TO_PRIVATE"]), ("on", [])])
-def test_events_leave_without_tls_only_where_they_may_go_inward(
-    switch: str, wrong: list[str]
-) -> None:
+def test_an_http_events_url_needs_events_to_private(switch: str, wrong: list[str]) -> None:
     given = NEEDED | {
         "EVENTS_URL": "http://127.0.0.1:8090/textproof",
         "EVENTS_SECRET": f"whsec_{base64_of(PUBLIC_KEY)}",

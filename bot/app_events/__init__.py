@@ -1,1 +1,1 @@
-"""The operator's app, spoken to: what is posted there, how it is signed, where it may lead."""
+"""The client of the operator's app: posts events, signs them, refuses private addresses."""

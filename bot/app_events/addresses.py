@@ -1,8 +1,8 @@
-"""Which addresses an event may go to, unless the operator lets it go anywhere.
+"""Refuses private addresses for events, unless EVENTS_TO_PRIVATE is on.
 
-An EVENTS_URL that leads inward would let whoever sets it, or whoever answers for its name, have
-this machine ask its neighbours, a cloud's metadata service among them (server-side request
-forgery).
+Otherwise the person who sets EVENTS_URL, or controls the DNS records of its host, could make this
+machine send requests to its private network or to a cloud's metadata service (server-side request
+forgery, SSRF).
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aiohttp import AddrInfoType
 
-# All that the world's networks get is from here (IANA, "IPv6 Global Unicast Address Assignments").
+# All public IPv6 addresses are assigned from here (IANA, "IPv6 Global Unicast Address
+# Assignments").
 _UNICAST = IPv6Network("2000::/3")
-_DOCUMENTATION = IPv6Network("3fff::/20")  # RFC 9637, newer than some a Python
+_DOCUMENTATION = IPv6Network("3fff::/20")  # RFC 9637, newer than some Python versions know
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052
 _LOWEST_32_BITS = 0xFFFFFFFF
 
@@ -26,38 +27,38 @@ class AddressRefusedError(OSError):
     """The address is not one of the public Internet."""
 
     def __init__(self) -> None:
-        # Of several addresses that are refused, the transport reports one when all say the same.
+        # If all addresses of a host are refused, aiohttp reports one error only if all are equal.
         super().__init__(errno.EACCES, "not a public address")
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an address is one of the public Internet; raises ValueError where it is none.
+    """Return whether an address is one of the public Internet.
 
-    An IPv4 address within an IPv6 one (mapped, 6to4, NAT64) is judged as what it leads to.
+    An IPv6 address that embeds an IPv4 address (mapped, 6to4, NAT64) is judged by that one. Raises
+    ValueError if `address` is not an IP address.
     """
-    found = ip_address(address)
-    if isinstance(found, IPv6Address):
-        inner = _inner(found)
-        if inner is None:
-            return found in _UNICAST and found not in _DOCUMENTATION and found.is_global
-        found = inner
-    return found.is_global and not found.is_multicast
+    ip = ip_address(address)
+    if isinstance(ip, IPv6Address):
+        embedded = _embedded_ipv4(ip)
+        if embedded is None:
+            return ip in _UNICAST and ip not in _DOCUMENTATION and ip.is_global
+        ip = embedded
+    return ip.is_global and not ip.is_multicast
 
 
-def _inner(address: IPv6Address) -> IPv4Address | None:
-    """Find the IPv4 address that a packet to this one ends at, if there is one."""
+def _embedded_ipv4(address: IPv6Address) -> IPv4Address | None:
     if address in _NAT64:
         return IPv4Address(int(address) & _LOWEST_32_BITS)
     return address.ipv4_mapped or address.sixtofour
 
 
 def public_socket(address: AddrInfoType) -> socket.socket:
-    """Make the socket for a connection to a public address; raises RefusedError for others.
+    """Return a socket for a connection to a public address; raise AddressRefusedError for others.
 
-    This is asked of each address that is really about to be connected to, whether it stands in the
-    URL or was just looked up: nothing can change between the check and the connection.
+    aiohttp calls this for each address right before it connects, whether the address is in the URL
+    or was just looked up: no second DNS lookup can change it after the check.
     """
-    family, kind, protocol, _, place = address
-    if not is_public(str(place[0])):
+    family, kind, protocol, _, sockaddr = address
+    if not is_public(str(sockaddr[0])):
         raise AddressRefusedError
     return socket.socket(family, kind, protocol)

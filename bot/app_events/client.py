@@ -1,4 +1,4 @@
-"""Posting events to the operator's app."""
+"""Posts events to the operator's app."""
 
 from __future__ import annotations
 
@@ -26,51 +26,52 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 POST_TIMEOUT = 15.0
-"""Seconds one try may take: what Standard Webhooks allows an app, and well under the lease."""
+"""Seconds one attempt may take: the least that Standard Webhooks asks for, and well under the
+lease."""
 MAX_RETRY_AFTER = 86400.0
-"""Seconds an app can have us wait at most."""
+"""Seconds: the longest Retry-After of an app that is followed."""
 _GONE = 410
-_ASKS_TO_WAIT = frozenset({429, 503})
+_RETRY_AFTER_STATUSES = frozenset({429, 503})
 _HEADERS = {"Content-Type": "application/json", "User-Agent": f"Textproof/{__version__}"}
 
 
 class Client:
-    """The app at one address; `keys` sign."""
+    """Posts events to `url`, signed with each of `secrets`."""
 
-    def __init__(self, session: ClientSession, url: str, keys: Sequence[bytes]) -> None:
+    def __init__(self, session: ClientSession, url: str, secrets: Sequence[str]) -> None:
         self._session = session
         self._url = url
-        self._keys = keys
+        self._secrets = secrets
 
     async def post(self, *, name: str, body: str, at: datetime) -> PostResult:
-        """Post an event at the time `at` (the world's), and say what came of it.
+        """Post an event at the wall-clock time `at` (UTC), and return the result.
 
-        `name` and `body` are the same at every try. Raises nothing that an event may meet on its
-        way.
+        `name` (the event's id) and `body` are the same in every attempt. Failures are returned,
+        not raised.
         """
-        data = body.encode()
-        headers = signed_headers(name, data, self._keys, at)
+        headers = signed_headers(name, body, self._secrets, at)
         try:
-            # A redirect could lead inward, and would lose the body; what is answered is not read.
+            # A redirect could lead to a private address, and would lose the body. The response's
+            # body is not read.
             async with self._session.post(
-                self._url, data=data, headers=headers, allow_redirects=False
+                self._url, data=body.encode(), headers=headers, allow_redirects=False
             ) as response:
-                return _read(response.status, response.headers, at)
+                return classify(response.status, response.headers, at)
         except (ClientError, OSError, ValueError) as error:
             return PostLater(_fault(error))
 
 
 @asynccontextmanager
 async def open_client(
-    url: str, keys: Sequence[bytes], *, to_private: bool
+    url: str, secrets: Sequence[str], *, to_private: bool
 ) -> AsyncIterator[Client]:
-    """Open the way to the app; `to_private` lets it lead to this machine or a private network.
+    """Open the client of an app; `to_private` allows this machine and private networks.
 
-    Raises ValueError for a URL without TLS that may not lead there.
+    Raises ValueError for a URL that is not https, unless `to_private`.
     """
     if not to_private and not url.startswith("https://"):
-        raise ValueError("events leave this network by https alone")
-    # What a proxy of the environment connects to could not be checked, so none is used.
+        raise ValueError("events to public addresses need https")
+    # No proxy from the environment: which address it connects to could not be checked.
     async with ClientSession(
         connector=TCPConnector(socket_factory=None if to_private else public_socket),
         cookie_jar=DummyCookieJar(),
@@ -79,26 +80,29 @@ async def open_client(
         auto_decompress=False,
         trust_env=False,
     ) as session:
-        yield Client(session, url, keys)
+        yield Client(session, url, secrets)
 
 
-def _read(status: int, headers: Mapping[str, str], at: datetime) -> PostResult:
-    if 200 <= status < 300:  # noqa: PLR2004 - what success is, in HTTP
+def classify(status: int, headers: Mapping[str, str], at: datetime) -> PostResult:
+    """Return the result that a response to a post at `at` (UTC) means."""
+    if 200 <= status < 300:  # noqa: PLR2004 - success in HTTP
         return PostAccepted()
     if status == _GONE:
         return EndpointGone()
-    wait = _retry_after(headers.get("Retry-After", ""), at) if status in _ASKS_TO_WAIT else None
-    return PostLater(f"HTTP {status}", wait)
+    retry_after = None
+    if status in _RETRY_AFTER_STATUSES:
+        retry_after = _retry_after(headers.get("Retry-After", ""), at)
+    return PostLater(f"HTTP {status}", retry_after)
 
 
 def _retry_after(value: str, at: datetime) -> float | None:
-    """Read Retry-After, in seconds or as a date (RFC 9110 §10.2.3); None where it says nothing."""
+    """Return the seconds of Retry-After (RFC 9110 §10.2.3: seconds or a date), or None."""
     try:
         if value.strip().isdecimal():
             seconds = float(value)
         else:
             moment = parsedate_to_datetime(value)
-            # One of the old forms names no zone; all are in UTC.
+            # One of the obsolete date formats names no zone; all are in UTC (RFC 9110 §5.6.7).
             moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
             seconds = (moment - at).total_seconds()
     except (ValueError, OverflowError):
@@ -107,7 +111,7 @@ def _retry_after(value: str, at: datetime) -> float | None:
 
 
 def _fault(error: Exception) -> str:
-    """Name an error without its text, which may quote the address."""
+    """Return a name for an error, without its text, which may quote the address."""
     if isinstance(error, ClientConnectorError) and isinstance(error.os_error, AddressRefusedError):
         return REFUSED
     return "timeout" if isinstance(error, TimeoutError) else type(error).__name__

@@ -1,11 +1,11 @@
-"""What came of posting an event, and what the operator is to do about it."""
+"""The results of posting an event, and the operator's remedy for each fault."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 REFUSED = "address refused"
-"""EVENTS_URL leads to this machine or a private network, and may not."""
+"""EVENTS_URL resolves to this machine or a private network, without EVENTS_TO_PRIVATE=on."""
 GONE = "HTTP 410"
 """The app wants no more events at this address."""
 
@@ -17,7 +17,7 @@ class PostAccepted:
 
 @dataclass(frozen=True, slots=True)
 class PostLater:
-    """Try again; not before `retry_after` seconds where the app asked for that."""
+    """The post failed; try again, not before `retry_after` seconds if the app asked for that."""
 
     fault: str
     retry_after: float | None = None
@@ -32,13 +32,13 @@ PostResult = PostAccepted | PostLater | EndpointGone
 
 
 def advice(fault: str) -> str:
-    """Say what the operator is to do about a fault."""
+    """Return what the operator must do about a fault."""
     if fault == REFUSED:
         return "set EVENTS_TO_PRIVATE=on if your app is on this machine or a private network"
     if fault == GONE:
         return "check EVENTS_URL, then run: bot events resume"
     if fault.startswith("HTTP 3"):
-        return "set EVENTS_URL to where it leads: a redirect is not followed"
+        return "set EVENTS_URL to the redirect's target: redirects are not followed"
     if fault.startswith("HTTP "):
-        return "look into your app's log: it is to answer with 2xx"
-    return "check that this machine reaches EVENTS_URL and is answered within 15 seconds"
+        return "look into your app's log: it must answer with 2xx"
+    return "check that this machine reaches EVENTS_URL and that your app answers within 15 seconds"

@@ -1,1 +1,1 @@
-"""Telnyx, spoken to: webhooks in, API requests out, errors classified."""
+"""Telnyx: webhooks verified and parsed, texts sent, API errors classified."""

@@ -1,7 +1,7 @@
-"""What an answer of Telnyx's API means for a text: accepted, later, never, or hold everything.
+"""Classifies responses of Telnyx's API: accepted, retry later, never retry, or hold all sending.
 
-The HTTP status of one error varies, so Telnyx's own error code decides where there is one
-(Telnyx, "Messaging error codes").
+The HTTP status of one error varies, so Telnyx's own error code decides if there is one (Telnyx,
+"Messaging error codes").
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ OPTED_OUT_FAULT = "40300"
 
 
 class Limit(StrEnum):
-    """Whose limit a text has met, more leaving than Telnyx takes; the values are its codes."""
+    """The rate limit that a text exceeded; the values are Telnyx's error codes."""
 
     ACCOUNT = "10011"
     NUMBER = "40318"
@@ -45,36 +45,36 @@ _MAX_RETRY_AFTER = 300.0
 _ADVICE = {
     "10009": "check TELNYX_API_KEY",
     "10010": "check the permissions of TELNYX_API_KEY",
-    Limit.ACCOUNT: "lower SEND_RATE_ACCOUNT, or have Telnyx raise the account's limit",
+    Limit.ACCOUNT: "lower SEND_RATE_ACCOUNT, or ask Telnyx to raise the account's limit",
     "40010": "register the number for 10DLC in the Telnyx portal",
     "40013": "check FROM_NUMBER",
     "40305": "check FROM_NUMBER and its messaging profile",
-    "40310": "nothing: this phone cannot get texts",
+    "40310": "nothing: this phone cannot receive texts",
     OPTED_OUT_FAULT: "nothing: this person has opted out",
-    Limit.NUMBER: "lower SEND_RATE_PER_NUMBER, or have Telnyx raise the number's limit",
+    Limit.NUMBER: "lower SEND_RATE_PER_NUMBER, or ask Telnyx to raise the number's limit",
     "40333": "raise the messaging profile's spend limit",
     "HTTP 401": "check TELNYX_API_KEY",
     "HTTP 403": "check the permissions of TELNYX_API_KEY",
     "HTTP 404": "check TELNYX_BASE_URL",
-    "HTTP 429": "lower SEND_RATE_ACCOUNT, or have Telnyx raise the account's limit",
-    "too late": "nothing: it could not leave before it was of no use any more",
-    "in doubt": "look at Telnyx's status: it took the request twice and said nothing of it",
+    "HTTP 429": "lower SEND_RATE_ACCOUNT, or ask Telnyx to raise the account's limit",
+    "too late": "nothing: the text could not be sent before it expired",
+    "in doubt": "check Telnyx's status page: two requests were sent, and neither was answered",
     "code gone": "keep a replaced SECRET_KEY for an hour, as SECRET_KEY=new,old",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class SendAccepted:
-    """Telnyx has the text under this id; None where an earlier attempt was the accepted one."""
+    """Telnyx has accepted the text under this id, or None if an earlier attempt was accepted."""
 
     carrier_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class SendLater:
-    """Try again; not before `retry_after` seconds where Telnyx asked for that.
+    """The send failed; try again, not before `retry_after` seconds if Telnyx asked for that.
 
-    `in_doubt` where Telnyx may have taken the text without saying so.
+    `in_doubt` means that Telnyx may have accepted the text nevertheless.
     """
 
     fault: str
@@ -85,14 +85,14 @@ class SendLater:
 
 @dataclass(frozen=True, slots=True)
 class SendNever:
-    """This text will not reach this person."""
+    """The send failed, and would fail again: this text cannot reach this phone."""
 
     fault: str
 
 
 @dataclass(frozen=True, slots=True)
 class SendHold:
-    """A fault of the account: no text will leave until the operator has mended it."""
+    """The account or its settings are at fault: no text can be sent until that is fixed."""
 
     fault: str
 
@@ -101,22 +101,25 @@ SendResult = SendAccepted | SendLater | SendNever | SendHold
 
 
 def advice(fault: str) -> str:
-    """Say what the operator is to do about a fault."""
+    """Return what the operator must do about a fault."""
     if fault.startswith("HTTP 3"):
         return _ADVICE["HTTP 404"]
     if not fault.isdecimal() and fault not in _ADVICE:
-        return "it is tried again; check that this machine reaches TELNYX_BASE_URL"
+        return "check that this machine reaches TELNYX_BASE_URL; the text is tried again"
     return _ADVICE.get(fault, "look the code up in Telnyx's list of messaging error codes")
 
 
-def classify(  # noqa: PLR0911 - a table of answers, read from the top
+def classify(  # noqa: PLR0911 - rules in order of precedence
     status: int, body: object, headers: Mapping[str, str], *, retried: bool
 ) -> SendResult:
-    """Read an answer that is not a success; `retried` where the text may have left before."""
+    """Return the result that an error response means.
+
+    `retried` means that an earlier attempt may have succeeded.
+    """
     code = _error_code(body)
     fault = code or f"HTTP {status}"
-    # A proxy that cannot reach Telnyx says 503; other faults without a code of Telnyx's may have
-    # come about on the way back.
+    # A proxy that cannot reach Telnyx answers 503. Another 5xx without a Telnyx error code may be a
+    # proxy's answer to a request that Telnyx accepted.
     in_doubt = code is None and status >= _SERVER_ERROR and status != _SERVICE_UNAVAILABLE
     later = SendLater(fault, _retry_after(headers), in_doubt, _limit(status, code))
     if code in _NEVER:
@@ -125,14 +128,14 @@ def classify(  # noqa: PLR0911 - a table of answers, read from the top
         return SendHold(fault)
     if code in _LATER or status in _LATER_STATUSES or status >= _SERVER_ERROR:
         return later
-    moved = _REDIRECT <= status < _BAD_REQUEST
-    if moved or status == _UNAUTHORIZED or (code is None and status in _HOLD_STATUSES):
+    redirected = _REDIRECT <= status < _BAD_REQUEST
+    if redirected or status == _UNAUTHORIZED or (code is None and status in _HOLD_STATUSES):
         return SendHold(fault)
     if status in _HOLD_STATUSES:
         return later
     if status == _UNPROCESSABLE and retried:
-        # A key that was used before: only a success is remembered, so an earlier attempt was one
-        # (Telnyx, "Idempotency").
+        # The idempotency key was used before. Telnyx keeps keys of successes only, so an earlier
+        # attempt succeeded (Telnyx, "Idempotency").
         return SendAccepted(None)
     return SendNever(fault)
 
@@ -151,7 +154,7 @@ def _error_code(body: object) -> str | None:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Read Retry-After in seconds (RFC 9110 §10.2.3); a date there is not used by Telnyx."""
+    """Return the seconds of Retry-After (RFC 9110 §10.2.3); Telnyx does not use dates."""
     try:
         seconds = float(headers.get("retry-after", ""))
     except ValueError:

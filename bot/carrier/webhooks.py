@@ -1,8 +1,7 @@
-"""Telnyx's webhooks: bytes and headers in, one typed event out, or one of two errors.
+"""Verifies and parses Telnyx's webhooks.
 
-Nothing is believed before its signature is checked. Telnyx's documentation of the events
-differs from what really arrives (unknown line types, missing fields), so only what is needed is
-read, and what is unusable is ignored instead of refused.
+Real webhooks differ from Telnyx's documentation (unknown line types, missing fields), so only the
+fields that are needed are read, and a webhook that is signed but unusable is ignored, not refused.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ if TYPE_CHECKING:
 SIGNATURE_HEADER = "telnyx-signature-ed25519"
 TIMESTAMP_HEADER = "telnyx-timestamp"
 TOLERANCE = 300
-"""Seconds a signed timestamp may differ from our clock, either way."""
+"""Seconds that a signed timestamp may differ from our clock, in either direction."""
 
-NOT_OURS = "recipient"
-"""Why a text to a number that is not the bot's is ignored."""
+UNKNOWN_RECIPIENT = "recipient"
+"""The reason for which a text to a number that is not the bot's is ignored."""
 
 _SIGNATURE_LENGTH = 64
 _TIMESTAMP = re.compile(r"\d{1,12}", re.ASCII)
@@ -42,15 +41,15 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class SignatureError(Exception):
-    """The request is not from Telnyx, or too old; the message says which, and no more."""
+    """The request is not from Telnyx, or is too old; the message quotes nothing of it."""
 
 
 class BodyError(Exception):
-    """The request is signed, but its body is not an event."""
+    """The request is signed, but its body is not an event in JSON."""
 
 
 class DeliveryStatus(StrEnum):
-    """What became of a text that Telnyx had accepted."""
+    """The delivery status of a text that Telnyx accepted."""
 
     SENT = "sent"
     UNCONFIRMED = "unconfirmed"
@@ -59,33 +58,36 @@ class DeliveryStatus(StrEnum):
 
 
 class InboundText(Struct, frozen=True):
-    """A person's text to one of the bot's numbers, both E.164; `key` names the text."""
+    """A person's text to one of the bot's numbers (both E.164); `key` identifies the text."""
 
     key: str
     phone: str
     bot_number: str
-    said: TextReceived
+    input: TextReceived
 
 
 class DeliveryReport(Struct, frozen=True):
-    """News of a text of ours; `key` names the event, `fault` is Telnyx's error code."""
+    """The status of a text that the bot sent; `key` identifies the event.
+
+    `carrier_id` is Telnyx's id of the text, `fault` Telnyx's error code.
+    """
 
     key: str
     carrier_id: str
-    delivery: DeliveryStatus
+    status: DeliveryStatus
     fault: str | None = None
 
 
 class Ignored(Struct, frozen=True):
-    """A genuine event that does not concern us."""
+    """A signed event that the bot has no use for."""
 
-    why: str
+    reason: str
 
 
 WebhookEvent = InboundText | DeliveryReport | Ignored
 
-# Telnyx adds statuses without notice; those not named here say nothing final.
-_DELIVERIES = {
+# Telnyx adds statuses without notice; those not listed here are not final, and are ignored.
+_STATUSES = {
     "sent": DeliveryStatus.SENT,
     "delivered": DeliveryStatus.DELIVERED,
     "delivery_unconfirmed": DeliveryStatus.UNCONFIRMED,
@@ -97,11 +99,11 @@ _DELIVERIES = {
 }
 
 
-_ANSWERS = {"STOP": AutoReply.STOP, "START": AutoReply.START}
+_AUTO_REPLIES = {"STOP": AutoReply.STOP, "START": AutoReply.START}
 
 
 class Verifier:
-    """Telnyx's public keys: several while one replaces another."""
+    """Verifies signatures with Telnyx's public keys: several while one replaces another."""
 
     def __init__(self, public_keys: Sequence[bytes]) -> None:
         self._keys = [VerifyKey(key) for key in public_keys]
@@ -109,11 +111,10 @@ class Verifier:
     def verify(
         self, body: bytes, signatures: Sequence[str], timestamps: Sequence[str], now: datetime
     ) -> datetime:
-        """Check the values of both headers, all that came, against the raw body.
+        """Verify the raw body by all values of the two headers; raise SignatureError.
 
-        Returns the latest moment (UTC) at which Telnyx can have signed it: the timestamp is in
-        whole seconds. Raises SignatureError. The signature is Ed25519 over `timestamp|body`
-        (Telnyx, "Webhook signing").
+        Return the latest time (UTC) at which Telnyx can have signed it: the timestamp is in whole
+        seconds. The signature is Ed25519 over `timestamp|body` (Telnyx, "Webhook signing").
         """
         if len(signatures) != 1 or len(timestamps) != 1:
             raise SignatureError("signature headers missing or repeated")
@@ -121,10 +122,10 @@ class Verifier:
         if not _TIMESTAMP.fullmatch(timestamp):
             raise SignatureError("timestamp is not in Unix seconds")
         if abs(now.timestamp() - int(timestamp)) > TOLERANCE:
-            raise SignatureError("timestamp is more than 300 s from this machine's clock")
+            raise SignatureError("timestamp differs by more than 300 s from this machine's clock")
         signed = timestamp.encode() + b"|" + body
         if not any(_verifies(key, signed, signature) for key in self._keys):
-            raise SignatureError("signature is by none of the keys")
+            raise SignatureError("signature does not verify with any of the keys")
         return datetime.fromtimestamp(int(timestamp) + 1, UTC)
 
 
@@ -134,11 +135,10 @@ def parse(
     arrived_at: datetime,
     signed_at: datetime | None = None,
 ) -> WebhookEvent:
-    """Read a genuine event that arrived at a time (UTC), for a bot with these numbers (E.164).
+    """Parse a verified body that arrived at `arrived_at` (UTC), for the bot's numbers (E.164).
 
-    It may be of any time until Telnyx signed it, should our clock be behind.
-
-    Raises BodyError where the body is not a JSON object with an object `data`.
+    `signed_at` is the latest time at which Telnyx can have signed it: later than `arrived_at` if
+    our clock is behind. Raise BodyError if the body is not a JSON object with an object `data`.
     """
     envelope = _json(body)
     data = envelope.get("data") if isinstance(envelope, dict) else None
@@ -159,7 +159,7 @@ def _json(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
     except (ValueError, RecursionError):
-        # It is strict where the standard library is not: half of an emoji's pair, for one.
+        # msgspec refuses some JSON that the standard library reads, like a lone surrogate.
         pass
     try:
         return json.loads(body)
@@ -185,31 +185,29 @@ def _inbound_text(
     if phone is None or phone in bot_numbers:
         return Ignored("sender")
     if bot_number is None:
-        return Ignored(NOT_OURS)
+        return Ignored(UNKNOWN_RECIPIENT)
     if not isinstance(text, str) and not media:
         return Ignored("text")
     in_group = len(recipients) + len(others) > 1
     shape = Shape.GROUP if in_group else Shape.MEDIA if media else Shape.PLAIN
-    said = TextReceived(
+    received = TextReceived(
         _storable(text),
         shape,
-        _answered(payload.get("autoresponse_type")),
+        _auto_reply(payload.get("autoresponse_type")),
         received_at=_received_at(payload.get("received_at"), arrived_at, latest),
     )
-    return InboundText(f"message:{message_id}", phone, bot_number, said)
+    return InboundText(f"message:{message_id}", phone, bot_number, received)
 
 
 def _delivery_report(event_id: object, payload: Mapping[str, Any]) -> WebhookEvent:
-    name, carrier_id = storable_id(event_id), storable_id(payload.get("id"))
+    key, carrier_id = storable_id(event_id), storable_id(payload.get("id"))
     statuses = [_dict(recipient).get("status") for recipient in _list(payload.get("to"))]
-    delivery = next(
-        (_DELIVERIES[s] for s in statuses if isinstance(s, str) and s in _DELIVERIES), None
-    )
-    if name is None or carrier_id is None or delivery is None:
+    status = next((_STATUSES[s] for s in statuses if isinstance(s, str) and s in _STATUSES), None)
+    if key is None or carrier_id is None or status is None:
         return Ignored("report")
     codes = [_code(_dict(error).get("code")) for error in _list(payload.get("errors"))]
     fault = next((code for code in codes if code), None)
-    return DeliveryReport(f"event:{name}", carrier_id, delivery, fault and fault[:64])
+    return DeliveryReport(f"event:{key}", carrier_id, status, fault and fault[:64])
 
 
 def _signature(header: str) -> bytes:
@@ -230,12 +228,12 @@ def _verifies(key: VerifyKey, signed: bytes, signature: bytes) -> bool:
     return True
 
 
-def _received_at(written: object, arrived_at: datetime, latest: datetime) -> datetime:
-    """Read when Telnyx received a text; a time that is missing or cannot be is that of arrival."""
-    if not isinstance(written, str):
+def _received_at(value: object, arrived_at: datetime, latest: datetime) -> datetime:
+    """Return when Telnyx received a text, or `arrived_at` if that is missing or impossible."""
+    if not isinstance(value, str):
         return arrived_at
     try:
-        received_at = datetime.fromisoformat(written)
+        received_at = datetime.fromisoformat(value)
         if received_at.tzinfo is None:
             return arrived_at
         received_at = received_at.astimezone(UTC)
@@ -244,10 +242,10 @@ def _received_at(written: object, arrived_at: datetime, latest: datetime) -> dat
     return received_at if received_at <= latest else arrived_at
 
 
-def _answered(keyword: object) -> AutoReply | None:
+def _auto_reply(keyword: object) -> AutoReply | None:
     if not isinstance(keyword, str) or not keyword:
         return None
-    return _ANSWERS.get(keyword, AutoReply.OTHER)
+    return _AUTO_REPLIES.get(keyword, AutoReply.OTHER)
 
 
 def _number(party: object) -> str | None:
@@ -256,7 +254,7 @@ def _number(party: object) -> str | None:
 
 
 def storable_id(value: object) -> str | None:
-    """Return an id of Telnyx's where it is one that can be kept."""
+    """Return an id of Telnyx's, or None if it cannot be stored."""
     return value if isinstance(value, str) and _ID.fullmatch(value) else None
 
 

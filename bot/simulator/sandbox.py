@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
     from sqlalchemy import URL
 
-    from bot.app import Running
+    from bot.app import Bot
     from bot.services.delivery.sender import Sender
     from bot.simulator.clock import TravelClock
     from bot.simulator.telnyx.journal import PhoneText
@@ -62,7 +62,7 @@ class Sandbox:
     """A bot at work, the carrier it works with, and the clock that both go by."""
 
     telnyx: SimulatedTelnyx
-    bot: Running
+    bot: Bot
     clock: TravelClock
     form_url: str | None = None
     """Where the form on the web is, if it is on."""
@@ -165,10 +165,9 @@ async def open_sandbox(
             }
             | changes
         )
-        async with app.running(
+        async with app.run_bot(
             settings,
             clock,
-            asyncio.Event(),
             with_web=True,
             with_work=True,
             jitter=0,  # a story must turn out the same each time
@@ -194,7 +193,7 @@ def _told(listener: WebhookReceiver) -> dict[str, Any]:
     }
 
 
-async def _key(bot: Running, clock: TravelClock) -> str:
+async def _key(bot: Bot, clock: TravelClock) -> str:
     return await bot.database.write(
         api_keys.create, "a pretend app", tuple(Scope), api_keys.DEFAULT_PER_MINUTE, clock.now()
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from bot.app_events.signing import signed_headers, signing_key
+from bot.app_events.signing import signed_headers
 from bot.simulator.telnyx.journal import HttpMessage, Wire
 
 if TYPE_CHECKING:
@@ -62,5 +62,6 @@ class WebhookReceiver:
         if not timestamp.isdecimal():
             return False
         at = datetime.fromtimestamp(int(timestamp), UTC)
-        expected = signed_headers(name, body, [signing_key(self.secret)], at)["webhook-signature"]
-        return hmac.compare_digest(expected, request.headers.get("webhook-signature", ""))
+        expected = signed_headers(name, body.decode(errors="replace"), [self.secret], at)
+        signature = request.headers.get("webhook-signature", "")
+        return hmac.compare_digest(expected["webhook-signature"], signature)

@@ -8,9 +8,9 @@ import structlog
 from aiohttp import web
 
 from bot.carrier.webhooks import (
-    NOT_OURS,
     SIGNATURE_HEADER,
     TIMESTAMP_HEADER,
+    UNKNOWN_RECIPIENT,
     BodyError,
     Ignored,
     SignatureError,
@@ -76,14 +76,14 @@ class TelnyxWebhook:
         return web.Response()
 
     def _log_ignored(self, event: Ignored) -> None:
-        if event.why == NOT_OURS:
+        if event.reason == UNKNOWN_RECIPIENT:
             self._warnings.log(
                 "webhook ignored",
                 reason="the text was sent to a number that is not the bot's",
                 advice="check FROM_NUMBER and the numbers of the messaging profile",
             )
         else:
-            _log.debug("webhook ignored", because_of=event.why)
+            _log.debug("webhook ignored", reason=event.reason)
 
 
 def _response(status: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:

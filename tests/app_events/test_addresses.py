@@ -61,12 +61,12 @@ def test_an_address_of_the_public_internet_is_public(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", INWARD)
-def test_an_address_that_leads_inward_is_not_public_however_it_is_wrapped(address: str) -> None:
+def test_a_private_address_is_not_public_also_when_embedded_in_ipv6(address: str) -> None:
     assert not is_public(address)
 
 
 @pytest.mark.parametrize("address", INWARD)
-def test_no_socket_is_made_for_an_address_that_leads_inward(address: str) -> None:
+def test_no_socket_is_made_for_a_private_address(address: str) -> None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with pytest.raises(AddressRefusedError):
         public_socket((family, socket.SOCK_STREAM, 0, "", (address, 443)))

@@ -15,7 +15,6 @@ from bot import __version__
 from bot.app_events import addresses, client
 from bot.app_events.client import MAX_RETRY_AFTER, open_client
 from bot.app_events.results import REFUSED, EndpointGone, PostAccepted, PostLater, advice
-from bot.app_events.signing import signing_key
 from tests.kit.event_receiver import EVENTS_SECRET, NEXT_EVENTS_SECRET, EventReceiver
 from tests.kit.persistent_texter import free_port
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 NAME = "msg_0123456789abcdef0123456789abcdef"
 BODY = '{"type":"verification.verified","data":{"metadata":{"who":"Zoë"}}}'
-KEYS = [signing_key(EVENTS_SECRET)]
+SECRETS = [EVENTS_SECRET]
 NOW = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
 
 
@@ -37,7 +36,7 @@ async def receiver() -> AsyncIterator[EventReceiver]:
 
 
 async def post(url: str, *, to_private: bool = True, at: datetime | None = None) -> PostResult:
-    async with open_client(url, KEYS, to_private=to_private) as app:
+    async with open_client(url, SECRETS, to_private=to_private) as app:
         return await app.post(name=NAME, body=BODY, at=at or datetime.now(UTC))
 
 
@@ -105,10 +104,10 @@ async def test_an_event_is_posted_as_it_is_and_signed(receiver: EventReceiver) -
 
 
 async def test_while_a_secret_is_replaced_the_app_may_know_either(receiver: EventReceiver) -> None:
-    keys = [signing_key(NEXT_EVENTS_SECRET), signing_key(EVENTS_SECRET)]
+    secrets = [NEXT_EVENTS_SECRET, EVENTS_SECRET]
     for secret in (EVENTS_SECRET, NEXT_EVENTS_SECRET):
         receiver.secret = secret
-        async with open_client(receiver.url, keys, to_private=True) as app:
+        async with open_client(receiver.url, secrets, to_private=True) as app:
             assert await app.post(name=NAME, body=BODY, at=datetime.now(UTC)) == PostAccepted()
     assert len(receiver.heard) == 2
 
@@ -117,13 +116,13 @@ async def test_the_apps_cookies_are_not_kept(receiver: EventReceiver) -> None:
     receiver.answers = [(204, {"Set-Cookie": "session=1"})]
     # By name: of an address no jar would keep a cookie anyway.
     url = receiver.url.replace("127.0.0.1", "localhost")
-    async with open_client(url, KEYS, to_private=True) as app:
+    async with open_client(url, SECRETS, to_private=True) as app:
         for _ in range(2):
             await app.post(name=NAME, body=BODY, at=datetime.now(UTC))
     assert ["Cookie" in heard.headers for heard in receiver.heard] == [False, False]
 
 
-async def test_a_proxy_of_the_environment_is_not_asked(
+async def test_a_proxy_of_the_environment_is_not_used(
     receiver: EventReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy"):
@@ -151,10 +150,8 @@ async def test_a_proxy_of_the_environment_is_not_asked(
         (503, {"Retry-After": "Fri, 99 Foo 99999 99:99:99 GMT"}, PostLater("HTTP 503")),
     ],
 )
-def test_what_is_answered_decides(
-    status: int, headers: dict[str, str], outcome: PostResult
-) -> None:
-    assert client._read(status, headers, NOW) == outcome
+def test_the_response_decides(status: int, headers: dict[str, str], outcome: PostResult) -> None:
+    assert client.classify(status, headers, NOW) == outcome
 
 
 @pytest.mark.parametrize(
@@ -165,9 +162,9 @@ def test_what_is_answered_decides(
         (timedelta(minutes=-2), None),
     ],
 )
-def test_a_date_to_try_again_at_is_understood(wait: timedelta, seconds: float | None) -> None:
+def test_a_date_in_retry_after_is_parsed(wait: timedelta, seconds: float | None) -> None:
     headers = {"Retry-After": format_datetime(NOW + wait, usegmt=True)}
-    assert client._read(503, headers, NOW) == PostLater("HTTP 503", seconds)
+    assert client.classify(503, headers, NOW) == PostLater("HTTP 503", seconds)
 
 
 @pytest.mark.parametrize(
@@ -177,15 +174,15 @@ def test_a_date_to_try_again_at_is_understood(wait: timedelta, seconds: float | 
         *("Thu Jan 15 12:02:00 2026", "Thu, 15 Jan 2026 12:02:00 -0000"),
     ],
 )
-def test_every_form_of_a_date_is_understood(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_http_date_format_is_parsed(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "America/Chicago")
     time.tzset()
-    assert client._read(503, {"Retry-After": value}, NOW) == PostLater("HTTP 503", 120)
+    assert client.classify(503, {"Retry-After": value}, NOW) == PostLater("HTTP 503", 120)
     monkeypatch.undo()
     time.tzset()
 
 
-async def test_retry_after_is_read_off_the_wire(receiver: EventReceiver) -> None:
+async def test_retry_after_is_read_from_a_real_response(receiver: EventReceiver) -> None:
     receiver.answers = [(429, {"retry-after": "7"})]
     assert await post(receiver.url) == PostLater("HTTP 429", 7)
 
@@ -199,13 +196,13 @@ async def test_a_redirect_is_not_followed(status: int, receiver: EventReceiver) 
     assert "redirect" in advice(f"HTTP {status}")
 
 
-async def test_an_answer_without_end_does_not_keep_us() -> None:
+async def test_an_endless_response_body_is_not_read() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n"
     async with answering(head, forever=b"x" * 65536) as url:
         assert await post(url) == PostAccepted()
 
 
-async def test_headers_without_end_are_a_fault() -> None:
+async def test_endless_response_headers_are_a_fault() -> None:
     async with answering(b"HTTP/1.1 200 OK\r\nX: ", forever=b"x" * 65536) as url:
         outcome = await post(url)
     assert isinstance(outcome, PostLater)
@@ -218,7 +215,7 @@ async def test_no_answer_in_time_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("raw", [b"HTTP/1.1 200", b"hello\r\n\r\n", b"HTTP/1.1 999999 No\r\n\r\n"])
-async def test_what_is_no_answer_is_a_fault(raw: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_invalid_response_is_a_fault(raw: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "POST_TIMEOUT", 1)
     async with answering(raw) as url:
         outcome = await post(url)
@@ -226,7 +223,7 @@ async def test_what_is_no_answer_is_a_fault(raw: bytes, monkeypatch: pytest.Monk
     assert "127.0.0.1" not in outcome.fault
 
 
-async def test_nobody_there_is_a_fault_that_does_not_quote_the_address() -> None:
+async def test_an_unreachable_app_is_a_fault_that_does_not_quote_the_url() -> None:
     url = f"http://user:hunter2@127.0.0.1:{free_port()}/?token=hunter2"
     outcome = await post(url)
     assert outcome == PostLater("ClientConnectorError")
@@ -234,14 +231,14 @@ async def test_nobody_there_is_a_fault_that_does_not_quote_the_address() -> None
 
 
 @pytest.mark.parametrize("host", ["a" * 70 + ".example", "exa mple", "[::1", "\N{SNOWMAN}" * 80])
-async def test_an_address_that_is_none_is_a_fault(host: str) -> None:
+async def test_an_invalid_host_is_a_fault(host: str) -> None:
     assert isinstance(await post(f"http://{host}/"), PostLater)
 
 
 # Only outward.
 
 
-async def test_events_leave_by_https_alone() -> None:
+async def test_events_to_public_addresses_need_https() -> None:
     with pytest.raises(ValueError, match="https"):
         await post("http://app.example/", to_private=False)
 
@@ -314,7 +311,7 @@ async def test_of_a_mixed_answer_only_what_is_public_is_connected_to(
         assert (bool(outside), inside) == (True, [])
 
 
-async def test_a_name_may_lead_inward_where_the_operator_says_so(
+async def test_a_host_may_resolve_to_a_private_address_if_the_operator_allows_it(
     receiver: EventReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_up(monkeypatch, "127.0.0.1")

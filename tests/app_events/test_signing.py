@@ -7,19 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from bot.app_events.signing import signed_headers, signing_key
+from bot.app_events.signing import signed_headers
 from tests.kit.event_receiver import EVENTS_SECRET, NEXT_EVENTS_SECRET
 
-NAME = "msg_0123456789abcdef0123456789abcdef"
-BODY = b'{"type":"verification.verified"}'
+EVENT_ID = "msg_0123456789abcdef0123456789abcdef"
+BODY = '{"type":"verification.verified"}'
 
 
 def test_the_example_of_the_standard_is_signed_as_the_standard_says() -> None:
     # Standard Webhooks, "Signature scheme", and the tests of its libraries.
     headers = signed_headers(
         "msg_p5jXN8AQM9LWM0D4loKWxJek",
-        b'{"test": 2432232314}',
-        [signing_key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")],
+        '{"test": 2432232314}',
+        ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
         datetime.fromtimestamp(1614265330, UTC),
     )
     assert headers == {
@@ -29,42 +29,35 @@ def test_the_example_of_the_standard_is_signed_as_the_standard_says() -> None:
     }
 
 
-@given(st.text(), st.binary(min_size=24, max_size=64))
-def test_the_public_library_believes_whatever_is_signed(body: str, key: bytes) -> None:
-    headers = signed_headers(NAME, body.encode(), [key], datetime.now(UTC))
-    Webhook(key).verify(body.encode(), headers, json_parse=False)
+@given(st.text())
+def test_any_body_can_be_verified(body: str) -> None:
+    headers = signed_headers(EVENT_ID, body, [EVENTS_SECRET], datetime.now(UTC))
+    Webhook(EVENTS_SECRET).verify(body.encode(), headers, json_parse=False)
 
 
-@given(st.text(), st.text())
-def test_the_public_library_makes_the_same_signature(name: str, body: str) -> None:
-    at = datetime(2026, 1, 15, 12, 0, 0, 999_999, tzinfo=UTC)
-    oracle = Webhook(EVENTS_SECRET).sign(name, at, body)
-    headers = signed_headers(name, body.encode(), [signing_key(EVENTS_SECRET)], at)
-    assert headers["webhook-signature"] == oracle
+def test_the_signature_is_over_the_whole_seconds_of_the_timestamp_header() -> None:
+    at = datetime.now(UTC).replace(microsecond=999_999)
+    headers = signed_headers(EVENT_ID, BODY, [EVENTS_SECRET], at)
+    assert headers["webhook-timestamp"] == str(int(at.replace(microsecond=0).timestamp()))
+    Webhook(EVENTS_SECRET).verify(BODY, headers)
 
 
 @pytest.mark.parametrize("secret", [EVENTS_SECRET, NEXT_EVENTS_SECRET])
-def test_while_a_secret_is_replaced_an_app_that_knows_either_believes(secret: str) -> None:
-    keys = [signing_key(NEXT_EVENTS_SECRET), signing_key(EVENTS_SECRET)]
-    headers = signed_headers(NAME, BODY, keys, datetime.now(UTC))
+def test_while_a_secret_is_replaced_an_app_that_knows_either_can_verify(secret: str) -> None:
+    secrets = [NEXT_EVENTS_SECRET, EVENTS_SECRET]
+    headers = signed_headers(EVENT_ID, BODY, secrets, datetime.now(UTC))
     assert Webhook(secret).verify(BODY, headers) == {"type": "verification.verified"}
 
 
-def test_another_secret_another_body_and_another_time_are_not_believed() -> None:
+def test_another_secret_body_id_or_time_does_not_verify() -> None:
     now = datetime.now(UTC)
-    headers = signed_headers(NAME, BODY, [signing_key(EVENTS_SECRET)], now)
-    old = signed_headers(NAME, BODY, [signing_key(EVENTS_SECRET)], now - timedelta(minutes=6))
-    for secret, body, told in (
+    headers = signed_headers(EVENT_ID, BODY, [EVENTS_SECRET], now)
+    old = signed_headers(EVENT_ID, BODY, [EVENTS_SECRET], now - timedelta(minutes=6))
+    for secret, body, altered in (
         (NEXT_EVENTS_SECRET, BODY, headers),
-        (EVENTS_SECRET, BODY + b" ", headers),
+        (EVENTS_SECRET, f"{BODY} ", headers),
         (EVENTS_SECRET, BODY, headers | {"webhook-id": "msg_another"}),
         (EVENTS_SECRET, BODY, old),
     ):
         with pytest.raises(WebhookVerificationError):
-            Webhook(secret).verify(body, told)
-
-
-@pytest.mark.parametrize("secret", ["whsec_not base64", "whsec_A"])
-def test_what_is_no_secret_is_told(secret: str) -> None:
-    with pytest.raises(ValueError, match=r"."):
-        signing_key(secret)
+            Webhook(secret).verify(body, altered)

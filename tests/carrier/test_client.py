@@ -53,7 +53,6 @@ async def carrier(telnyx: SimulatedTelnyx) -> AsyncIterator[Carrier]:
 @asynccontextmanager
 async def opened(base_url: str, api_key: str = API_KEY) -> AsyncIterator[Carrier]:
     carrier = Carrier(api_key, base_url)
-    await carrier.warm()
     try:
         yield carrier
     finally:
@@ -80,15 +79,6 @@ async def test_a_text_goes_out_with_its_key_and_comes_back_with_an_id(
     assert headers["idempotency-key"] == "0123456789abcdef"
     assert headers["content-type"] == "application/json"
     assert [text.text for text in telnyx.texts] == ["Code: 123456."]
-
-
-async def test_warming_asks_nobody_anything(
-    telnyx: SimulatedTelnyx, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("http_proxy", telnyx.base_url)
-    monkeypatch.setenv("all_proxy", telnyx.base_url)
-    async with opened("http://example.com/v2"):
-        assert telnyx.requests == []
 
 
 async def test_the_same_key_again_texts_nobody_twice(
@@ -285,7 +275,9 @@ async def test_a_server_that_never_answers_means_later() -> None:
     assert server.requests == 1
 
 
-async def test_an_answer_that_comes_in_drops_means_later(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_response_that_comes_byte_by_byte_means_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("bot.carrier.client.REQUEST_TIMEOUT", 0.2)
     begun = OK_JSON + b"Content-Length: 100000\r\n\r\n{"
     async with answering(begun, dripping=True) as server, opened(server.base_url) as carrier:
@@ -294,7 +286,7 @@ async def test_an_answer_that_comes_in_drops_means_later(monkeypatch: pytest.Mon
     assert server.requests <= 1
 
 
-async def test_a_server_that_is_not_there_means_later() -> None:
+async def test_an_unreachable_server_means_later_without_doubt() -> None:
     async with answering(b"") as gone:
         pass
     async with opened(gone.base_url) as carrier:
@@ -304,7 +296,7 @@ async def test_a_server_that_is_not_there_means_later() -> None:
 
 
 @pytest.mark.parametrize("variable", ["TELNYX_API_KEY", "TELNYX_PUBLIC_KEY", "TELNYX_BASE_URL"])
-async def test_the_environment_has_no_say_in_what_the_carrier_was_given(
+async def test_environment_variables_of_the_sdk_are_ignored(
     telnyx: SimulatedTelnyx, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     monkeypatch.setenv(variable, "http://127.0.0.1:9/not-this")
@@ -323,7 +315,7 @@ async def test_many_texts_at_once_each_get_their_own_id(
     assert len(telnyx.texts) == 20
 
 
-async def test_a_redirect_is_not_followed_and_holds_until_the_address_is_mended(
+async def test_a_redirect_is_not_followed_and_holds_until_the_url_is_fixed(
     carrier: Carrier, telnyx: SimulatedTelnyx
 ) -> None:
     telnyx.faults.append(ApiFault(307, headers={"Location": f"{telnyx.base_url}/messages"}))
@@ -334,7 +326,7 @@ async def test_a_redirect_is_not_followed_and_holds_until_the_address_is_mended(
 
 
 @pytest.mark.parametrize("carrier_id", ["a\x00b", "x" * 500])
-async def test_an_id_that_cannot_be_kept_is_not_kept(
+async def test_an_id_that_cannot_be_stored_is_dropped(
     carrier: Carrier, telnyx: SimulatedTelnyx, carrier_id: str
 ) -> None:
     body = json.dumps({"data": {"id": carrier_id}})

@@ -76,12 +76,12 @@ def test_only_the_first_error_decides() -> None:
 
 @pytest.mark.parametrize("status", [500, 501, 502, 503, 504, 520, 599])
 @pytest.mark.parametrize("body", [None, HTML, {}, error("99999")], ids=["none", "html", "{}", "?"])
-def test_a_fault_of_the_server_passes(status: int, body: object) -> None:
+def test_a_server_error_is_tried_again(status: int, body: object) -> None:
     assert isinstance(outcome(status, body), SendLater)
 
 
 @pytest.mark.parametrize("status", [500, 502, 504])
-def test_a_fault_that_is_not_telnyxs_own_leaves_in_doubt_whether_the_text_has_left(
+def test_a_server_error_without_a_telnyx_code_leaves_the_text_in_doubt(
     status: int,
 ) -> None:
     assert outcome(status, HTML) == SendLater(f"HTTP {status}", in_doubt=True)
@@ -98,9 +98,7 @@ def test_a_status_that_asks_for_another_try_gets_one(status: int) -> None:
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 @pytest.mark.parametrize("body", [None, HTML], ids=["none", "html"])
-def test_a_status_that_says_the_account_is_wrong_holds_everything(
-    status: int, body: object
-) -> None:
+def test_a_status_that_means_a_wrong_account_holds_everything(status: int, body: object) -> None:
     assert outcome(status, body) == SendHold(f"HTTP {status}")
 
 
@@ -109,7 +107,7 @@ def test_a_key_that_is_refused_holds_everything_whatever_the_code() -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_a_fault_of_the_account_with_an_unknown_code_gives_no_text_up(status: int) -> None:
+def test_an_account_fault_with_an_unknown_code_gives_up_no_text(status: int) -> None:
     assert not isinstance(outcome(status, error("99999")), SendNever)
 
 
@@ -145,7 +143,7 @@ def test_a_422_on_a_retry_that_names_the_recipient_is_no_acceptance() -> None:
         (500, "10007", None),
     ],
 )
-def test_it_is_told_whose_limit_was_met(status: int, code: str | None, limit: Limit | None) -> None:
+def test_the_exceeded_limit_is_named(status: int, code: str | None, limit: Limit | None) -> None:
     found = outcome(status, error(code) if code else None)
     assert isinstance(found, SendLater)
     assert found.limit is limit

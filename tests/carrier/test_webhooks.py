@@ -234,7 +234,7 @@ def test_fractions_of_a_second_count() -> None:
     assert not accepts(now=NOW + timedelta(seconds=TOLERANCE + 0.001))
 
 
-def test_the_tolerance_is_what_telnyx_says() -> None:
+def test_the_tolerance_is_that_of_telnyx() -> None:
     assert TOLERANCE == 300
 
 
@@ -334,13 +334,13 @@ def test_one_flipped_bit_of_the_signature_is_refused(bit: int) -> None:
 
 @modest
 @given(st.lists(any_text, max_size=3), st.lists(any_text, max_size=3), st.binary())
-def test_whatever_the_headers_say_the_only_error_is_a_signature_error(
+def test_any_headers_raise_only_a_signature_error(
     signatures: list[str], timestamps: list[str], body: bytes
 ) -> None:
     assert not accepts(body=body, signatures=signatures, timestamps=timestamps)
 
 
-def test_what_is_said_of_a_refusal_quotes_nothing_of_the_request() -> None:
+def test_a_signature_error_quotes_nothing_of_the_request() -> None:
     with pytest.raises(SignatureError) as refusal:
         verifier(KEY).verify(b"canary-body", ["canary-signature"], ["canary-time"], NOW)
     assert "canary" not in str(refusal.value)
@@ -354,7 +354,7 @@ def test_what_is_said_of_a_refusal_quotes_nothing_of_the_request() -> None:
     flipped=st.booleans(),
 )
 @example(text="", offset=0, signed_by=KEY, flipped=False)
-def test_it_accepts_and_refuses_what_telnyx_own_verifier_does(
+def test_it_agrees_with_the_verifier_of_the_telnyx_sdk(
     text: str,
     offset: int,
     signed_by: SigningKey,
@@ -415,11 +415,11 @@ def party(number: object, **more: Any) -> dict[str, Any]:
     return {"carrier": "T", "line_type": "Wireless", "phone_number": number, **more}
 
 
-def said(event: object) -> TextReceived:
-    """Read what a person texted, whenever it was received."""
+def input_of(event: object) -> TextReceived:
+    """Parse a text and return its input, without the time."""
     parsed = read(event)
     assert isinstance(parsed, InboundText)
-    return replace(parsed.said, received_at=None)
+    return replace(parsed.input, received_at=None)
 
 
 def test_the_documented_text_is_read() -> None:
@@ -436,10 +436,10 @@ def test_a_clock_that_is_behind_does_not_put_a_text_in_the_future() -> None:
     body = json.dumps(received(received_at="2026-01-15T12:00:03Z")).encode()
     event = parse(body, [BOT], ARRIVED, ARRIVED + timedelta(seconds=3))
     assert isinstance(event, InboundText)
-    assert event.said.received_at == ARRIVED + timedelta(seconds=3)
+    assert event.input.received_at == ARRIVED + timedelta(seconds=3)
     later = parse(body, [BOT], ARRIVED, ARRIVED + timedelta(seconds=2))
     assert isinstance(later, InboundText)
-    assert later.said.received_at == ARRIVED
+    assert later.input.received_at == ARRIVED
 
 
 @pytest.mark.parametrize(
@@ -458,12 +458,12 @@ def test_a_clock_that_is_behind_does_not_put_a_text_in_the_future() -> None:
         (MISSING, ARRIVED),
     ],
 )
-def test_a_text_was_received_when_telnyx_says_if_that_can_be(
+def test_received_at_is_that_of_telnyx_unless_it_is_impossible(
     written: object, received_at: datetime
 ) -> None:
     event = read(received(received_at=written))
     assert isinstance(event, InboundText)
-    assert event.said.received_at == received_at
+    assert event.input.received_at == received_at
 
 
 def test_the_documented_reports_are_read() -> None:
@@ -499,7 +499,7 @@ def test_line_types_that_are_not_documented_change_nothing(line_type: object) ->
     assert read(event) == read(RECEIVED)
 
 
-def test_a_text_needs_nothing_but_id_sender_recipient_and_text() -> None:
+def test_a_text_needs_only_id_sender_recipient_and_text() -> None:
     payload = {
         "id": "m1",
         "from": {"phone_number": PHONE},
@@ -513,28 +513,28 @@ def test_a_text_needs_nothing_but_id_sender_recipient_and_text() -> None:
 
 
 @pytest.mark.parametrize("text", [None, MISSING, 7, ["VERIFY"], {"text": "VERIFY"}])
-def test_a_text_without_words_and_pictures_is_ignored(text: object) -> None:
+def test_a_text_without_text_and_media_is_ignored(text: object) -> None:
     assert read(received(text=text)) == Ignored("text")
 
 
 def test_an_empty_text_is_still_a_text() -> None:
-    assert said(received(text="")) == TextReceived("")
+    assert input_of(received(text="")) == TextReceived("")
 
 
 @pytest.mark.parametrize(("text", "words"), [("look", "look"), (None, ""), (MISSING, "")])
-def test_a_picture_is_media_with_or_without_words(text: object, words: str) -> None:
+def test_an_mms_is_media_with_or_without_text(text: object, words: str) -> None:
     picture = {"url": "https://example.com/picture.png", "content_type": "image/png", "size": 5}
     event = received(media=[picture], text=text, type="MMS")
-    assert said(event) == TextReceived(words, Shape.MEDIA)
+    assert input_of(event) == TextReceived(words, Shape.MEDIA)
 
 
 def test_an_mms_without_media_is_a_plain_text() -> None:
-    assert said(received(type="MMS", text="VERIFY")) == TextReceived("VERIFY")
+    assert input_of(received(type="MMS", text="VERIFY")) == TextReceived("VERIFY")
 
 
 @pytest.mark.parametrize("media", [None, MISSING, "picture", {"url": "x"}, 1])
-def test_media_that_is_no_list_is_no_picture(media: object) -> None:
-    assert said(received(media=media)).shape is Shape.PLAIN
+def test_media_that_is_not_a_list_is_ignored(media: object) -> None:
+    assert input_of(received(media=media)).shape is Shape.PLAIN
 
 
 @pytest.mark.parametrize(
@@ -554,16 +554,16 @@ def test_a_text_to_several_is_a_group_text(changes: dict[str, Any]) -> None:
     parsed = read(received(**changes))
     assert isinstance(parsed, InboundText)
     assert parsed.bot_number == BOT
-    assert parsed.said.shape is Shape.GROUP
+    assert parsed.input.shape is Shape.GROUP
 
 
 @pytest.mark.parametrize("cc", [[], None, MISSING, "x", {}])
-def test_nobody_in_cc_is_no_group(cc: object) -> None:
+def test_an_empty_cc_does_not_make_a_group(cc: object) -> None:
     if cc is MISSING:
         assert "cc" not in RECEIVED["data"]["payload"]
-        assert said(RECEIVED).shape is Shape.PLAIN
+        assert input_of(RECEIVED).shape is Shape.PLAIN
     else:
-        assert said(received(cc=cc)).shape is Shape.PLAIN
+        assert input_of(received(cc=cc)).shape is Shape.PLAIN
 
 
 @pytest.mark.parametrize(
@@ -585,7 +585,7 @@ def test_nobody_in_cc_is_no_group(cc: object) -> None:
         [PHONE],
     ],
 )
-def test_a_sender_that_is_no_phone_is_ignored(sender: object) -> None:
+def test_a_sender_that_is_not_a_phone_number_is_ignored(sender: object) -> None:
     assert read(received(sender=party(sender))) == Ignored("sender")
 
 
@@ -638,8 +638,8 @@ def test_a_text_to_any_number_of_ours_names_that_number(number: str) -> None:
         (["STOP"], None),
     ],
 )
-def test_what_telnyx_has_answered_is_known(keyword: object, answered: AutoReply | None) -> None:
-    assert said(received(autoresponse_type=keyword)).auto_reply is answered
+def test_the_auto_reply_of_telnyx_is_parsed(keyword: object, answered: AutoReply | None) -> None:
+    assert input_of(received(autoresponse_type=keyword)).auto_reply is answered
 
 
 @pytest.mark.parametrize(
@@ -653,19 +653,19 @@ def test_what_telnyx_has_answered_is_known(keyword: object, answered: AutoReply 
         ("line\nbreak\u200b", "line\nbreak\u200b"),
     ],
 )
-def test_what_no_database_can_hold_is_taken_out_of_a_text(text: str, stored: str) -> None:
-    assert said(received(text=text)).text == stored
+def test_characters_that_a_database_cannot_store_are_removed(text: str, stored: str) -> None:
+    assert input_of(received(text=text)).text == stored
 
 
-def test_surrogates_in_the_bytes_themselves_are_taken_out() -> None:
+def test_surrogates_in_the_raw_bytes_are_removed() -> None:
     body = json.dumps(received(text="a?b"), ensure_ascii=False).encode()
     parsed = parse(body.replace(b"a?b", b"a\xed\xa0\x80b"), [BOT], ARRIVED)
     assert isinstance(parsed, InboundText)
-    assert parsed.said.text == "ab"
+    assert parsed.input.text == "ab"
 
 
 def test_a_very_long_text_is_cut() -> None:
-    text = said(received(text="x" * 50_000)).text
+    text = input_of(received(text="x" * 50_000)).text
     assert text
     assert set(text) == {"x"}
     assert len(text) <= 1600
@@ -675,7 +675,7 @@ def test_a_very_long_text_is_cut() -> None:
     "name",
     ["x" * 129, "", "two words", "line\n", "tab\t", "\u00e9", "nul\x00", "\ud800", None, 7, ["x"]],
 )
-def test_an_id_that_cannot_be_kept_is_ignored(name: object) -> None:
+def test_an_id_that_cannot_be_stored_is_ignored(name: object) -> None:
     report = copy.deepcopy(FINALIZED)
     report["data"]["id"] = name
     assert read(received(id=name)) == Ignored("message id")
@@ -702,14 +702,14 @@ def test_an_id_of_128_characters_is_kept_whole() -> None:
         ("expired", DeliveryStatus.FAILED),
     ],
 )
-def test_a_status_says_how_far_a_text_has_come(status: str, delivery: DeliveryStatus) -> None:
+def test_a_status_is_parsed(status: str, delivery: DeliveryStatus) -> None:
     parsed = read(finalized(to=[party("+13125550002", status=status)]))
     assert isinstance(parsed, DeliveryReport)
-    assert parsed.delivery is delivery
+    assert parsed.status is delivery
 
 
 @pytest.mark.parametrize("status", ["queued", "sending", "brand_new", "", None, 7, ["sent"], {}])
-def test_a_status_that_says_nothing_final_is_ignored(status: object) -> None:
+def test_a_status_that_is_not_final_is_ignored(status: object) -> None:
     assert read(finalized(to=[party("+13125550002", status=status)])) == Ignored("report")
 
 
@@ -749,20 +749,20 @@ def test_another_kind_of_event_is_ignored(event_type: object) -> None:
 
 
 @pytest.mark.parametrize("payload", [None, [], "x", 7, {}])
-def test_a_payload_that_says_nothing_is_ignored(payload: object) -> None:
+def test_an_empty_payload_is_ignored(payload: object) -> None:
     event = copy.deepcopy(RECEIVED)
     event["data"]["payload"] = payload
     assert isinstance(read(event), Ignored)
 
 
 @pytest.mark.parametrize("data", [None, [], [{}], "x", 7, True])
-def test_data_that_is_no_object_is_not_an_event(data: object) -> None:
+def test_data_that_is_not_an_object_is_a_body_error(data: object) -> None:
     with pytest.raises(BodyError):
         read({"data": data})
 
 
 @pytest.mark.parametrize("body", [None, [], "data", 7, {}, {"Data": {}}, [{"data": {}}]])
-def test_a_body_without_data_is_not_an_event(body: object) -> None:
+def test_a_body_without_data_is_a_body_error(body: object) -> None:
     with pytest.raises(BodyError):
         read(body)
 
@@ -786,7 +786,7 @@ def test_a_body_without_data_is_not_an_event(body: object) -> None:
     ],
     ids=range(13),
 )
-def test_a_body_that_is_no_sound_json_is_not_an_event(body: bytes) -> None:
+def test_invalid_json_is_a_body_error(body: bytes) -> None:
     with pytest.raises(BodyError):
         parse(body, [BOT], ARRIVED)
 
@@ -797,7 +797,7 @@ def test_odd_numbers_beside_the_text_change_nothing(number: bytes) -> None:
     assert parse(body, [BOT], ARRIVED) == read(RECEIVED)
 
 
-def test_a_text_survives_whatever_depth_stands_beside_it() -> None:
+def test_deeply_nested_json_beside_the_text_changes_nothing() -> None:
     depth = 400
     body = json.dumps(RECEIVED).encode()
     deep = body.replace(b'"tags": []', b'"tags": ' + b"[" * depth + b"]" * depth)
@@ -806,13 +806,13 @@ def test_a_text_survives_whatever_depth_stands_beside_it() -> None:
 
 @modest
 @given(st.binary())
-def test_random_bytes_raise_nothing_but_a_body_error(body: bytes) -> None:
+def test_random_bytes_raise_only_a_body_error(body: bytes) -> None:
     assert parsed_or_refused(body) is None or body.strip().startswith(b"{")
 
 
 @modest
 @given(json_values)
-def test_any_json_raises_nothing_but_a_body_error(value: object) -> None:
+def test_any_json_raises_only_a_body_error(value: object) -> None:
     parsed_or_refused(json.dumps(value).encode())
     parsed_or_refused(json.dumps({"data": value}).encode())
 
@@ -842,7 +842,7 @@ spots = st.sampled_from(
 
 @settings(modest, max_examples=400)
 @given(spots, json_values, spots, json_values)
-def test_any_json_in_any_place_raises_nothing_but_a_body_error_and_yields_what_can_be_stored(
+def test_any_json_in_any_place_raises_only_a_body_error_and_results_can_be_stored(
     spot: tuple[Any, tuple[str | int, ...]],
     value: object,
     second: tuple[Any, tuple[str | int, ...]],
@@ -870,9 +870,9 @@ def parsed_or_refused(body: bytes) -> WebhookEvent | None:
             assert event.phone not in (BOT, OTHER_BOT)
             assert event.bot_number in (BOT, OTHER_BOT)
             assert_storable(event.key, 8 + 128)
-            assert len(event.said.text) <= 1600
-            assert "\x00" not in event.said.text
-            event.said.text.encode()
+            assert len(event.input.text) <= 1600
+            assert "\x00" not in event.input.text
+            event.input.text.encode()
         case DeliveryReport():
             assert_storable(event.key, 6 + 128)
             assert_storable(event.carrier_id, 128)

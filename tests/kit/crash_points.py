@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import ClientResponse
 
-from bot.__main__ import main
 from bot.app_events.client import Client
 from bot.carrier.client import Carrier
+from bot.cli.main import main
 from bot.services.delivery import notifier
 from bot.services.delivery.notifier import AppEventDelivery
 from bot.services.delivery.sender import TextDelivery

@@ -18,7 +18,7 @@ _FORKSERVER.set_forkserver_preload(
         "aiosqlite",
         "asyncpg",
         "uvloop",
-        "bot.__main__",
+        "bot.cli.main",
         "bot.app",
         "bot.carrier.client",
         "bot.simulator.demo",

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import ClientConnectionError, ClientSession
 
 from bot import app
-from bot.__main__ import main
+from bot.cli.main import main
 from bot.services.clock import SystemClock
 from bot.simulator.sandbox import BOT_NUMBER, LONG_DEADLINES
 from bot.simulator.telnyx.server import API_KEY, SimulatedTelnyx
@@ -48,7 +48,7 @@ class Ended:
 
 def run_bot(arguments: list[str]) -> None:
     """Be `bot …`, but with time for the database on a machine that stands still at times."""
-    setattr(app, "running", partial(app.running, deadlines=LONG_DEADLINES))  # noqa: B010 - mypy minds
+    setattr(app, "run_bot", partial(app.run_bot, deadlines=LONG_DEADLINES))  # noqa: B010 - mypy minds
     main(arguments, prog_name="bot")
 
 

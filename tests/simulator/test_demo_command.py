@@ -141,7 +141,7 @@ async def test_it_ends_while_telnyx_keeps_a_request_waiting(
 
 def test_what_serves_does_not_even_import_the_simulator() -> None:
     look = (
-        "import sys, bot.__main__, bot.app, bot.web.routes, bot.settings, bot.logs;"
+        "import sys, bot.cli.main, bot.app, bot.web.app, bot.settings, bot.logs;"
         "print([name for name in sys.modules if name.startswith('bot.simulator')])"
     )
     ended = subprocess.run(

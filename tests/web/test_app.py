@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -69,9 +68,7 @@ async def test_a_bot_serves_these_routes_and_no_others(
 
     monkeypatch.setattr(web, "AppRunner", Watched)
     settings = settings_for(database_url).model_copy(update=changes)
-    async with app.running(
-        settings, StoppedClock(), asyncio.Event(), with_web=True, with_work=False
-    ):
+    async with app.run_bot(settings, StoppedClock(), with_web=True, with_work=False):
         (application,) = served
 
     routes = {

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from bot import app
 from bot.simulator.clock import StoppedClock
 from bot.simulator.sandbox import BOT_NUMBER, LONG_DEADLINES
+from bot.store.engine import migrate
 from bot.store.engine.errors import BusyError, UnavailableError
 from bot.store.engine.write_check import write_and_roll_back
 from bot.web.health import Readiness, accepts_writes, cached
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from aiohttp.pytest_plugin import AiohttpClient
     from sqlalchemy import URL, Connection
 
-    from bot.app import Running
+    from bot.app import Bot
     from bot.carrier.client import Carrier
     from bot.settings import Settings
     from bot.simulator.sandbox import Sandbox
@@ -44,12 +45,12 @@ def without_caching(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bot.web.health._WRITE_CHECK_INTERVAL", 0.0)
 
 
-async def ask(bot: Running, path: str) -> Answer:
+async def ask(bot: Bot, path: str) -> Answer:
     async with ClientSession() as session, session.get(f"{bot.url}{path}") as answer:
         return answer.status, json.loads(await answer.text())
 
 
-async def ready(bot: Running) -> bool:
+async def ready(bot: Bot) -> bool:
     status, _ = await ask(bot, "/readyz")
     return status == 200
 
@@ -70,15 +71,15 @@ async def test_a_running_bot_is_ready_and_names_its_checks(sandbox: Sandbox) -> 
 
 
 @on_sqlite
-async def test_a_bot_is_not_ready_before_its_sender_is_warm_but_alive(
+async def test_a_bot_is_not_ready_before_its_sender_can_send_but_alive(
     make_sandbox: MakeSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    warm = asyncio.Event()
+    opened = asyncio.Event()
     open_carrier = app._carrier
 
     @asynccontextmanager
     async def slow(settings: Settings) -> AsyncIterator[Carrier]:
-        await warm.wait()
+        await opened.wait()
         async with open_carrier(settings) as carrier:
             yield carrier
 
@@ -88,7 +89,7 @@ async def test_a_bot_is_not_ready_before_its_sender_is_warm_but_alive(
     try:
         answers = [await ask(sandbox.bot, path) for path in ("/readyz", "/healthz")]
     finally:
-        warm.set()
+        opened.set()
 
     assert answers == [
         (503, {"database": True, "writer": True, "sender": False}),
@@ -298,10 +299,9 @@ async def test_a_write_is_tried_at_most_once_in_five_seconds(
 async def test_a_bot_without_workers_is_ready_without_a_sender(
     database_url: URL,
 ) -> None:
-    async with app.running(
+    async with app.run_bot(
         settings_for(database_url),
         StoppedClock(),
-        asyncio.Event(),
         with_web=True,
         with_work=False,
         deadlines=LONG_DEADLINES,
@@ -312,8 +312,8 @@ async def test_a_bot_without_workers_is_ready_without_a_sender(
 
 @on_sqlite
 async def test_a_bot_without_the_web_listens_nowhere(database_url: URL) -> None:
-    async with app.running(
-        settings_for(database_url), StoppedClock(), asyncio.Event(), with_web=False, with_work=True
+    async with app.run_bot(
+        settings_for(database_url), StoppedClock(), with_web=False, with_work=True
     ) as bot:
         assert bot.url is None
 
@@ -367,10 +367,9 @@ def empty_database_url(make_database: MakeDatabase) -> URL:
 async def test_a_database_without_a_schema_is_migrated_on_sqlite_and_refused_on_postgresql(
     empty_database_url: URL,
 ) -> None:
-    starting = app.running(
+    starting = app.run_bot(
         settings_for(empty_database_url),
         StoppedClock(),
-        asyncio.Event(),
         with_web=True,
         with_work=False,
         deadlines=LONG_DEADLINES,
@@ -379,5 +378,5 @@ async def test_a_database_without_a_schema_is_migrated_on_sqlite_and_refused_on_
         async with starting as bot:
             assert await ready(bot)
     else:
-        with pytest.raises(app.SchemaError):
+        with pytest.raises(migrate.SchemaError):
             await starting.__aenter__()

@@ -414,7 +414,7 @@ def _lock_rows(connection: Connection, items: Sequence[InboxItem]) -> _LockedRow
     locked_texts = outbox.texts_locked_elsewhere(
         connection, {report.carrier_id for report in reports}
     )
-    failed = [report.carrier_id for report in reports if report.delivery is DeliveryStatus.FAILED]
+    failed = [report.carrier_id for report in reports if report.status is DeliveryStatus.FAILED]
     failed_phones = outbox.phones_of(connection, failed)
     required = dict(zip(map(id, requests), required_locks(connection, requests), strict=True))
     requested = {locks.phone for locks in required.values() if locks.phone}
@@ -455,7 +455,7 @@ def _apply_webhooks(
         if webhook.key in new_keys:
             new_keys.remove(webhook.key)
             texts.append(webhook) if isinstance(webhook, InboundText) else reports.append(webhook)
-    inputs = [(ConversationKey(text.phone, text.bot_number), text.said) for text in texts]
+    inputs = [(ConversationKey(text.phone, text.bot_number), text.input) for text in texts]
     decide_and_save(connection, inputs, now, rules, locked_limits=limits)
     apply_progress(connection, _apply_reports(connection, reports, now), now, rules)
 
@@ -466,7 +466,7 @@ def _apply_reports(
     """Apply reports in the order of their key, so that two transactions do not deadlock."""
     progress = []
     for report in sorted(reports, key=lambda report: report.carrier_id):
-        state = OutboxState(report.delivery)
+        state = OutboxState(report.status)
         text_report = outbox.TextReport(report.carrier_id, state, report.fault)
         progress += outbox.report(connection, text_report, now)
     return progress

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 
+class SchemaError(Exception):
+    """The database does not have this version's schema: run `bot migrate`."""
+
+
 class NewerSchemaError(Exception):
     """The database was migrated by a newer version of the bot."""
 

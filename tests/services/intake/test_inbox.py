@@ -351,6 +351,6 @@ async def test_a_phone_has_one_set_of_limits_for_all_numbers_of_the_bot(
     await database.write(Connection.execute, used_up)
     await inbox.handle_webhook(text(other_than(await code_of(database))))
     assert (await conversation_of(database)).state is State.LOCKED
-    elsewhere = type(event)("message:elsewhere", key.phone, "+13125550101", event.said)
+    elsewhere = type(event)("message:elsewhere", key.phone, "+13125550101", event.input)
     await inbox.handle_webhook(elsewhere)
     assert await replies(database) == [Reply.CODE, Reply.LOCKED]

@@ -341,7 +341,7 @@ async def test_a_start_that_is_delivered_again_after_a_stop_opts_nobody_in(
 ) -> None:
     def received(said: str, seconds: int) -> InboundText:
         one = text(said)
-        return replace(one, said=replace(one.said, received_at=NOON + (seconds - 60) * SECOND))
+        return replace(one, input=replace(one.input, received_at=NOON + (seconds - 60) * SECOND))
 
     for one in (received("STOP", 0), received("revoke", 15), received("START", 10)):
         await inbox.handle_webhook(one)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
@@ -136,10 +135,9 @@ async def test_a_running_bot_checks_its_clock_and_is_ready_nevertheless(
     database_url: URL, database: Database, *, with_work: bool
 ) -> None:
     clock = WrongClock(timedelta(hours=1))
-    async with app.running(
+    async with app.run_bot(
         settings_for(database_url),
         clock,
-        asyncio.Event(),
         with_web=True,
         with_work=with_work,
         deadlines=LONG_DEADLINES,

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
-from bot.__main__ import main
+from bot.cli.main import main
 from bot.store.engine.error_messages import explain
 from bot.store.engine.errors import UnavailableError, UnreachableError
 from tests.kit import pgbouncer, postgresql

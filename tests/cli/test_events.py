@@ -74,7 +74,7 @@ async def test_events_are_counted_and_those_given_up_are_named(
     assert PHONE[1:] not in ended.out
 
 
-async def test_where_nothing_was_given_up_nothing_is_to_be_done(
+async def test_without_events_given_up_no_replay_is_suggested(
     database_url: URL, processes: Processes
 ) -> None:
     ended = await run(processes, database_url)
@@ -82,34 +82,36 @@ async def test_where_nothing_was_given_up_nothing_is_to_be_done(
     assert "replay" not in ended.out
 
 
-async def test_an_event_that_was_given_up_can_be_put_back(
+async def test_an_event_that_was_given_up_can_be_queued_again(
     database: Database, database_url: URL, processes: Processes
 ) -> None:
     first, second = await give_up(database)
     ended = await run(processes, database_url, "replay", second)
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out.startswith("Put back: 1.")
+    assert ended.out.startswith("Queued again: 1.")
     (left,) = await database.read(app_events.list_dead, 10)
     assert left.public_id == first
     assert_refused(
         await run(processes, database_url, "replay", first, second, "msg_unknown"),
-        "put back 1 of 3; bot events lists",
+        "queued 1 of 3 again; bot events lists",
     )
 
 
-async def test_all_that_was_given_up_can_be_put_back(
+async def test_all_events_that_were_given_up_can_be_queued_again(
     database: Database, database_url: URL, processes: Processes
 ) -> None:
     await give_up(database)
     ended = await run(processes, database_url, "replay", "--all")
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out.startswith("Put back: 2.")
+    assert ended.out.startswith("Queued again: 2.")
     assert await database.read(app_events.counts) == {AppEventState.QUEUED: 3}
-    assert (await run(processes, database_url, "replay", "--all")).out.startswith("Put back: 0.")
+    assert (await run(processes, database_url, "replay", "--all")).out.startswith(
+        "Queued again: 0."
+    )
 
 
 @pytest.mark.parametrize("arguments", [[], ["--all", "msg_1"]])
-async def test_which_are_put_back_is_to_be_said(
+async def test_replay_needs_ids_or_all_but_not_both(
     arguments: list[str], folder: Path, processes: Processes
 ) -> None:
     ended = await processes.run("events", "replay", *arguments)
@@ -117,7 +119,7 @@ async def test_which_are_put_back_is_to_be_said(
     assert list(folder.iterdir()) == []
 
 
-async def test_an_app_that_was_gone_is_told_again_once_it_is_resumed(
+async def test_resume_sends_events_again_to_an_app_that_was_gone(
     database: Database, database_url: URL, processes: Processes
 ) -> None:
     await database.write(app_events.disable, URL_WITH_A_SECRET, NOON)
@@ -130,7 +132,7 @@ async def test_an_app_that_was_gone_is_told_again_once_it_is_resumed(
 
 
 @pytest.mark.parametrize("arguments", [[], ["replay", "--all"], ["resume"]])
-async def test_no_database_is_made_where_there_is_none(
+async def test_events_does_not_create_a_database(
     arguments: list[str], folder: Path, processes: Processes
 ) -> None:
     ended = await processes.run("events", *arguments)

@@ -1,0 +1,49 @@
+"""`bot migrate` and `bot status`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from bot.cli.common import database_errors, fail, on_database, read_settings, run
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+    from datetime import datetime
+
+    from bot.store.engine.database import Database
+
+
+@click.command()
+def migrate() -> None:
+    """Bring the database to the newest schema."""
+    from bot.settings import DatabaseSettings
+    from bot.store.engine.migrate import migrate
+
+    settings = read_settings(DatabaseSettings)
+    with database_errors(settings):
+        run(migrate(settings.database_url))
+    click.echo(f"The database has the newest schema: {settings.database_url!r}")
+
+
+@click.command()
+@click.argument("phone", required=False)
+def status(phone: str | None) -> None:
+    """Count conversations and texts by state, or show the state of one PHONE."""
+    from bot.conversation.numbers import to_e164
+    from bot.services import status
+    from bot.settings import DatabaseSettings
+
+    settings = read_settings(DatabaseSettings)
+    try:
+        number = phone and to_e164(phone, settings.country_code)
+    except ValueError as error:
+        fail(f"PHONE: {error}; write it like +13125550001")
+
+    def report(database: Database, now: datetime) -> Awaitable[str]:
+        if number is None:
+            return database.read(status.overview, now)
+        return database.read(status.of_phone, number, now)
+
+    click.echo(on_database(settings, report))
