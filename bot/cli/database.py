@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from bot.cli.common import database_errors, fail, on_database, read_settings, run
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable
-    from datetime import datetime
-
-    from bot.store.engine.database import Database
 
 
 @click.command()
@@ -41,9 +33,12 @@ def status(phone: str | None) -> None:
     except ValueError as error:
         fail(f"PHONE: {error}; write it like +13125550001")
 
-    def report(database: Database, now: datetime) -> Awaitable[str]:
-        if number is None:
-            return database.read(status.overview, now)
-        return database.read(status.of_phone, number, now)
-
-    click.echo(on_database(settings, report))
+    report = on_database(
+        settings,
+        lambda database, now: (
+            database.read(status.overview, now)
+            if number is None
+            else database.read(status.of_phone, number, now)
+        ),
+    )
+    click.echo(report)

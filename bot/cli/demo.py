@@ -22,19 +22,25 @@ from bot.cli.common import fail, run
 def demo(*, port: int | None, once: bool, file: Path | None) -> None:
     """Try the bot on this machine: phones in the browser, and no account."""
     from bot import logs
+    from bot.app import CrashedError
     from bot.simulator import demo
     from bot.simulator.phones.page.server import PortError
 
     logs.configure("warning", "console")
-    if file:
-        try:
-            script = file.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            fail(f"{file} is not a transcript: it is not a text file in UTF-8")
-        sys.exit(run(demo.play(script)))
-    if once:
-        sys.exit(run(demo.play(demo.first_story())))
     try:
+        if file:
+            sys.exit(run(demo.play(_read(file))))
+        if once:
+            sys.exit(run(demo.play(demo.first_story())))
         run(demo.offer(port))
     except PortError as error:
         fail(f"{error}; try another --port")
+    except CrashedError as error:
+        fail(str(error))
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        fail(f"{file} is not a transcript: it is not a text file in UTF-8")

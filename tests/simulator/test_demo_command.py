@@ -46,7 +46,7 @@ async def test_a_story_is_played_aloud(processes: Processes, tmp_path: Path) -> 
     file.write_bytes(b"> VERIFY \xff\n")
     ended = await processes.run("demo", "--play", str(file))
     assert (ended.code, ended.out) == (1, "")
-    assert ended.err == f"bot: {file} is no story: it is not a text in UTF-8\n"
+    assert ended.err == f"bot: {file} is not a transcript: it is not a text file in UTF-8\n"
 
 
 @pytest.mark.parametrize(
