@@ -270,7 +270,7 @@ def demo(*, port: int | None, once: bool, file: Path | None) -> None:
     if once:
         sys.exit(_run(offered.play(offered.first_story())))
     try:
-        _run(offered.offer(port))
+        _run(offered.run(port))
     except PortError as error:
         _fail(f"{error}; try another --port")
 

@@ -189,7 +189,7 @@ async def test_a_power_cut_between_verify_and_the_code_does_not_stop_a_verificat
     first = await processes.start("serve", env=env)
     await connect(first, telnyx)
     code = code_in(await text(telnyx, "VERIFY"))
-    await telnyx.reported()
+    await telnyx.wait_until_reported()
     assert (await first.kill()).code == -signal.SIGKILL
 
     second = await processes.start("serve", env=env)
@@ -289,7 +289,7 @@ async def test_no_code_is_stored_or_logged_and_no_number_is_logged_even_when_deb
     telnyx.webhook_url += "?code=" + code
     assert await telnyx.post(b"no JSON") == 400
     assert await telnyx.post_event("message.unheard_of", {"text": code}) == 200
-    await telnyx.reported()
+    await telnyx.wait_until_reported()
     file = file_of(database_url)
     # Read while the bot is at work: its WAL would be gone afterwards.
     stored = file.read_bytes() + file.with_name(f"{file.name}-wal").read_bytes()

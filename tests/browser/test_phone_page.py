@@ -13,11 +13,11 @@ import pytest_asyncio
 from playwright.async_api import expect
 
 from bot.simulator.clock import StoppedClock, TravelClock
-from bot.simulator.phone_status import keep_updated
-from bot.simulator.phones.page.server import served
+from bot.simulator.phone_status import record_changes
+from bot.simulator.phones.page.server import serve_page
 from bot.simulator.sandbox import BOT_NUMBER, PHONE, Sandbox, open_sandbox
-from bot.simulator.stories.player import Player, beginning_of
-from bot.simulator.telnyx.faults import MENU
+from bot.simulator.stories.player import Player, start_time_of
+from bot.simulator.telnyx.faults import NAMED_FAULTS
 from tests.kit import browser as browsers
 from tests.kit.processes import Processes
 from tests.kit.timeouts import wait_until
@@ -67,9 +67,9 @@ async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
 async def demonstrated(folder: Path, port: int | None = 0) -> AsyncIterator[tuple[Sandbox, str]]:
     """Run the demo in this process."""
     url = f"sqlite+aiosqlite:///{folder / 'demo.db'}"
-    async with open_sandbox(url, TravelClock()) as sandbox, served(sandbox, port) as address:
+    async with open_sandbox(url, TravelClock()) as sandbox, serve_page(sandbox, port) as address:
         await sandbox.ready()
-        telling = asyncio.create_task(keep_updated(sandbox))
+        telling = asyncio.create_task(record_changes(sandbox))
         yield sandbox, address
         telling.cancel()
 
@@ -180,7 +180,7 @@ async def test_a_tap_fills_in_the_code_and_leaves_sending_to_the_person(page: Pa
 
 
 async def test_a_fault_comes_about_once_and_the_text_comes_with_the_next_try(page: Page) -> None:
-    fault = page.get_by_role("button", name=MENU["500"].title)
+    fault = page.get_by_role("button", name=NAMED_FAULTS["500"].title)
     await fault.click()
     await expect(fault).to_contain_text("armed")
     await text(page, "VERIFY")
@@ -191,7 +191,7 @@ async def test_a_fault_comes_about_once_and_the_text_comes_with_the_next_try(pag
 
 
 async def test_a_dropped_connection_is_shown_and_texts_the_phone_once(page: Page) -> None:
-    await page.get_by_role("button", name=MENU["drop"].title).click()
+    await page.get_by_role("button", name=NAMED_FAULTS["drop"].title).click()
     await text(page, "VERIFY")
     await expect(page.locator(".exchange .status.bad")).to_have_text("dropped")
     requests = page.locator(".exchange").filter(has_text="/v2/messages")
@@ -200,7 +200,7 @@ async def test_a_dropped_connection_is_shown_and_texts_the_phone_once(page: Page
 
 
 async def test_a_text_that_does_not_arrive_says_so(page: Page) -> None:
-    await page.get_by_role("button", name=MENU["failed"].title).click()
+    await page.get_by_role("button", name=NAMED_FAULTS["failed"].title).click()
     await text(page, "VERIFY")
     await expect(messages(page).nth(1)).to_contain_text("✗ failed")
 
@@ -256,7 +256,7 @@ async def test_the_keyboard_alone_is_enough(page: Page) -> None:
     await walk_to("11 minutes")
     await page.keyboard.press("Space")
     await expect(fact(page, "expiry", OTHER_PHONE)).to_have_text("it has expired")
-    await walk_to(MENU["failed"].title)
+    await walk_to(NAMED_FAULTS["failed"].title)
     await page.keyboard.press("Enter")
     await expect(page.locator(".armed:not(:empty)")).to_have_count(1)
     await walk_to("/v2/messages")
@@ -342,7 +342,7 @@ async def test_a_saved_transcript_plays_again(page: Page, tmp_path: Path) -> Non
     assert "{code}" in script
     assert code not in script
     url = f"sqlite+aiosqlite:///{tmp_path / 'again.db'}"
-    async with open_sandbox(url, StoppedClock(beginning_of(script))) as sandbox:
+    async with open_sandbox(url, StoppedClock(start_time_of(script))) as sandbox:
         await Player(sandbox).play(script)
 
 
@@ -351,7 +351,7 @@ async def test_every_text_on_the_page_can_be_read_in_light_and_dark(
     page: Page, scheme: Any
 ) -> None:
     await page.emulate_media(color_scheme=scheme)
-    await page.get_by_role("button", name=MENU["429"].title).click()
+    await page.get_by_role("button", name=NAMED_FAULTS["429"].title).click()
     for said in ("HELP", "VERIFY", "000000"):
         await text(page, said)
     await expect(page.locator(".status.bad").first).to_be_visible()

@@ -11,7 +11,7 @@ import pytest_asyncio
 from playwright.async_api import expect
 
 from bot.simulator.clock import TravelClock
-from bot.simulator.phones.page.server import served
+from bot.simulator.phones.page.server import serve_page
 from bot.simulator.sandbox import PHONE, Sandbox, open_sandbox
 from tests.kit import browser as browsers
 from tests.kit.timeouts import wait_until
@@ -255,7 +255,7 @@ async def test_the_page_stops_to_look_when_the_code_has_ended(page: Page, sandbo
 async def test_in_the_demo_the_form_and_the_phone_are_two_pages_side_by_side(
     browser: Browser, sandbox: Sandbox
 ) -> None:
-    async with profile(browser) as context, served(sandbox, 0) as address:
+    async with profile(browser) as context, serve_page(sandbox, 0) as address:
         phones = await context.new_page()
         await phones.goto(address)
         async with context.expect_page() as opening:

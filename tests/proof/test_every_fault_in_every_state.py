@@ -11,7 +11,7 @@ from bot.carrier.errors import OPTED_OUT_FAULT
 from bot.conversation.state import State
 from bot.simulator.sandbox import BOT_NUMBER
 from bot.simulator.stories.transcript import code_in
-from bot.simulator.telnyx.faults import MENU, ApiFault
+from bot.simulator.telnyx.faults import NAMED_FAULTS, ApiFault
 from bot.store import conversations
 from bot.store.tables import OUTBOX_FAILURES, OutboxState
 from tests.kit.stored import outbox_rows
@@ -37,7 +37,7 @@ ANSWERS = [
 ]
 FAULTS: list[Fault] = [
     *ANSWERS,
-    *(choice.fault for name, choice in MENU.items() if name != "hang"),
+    *(named.fault for name, named in NAMED_FAULTS.items() if name != "hang"),
 ]
 
 

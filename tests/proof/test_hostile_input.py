@@ -45,9 +45,9 @@ def an_event(chance: random.Random) -> Json:
     kind, payload = chance.choice(
         [
             ("message.received", texted),
-            ("message.sent", payloads.reported(sent, "sent")),
-            ("message.finalized", payloads.reported(sent, "delivered")),
-            ("message.finalized", payloads.reported(sent, "delivery_failed")),
+            ("message.sent", payloads.delivery_report(sent, "sent")),
+            ("message.finalized", payloads.delivery_report(sent, "delivered")),
+            ("message.finalized", payloads.delivery_report(sent, "delivery_failed")),
         ]
     )
     return payloads.event(kind, payload, NOON, "")

@@ -24,7 +24,7 @@ from bot.simulator.clock import NOON, StoppedClock
 from bot.simulator.sandbox import BOT_NUMBER, PHONE
 from bot.simulator.stories.transcript import code_in
 from bot.simulator.telnyx import payloads
-from bot.simulator.telnyx.faults import MENU, ApiFault
+from bot.simulator.telnyx.faults import NAMED_FAULTS, ApiFault
 from bot.store import conversations
 from bot.store.queues import outbox
 from bot.store.tables import OUTBOX_FAILURES, Base, OutboxState, TokenRow
@@ -82,7 +82,7 @@ async def test_1_every_webhook_answered_200_is_applied_exactly_once(sandbox: San
 async def test_2_every_verify_ends_in_one_code_or_in_a_failure_that_shows(
     sandbox: Sandbox, round_: int
 ) -> None:
-    faults = [choice.fault for name, choice in MENU.items() if name != "hang"]
+    faults = [named.fault for name, named in NAMED_FAULTS.items() if name != "hang"]
     faults += [ApiFault.error(401, "10009"), ApiFault.error(400, "40333"), ApiFault(503)]
     with seeded("outage", round_) as chance:
         for fault in chance.choices(faults, k=12):
@@ -115,12 +115,12 @@ async def test_2_a_code_past_its_expiry_is_never_sent(sandbox: Sandbox) -> None:
     assert sandbox.telnyx.texts == []
 
 
-@pytest.mark.parametrize(("heeds_keys", "most"), [(True, 1), (False, 2)])
+@pytest.mark.parametrize(("honours_idempotency_keys", "most"), [(True, 1), (False, 2)])
 @pytest.mark.parametrize("fault", ["drop", "cut", "broken"])
 async def test_3_a_text_reaches_a_person_once_or_where_keys_are_not_heeded_twice(
-    sandbox: Sandbox, fault: str, *, heeds_keys: bool, most: int
+    sandbox: Sandbox, fault: str, *, honours_idempotency_keys: bool, most: int
 ) -> None:
-    sandbox.telnyx.heeds_keys = heeds_keys
+    sandbox.telnyx.honours_idempotency_keys = honours_idempotency_keys
     for _ in range(50):
         sandbox.arm(fault)
     await sandbox.telnyx.text(PHONE, BOT_NUMBER, "VERIFY")
