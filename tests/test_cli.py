@@ -34,7 +34,7 @@ from bot.store.queues import app_events, outbox
 from bot.store.tables import OutboxState
 from bot.web.app import WEBHOOK_PATH
 from tests.kit.persistent_texter import PersistentTexter
-from tests.kit.processes import SECRET, Processes, as_written, environment
+from tests.kit.settings import SECRET, as_written, environment
 from tests.kit.timeouts import TEST_TIMEOUT, slow_database, wait_until
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from bot.store.engine.database import Database
     from tests.conftest import MakeDatabase, MakeSandbox
-    from tests.kit.processes import BotProcess, Ended
+    from tests.kit.processes import BotProcess, Ended, Processes
 
 PASSWORD = "hunter2"
 CODE = re.compile(r"Textproof code: ([0-9]+)\.")
@@ -66,10 +66,10 @@ class PatientTelnyx(SimulatedTelnyx):
         self.asked = asyncio.Event()
         self.let = asyncio.Event()
 
-    async def _answer(self, request: web.Request, raw: bytes) -> web.Response | None:
+    async def _respond(self, request: web.Request, raw: bytes) -> web.Response | None:
         self.asked.set()
         await self.let.wait()
-        return await super()._answer(request, raw)
+        return await super()._respond(request, raw)
 
     def _report(self, payload: Mapping[str, Any], text_id: int) -> None:
         pass
@@ -171,7 +171,7 @@ async def test_a_signed_verify_leads_to_one_request_with_the_code_and_the_code_v
     await texter.post(payload)
     await texter.post(payload)  # Telnyx repeats itself
     code = code_in(await came(telnyx, 1))
-    await texter.say(PHONE, code)
+    await texter.text(PHONE, code)
     assert await came(telnyx, 2) == SUCCESS
     assert [request.body for request in telnyx.requests] == [
         {"from": BOT_NUMBER, "to": PHONE, "text": telnyx.texts[0].text},
@@ -709,29 +709,29 @@ async def test_demo_once_prints_a_verified_conversation_heeds_no_settings_and_le
 
 
 async def test_demo_lets_a_person_text_the_bot_from_the_terminal(processes: Processes) -> None:
-    bot = await processes.start_cold("demo", "--port", "0", talkative=True)
+    bot = await processes.start_cold("demo", "--port", "0", stdin=True)
 
     async def type_and_read(line: str, expected: str) -> str:
         """Type a line, and return what is printed up to where it matches what is expected."""
         before = len(bot.out)
-        bot.tell(line)
+        bot.write_line(line)
         await wait_until(lambda: re.search(expected, bot.out[before:]) is not None)
         return bot.out[before:]
 
-    await wait_until(lambda: "/help says more" in bot.out)
+    await wait_until(lambda: "/help lists the commands" in bot.out)
     code = code_in(await type_and_read("verify please", CODE.pattern))
     await type_and_read(code, re.escape(SUCCESS))
-    await type_and_read(code, "the bot stays silent")
+    await type_and_read(code, r"\(no reply\)")
     await type_and_read("HELP", "Telnyx  Help: ")
-    await type_and_read("/phone 312 555 0002", r"This is \+13125550002 now\.")
+    await type_and_read("/phone 312 555 0002", r"You now text from \+13125550002\.")
     code = code_in(await type_and_read("VERIFY", CODE.pattern))
-    await type_and_read("/later 11m", "11m later")
+    await type_and_read("/later 11m", "moved ahead by 11m")
     await type_and_read(code, "code has expired")
     await type_and_read("/phone 12", "no phone number has this many digits")
-    await type_and_read("/later soon", "a length is like")
-    await type_and_read("/dance", "There is no /dance")
+    await type_and_read("/later soon", "a duration is like")
+    await type_and_read("/dance", "Unknown command /dance")
     await type_and_read("/help", "/quit")
-    bot.tell("/quit")
+    bot.write_line("/quit")
     ended = await bot.end()
     assert (ended.code, ended.err) == (0, "")
 

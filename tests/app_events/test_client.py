@@ -17,7 +17,7 @@ from bot.app_events.client import MAX_RETRY_AFTER, open_client
 from bot.app_events.results import REFUSED, EndpointGone, PostAccepted, PostLater, advice
 from bot.app_events.signing import signing_key
 from tests.kit.event_receiver import EVENTS_SECRET, NEXT_EVENTS_SECRET, EventReceiver
-from tests.kit.persistent_texter import free_port
+from tests.kit.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,7 +32,7 @@ NOW = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[EventReceiver]:
-    async with EventReceiver().listening() as receiver:
+    async with EventReceiver().running() as receiver:
         yield receiver
 
 
@@ -98,10 +98,10 @@ def looked_up(monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
 
 async def test_an_event_is_posted_as_it_is_and_signed(receiver: EventReceiver) -> None:
     assert await post(receiver.url) == PostAccepted()
-    (heard,) = receiver.heard
-    assert (heard.name, heard.body) == (NAME, BODY.encode())
-    assert heard.headers["Content-Type"] == "application/json"
-    assert heard.headers["User-Agent"] == f"Textproof/{__version__}"
+    (received,) = receiver.received
+    assert (received.id, received.body) == (NAME, BODY.encode())
+    assert received.headers["Content-Type"] == "application/json"
+    assert received.headers["User-Agent"] == f"Textproof/{__version__}"
 
 
 async def test_while_a_secret_is_replaced_the_app_may_know_either(receiver: EventReceiver) -> None:
@@ -110,7 +110,7 @@ async def test_while_a_secret_is_replaced_the_app_may_know_either(receiver: Even
         receiver.secret = secret
         async with open_client(receiver.url, keys, to_private=True) as app:
             assert await app.post(name=NAME, body=BODY, at=datetime.now(UTC)) == PostAccepted()
-    assert len(receiver.heard) == 2
+    assert len(receiver.received) == 2
 
 
 async def test_the_apps_cookies_are_not_kept(receiver: EventReceiver) -> None:
@@ -120,7 +120,7 @@ async def test_the_apps_cookies_are_not_kept(receiver: EventReceiver) -> None:
     async with open_client(url, KEYS, to_private=True) as app:
         for _ in range(2):
             await app.post(name=NAME, body=BODY, at=datetime.now(UTC))
-    assert ["Cookie" in heard.headers for heard in receiver.heard] == [False, False]
+    assert ["Cookie" in received.headers for received in receiver.received] == [False, False]
 
 
 async def test_a_proxy_of_the_environment_is_not_asked(
@@ -195,7 +195,7 @@ async def test_a_redirect_is_not_followed(status: int, receiver: EventReceiver) 
     receiver.answers = [(status, {"Location": f"{receiver.url}/elsewhere"})]
     outcome = await post(receiver.url)
     assert outcome == PostLater(f"HTTP {status}")
-    assert len(receiver.heard) == 1
+    assert len(receiver.received) == 1
     assert "redirect" in advice(f"HTTP {status}")
 
 

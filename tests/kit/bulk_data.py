@@ -1,4 +1,4 @@
-"""A crowd of people who were verified some time ago: as many rows as one likes, made in SQL."""
+"""Rows of any number of people who were verified some time ago, generated in SQL."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _BOT_NUMBER = "+13125550100"
 _PHONES = 789 * 10**6
 _STEP = 487_628_819
-"""Has no divisor in common with the count of phones: so no two people have the same."""
+"""Has no common divisor with the count of phones, so that each person has another phone."""
 _SCATTER = "(i * 2654435761 % 4294967296)"
 
 _WORDS = {
@@ -34,7 +34,7 @@ _WORDS = {
 _ID = "CAST(i + 1 AS BIGINT)"
 _AT = f"i * {_STEP} % {_PHONES}"
 _PHONE = f"'+1' || (201 + {_AT} / 1000000) || (2000000 + {_AT} % 1000000)"
-_LEDGER = {"phone": _PHONE, "wrong_guesses": "0", "locks": "0", "code_times": "'[]'"}
+_LIMITS = {"phone": _PHONE, "wrong_guesses": "0", "locks": "0", "code_times": "'[]'"}
 _TEXT = {
     "key": "{random}",
     "conversation_id": _ID,
@@ -46,7 +46,7 @@ _TEXT = {
     "carrier_id": "{random}",
 }
 _ROWS: tuple[tuple[str, int, dict[str, str]], ...] = (
-    ("ledgers", 1, _LEDGER),
+    ("ledgers", 1, _LIMITS),
     (
         "conversations",
         1,
@@ -95,7 +95,7 @@ _ROWS: tuple[tuple[str, int, dict[str, str]], ...] = (
     ("received", 1, {"key": "'message:' || {random}", "received_at": "{moment}"}),
     ("received", 1, {"key": "'event:' || {random}", "received_at": "{moment}"}),
     ("reports", 100, {"carrier_id": "{random}", "state": "'sent'", "received_at": "{moment}"}),
-    ("web_ledgers", 10, _LEDGER),
+    ("web_ledgers", 10, _LIMITS),
     (
         "verifications",
         10,
@@ -142,21 +142,21 @@ _ROWS: tuple[tuple[str, int, dict[str, str]], ...] = (
 )
 
 GROWING = frozenset(table for table, *_ in _ROWS)
-"""The tables that have more rows the more people come; all others are small."""
-# Rows that name their own id leave the sequence behind.
+"""The tables that grow with the number of people; the others are small."""
+# Rows with an id of their own do not advance the sequence.
 _COUNT_ON = "SELECT setval('conversations_id_seq', :last + 1)"
 
 
 def phone_of(number: int) -> str:
-    """Name the phone (E.164) of one of the crowd, or of the next who would join it."""
+    """Return the phone (E.164) of the person with this number."""
     at = number * _STEP % _PHONES
     return f"+1{201 + at // 10**6}{2_000_000 + at % 10**6}"
 
 
 def insert_people(connection: Connection, people: range, began: datetime, apart: timedelta) -> None:
-    """Store what people numbered so have left behind, the first at `began`, each `apart`.
+    """Insert the rows of people, the first of whom came at `began` and the others `apart`.
 
-    Each has texted VERIFY and the code; every tenth was asked for by an app.
+    Each one texted VERIFY and the code; every tenth was verified for an app.
     """
     words = _WORDS[connection.dialect.name]
     given = {

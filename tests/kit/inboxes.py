@@ -1,4 +1,4 @@
-"""An inbox at work, and locks that somebody else holds meanwhile."""
+"""A running inbox, and locks that another connection holds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def open_inbox(
     after_commit: Callable[[], None] = lambda: None,
     answer_within: float = TEST_TIMEOUT,
 ) -> AsyncIterator[Inbox]:
-    """Run an inbox on a clock that stands still."""
+    """Run an inbox with a stopped clock."""
     inbox = Inbox(
         database,
         RULES,
@@ -45,7 +45,7 @@ async def open_inbox(
 
 @asynccontextmanager
 async def held(url: URL, statement: str) -> AsyncIterator[asyncio.Event]:
-    """Hold what a statement locks until the event is set, or the block ends."""
+    """Hold the locks of a statement until the event is set or the block ends."""
     database, release = slow_database(url), asyncio.Event()
     try:
         async with database._kind.reader.connect() as connection:
@@ -66,5 +66,5 @@ async def held(url: URL, statement: str) -> AsyncIterator[asyncio.Event]:
 
 
 def the_limits_of(phone: str, table: str = "ledgers") -> str:
-    """Make the statement that locks a phone's limits."""
+    """Return the statement that locks a phone's limits."""
     return f"SELECT * FROM {table} WHERE phone = '{phone}' FOR UPDATE"

@@ -25,7 +25,8 @@ from bot.web.app import error_middleware
 from bot.web.form.sessions import Sessions
 from bot.web.form.views import MAX_BODY_BYTES, RESPONSE_INTERVAL, Form, FormSettings
 from bot.web.http.lookup_gate import LookupGate
-from tests.kit.form_client import CODE, FormClient, InMemoryVerifications
+from tests.kit.fake_verifications import CODE, FIRST_ID, FakeVerifications
+from tests.kit.form_client import FormClient
 from tests.kit.timeouts import TEST_TIMEOUT, wait_until
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Counter:
     """A form alone, with an engine behind it that keeps all in memory."""
 
     client: TestClient[Any, Any]
-    engine: InMemoryVerifications
+    engine: FakeVerifications
     clock: StoppedClock
 
     def asker(self) -> FormClient:
@@ -83,7 +84,7 @@ def make_counter(aiohttp_client: AiohttpClient) -> Callable[..., Awaitable[Count
         **changes: Any,
     ) -> Counter:
         clock = StoppedClock()
-        engine = InMemoryVerifications(clock)
+        engine = FakeVerifications(clock)
         terms = replace(TERMS, **changes)
         application = web.Application(middlewares=[error_middleware])
         form = Form(engine, terms, Sessions(keys, public_url), clock, LookupGate(lookup_timeout))
@@ -186,7 +187,7 @@ async def test_a_code_is_sent_again_with_the_same_answer_whatever_comes_of_it(
     assert {page.path for page in shown} == {"/verify?told=again"}
     assert len({page.body for page in shown}) == 1
     assert "on its way once more" in shown[0].body
-    assert counter.engine.resent == ["id-0"] * 5
+    assert counter.engine.resent == [FIRST_ID] * 5
 
 
 async def test_a_reply_by_text_turns_the_page(counter: Counter, asker: FormClient) -> None:
@@ -195,7 +196,7 @@ async def test_a_reply_by_text_turns_the_page(counter: Counter, asker: FormClien
     not_yet = await asker.open("/success")
     assert not_yet.path == "/verify?told=not-yet"
     assert "No reply has arrived yet." in not_yet.body
-    counter.engine.verify("id-0")
+    counter.engine.verify(FIRST_ID)
     assert (await asker.open("/status")).body == '{"verified": true}'
     assert (await asker.open("/success")).path == "/success"
     assert (await asker.open("/verify")).path == "/success"
