@@ -1,1 +1,1 @@
-"""How fast the bot is, beside what any server could do and what one usually writes."""
+"""Benchmarks of the bot, beside the fastest possible server and a usual implementation."""

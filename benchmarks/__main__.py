@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: how fast the bot is, each question a command."""
+"""`python -m benchmarks`: one command for each benchmark."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from benchmarks import growth, latency, resources, scale_out, sends, together, w
 @click.group(invoke_without_command=True)
 @click.pass_context
 def main(context: click.Context) -> None:
-    """Measure the bot; exit with 1 only where a result is wrong.
+    """Measure the bot; exit with 1 only if a result is wrong.
 
-    Without a command, it is `webhooks`.
+    The default command is `webhooks`.
     """
     if context.invoked_subcommand is None:
         context.invoke(webhooks.measure)

@@ -1,4 +1,4 @@
-"""Empty databases to measure on: files of SQLite, and a PostgreSQL that is found or started."""
+"""Empty databases to measure on: SQLite files, and a PostgreSQL that is found or started."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def empty() -> Iterator[Callable[[str | None], URL | None]]:
-    """Give each measurement a database without tables: of "sqlite", "postgresql", or none."""
+    """Yield a function that makes a database without tables: "sqlite", "postgresql", or none."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         numbers = itertools.count()
@@ -44,16 +44,16 @@ def empty() -> Iterator[Callable[[str | None], URL | None]]:
         yield make
 
 
-async def must_hold(database: URL, codes: int) -> int:
-    """Count the codes that are queued, and exit where they are fewer than those answered 200."""
+async def check_codes(database: URL, codes: int) -> int:
+    """Return the number of queued codes; exit if it is less than the webhooks answered 200."""
     found = await _count(database, "SELECT count(*) FROM outbox")
     if found < codes:
         sys.exit(f"{codes} webhooks were answered 200, and {found} codes are queued")
     return found
 
 
-async def accepted(database: URL) -> int:
-    """Count the texts that are known to be Telnyx's."""
+async def count_accepted(database: URL) -> int:
+    """Return the number of texts that Telnyx has accepted."""
     return await _count(database, "SELECT count(*) FROM outbox WHERE state = 'accepted'")
 
 

@@ -1,7 +1,7 @@
-"""What a webhook costs among many people, and how long it waits beside the janitor.
+"""The cost of a webhook with many known people, and its latency while the janitor runs.
 
-Databases of every size are filled first and measured in turns: a machine that is shared drifts,
-and only ratios of one run can be trusted.
+Databases of all sizes are filled first and measured in turns: the speed of a shared machine
+changes, so only ratios within one run are reliable.
 """
 
 from __future__ import annotations
@@ -46,27 +46,27 @@ BATCH = 32
 BATCHES = 25
 CHUNK = 250_000
 KINDS = ("sqlite", "postgresql")
-PAST = timedelta(days=2)
-"""When people were here: lately enough for nothing to be purged."""
-LONG_PAST = timedelta(days=60)
+RECENT = timedelta(days=2)
+"""How long ago people came: too recently for their rows to be purged."""
+EXPIRED = timedelta(days=60)
 STEP = 48_619
-"""Leads to all people in turn, each far from the one before."""
+"""The step from one known person to the next, so that they are far apart."""
 RULES = Rules(Policy(), Keyring(["a secret of the benchmark that is long enough"]))
 
 
 @dataclass(slots=True)
-class Crowd:
-    """A database, the count of people it knows, and what it has cost: microseconds a webhook."""
+class Population:
+    """A database, the number of people in it, and the costs measured (microseconds a webhook)."""
 
     database: Database
     size: int
     megabytes: float
     cpu: list[float] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
-    come: int = 0
+    used: int = 0
 
     async def measure(self, *, keep: bool) -> None:
-        """Serve some batches, half of each people who are new and half who are known."""
+        """Process some batches of texts, half from new people and half from known ones."""
         batches = [self._texts() for _ in range(BATCHES)]
         cpu, wall = time.process_time(), time.perf_counter()
         for batch in batches:
@@ -77,17 +77,17 @@ class Crowd:
                 costs.append(seconds * 1e6 / (BATCH * BATCHES))
 
     def _texts(self) -> list[InboundText]:
-        """Have nobody text twice: who has a code that lives is soon served."""
-        come = range(self.come, self.come + BATCH // 2)
-        self.come += BATCH // 2
-        known = [number * STEP % self.size for number in come]
-        newcomers = [self.size + number for number in come]
-        return [_verify(number) for number in (*known, *newcomers)]
+        """Return texts from people who have not texted yet: a text after a live code is cheap."""
+        numbers = range(self.used, self.used + BATCH // 2)
+        self.used += BATCH // 2
+        known = [number * STEP % self.size for number in numbers]
+        new_people = [self.size + number for number in numbers]
+        return [_verify(number) for number in (*known, *new_people)]
 
 
 @dataclass(slots=True)
-class Purged:
-    """How long webhooks took, in seconds, and how long the purge did; `alone` is without it."""
+class PurgeResult:
+    """Latencies of webhooks without the purge and beside it, and its duration (seconds)."""
 
     alone: list[float]
     beside: list[float]
@@ -96,13 +96,15 @@ class Purged:
 
 
 @click.command("growth")
-@click.option("--sizes", default="10000,100000,1000000", show_default=True, help="People known.")
-@click.option("--rounds", default=7, show_default=True, help="How often each is measured.")
+@click.option(
+    "--sizes", default="10000,100000,1000000", show_default=True, help="Numbers of known people."
+)
+@click.option("--rounds", default=7, show_default=True, help="Rounds of measurement.")
 @click.option("--only", multiple=True, type=click.Choice(KINDS), help="Databases.")
-@click.option("--out", type=click.Path(path_type=Path), help="A folder for the figures and plot.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the figures and the plot.")
 def measure(*, sizes: str, rounds: int, only: tuple[str, ...], out: Path | None) -> None:
-    """Find what a webhook costs among few people and among many."""
-    results: dict[str, list[Crowd]] = {}
+    """Measure the cost of a webhook with few known people and with many."""
+    results: dict[str, list[Population]] = {}
     with databases.empty() as make_database:
         for kind in only or KINDS:
             urls = {int(size): url for size in sizes.split(",") if (url := make_database(kind))}
@@ -111,37 +113,43 @@ def measure(*, sizes: str, rounds: int, only: tuple[str, ...], out: Path | None)
     if out:
         out.mkdir(exist_ok=True)
         figures = {
-            kind: {crowd.size: {"cpu": crowd.cpu, "wall": crowd.wall} for crowd in crowds}
-            for kind, crowds in results.items()
+            kind: {
+                population.size: {"cpu": population.cpu, "wall": population.wall}
+                for population in populations
+            }
+            for kind, populations in results.items()
         }
         (out / "growth.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
         from benchmarks import plot  # noqa: PLC0415 - only a picture needs matplotlib
 
         lines = {
             f"{kind}, {name}": [
-                (crowd.size, statistics.median(getattr(crowd, costs))) for crowd in crowds
+                (population.size, statistics.median(getattr(population, costs)))
+                for population in populations
             ]
-            for kind, crowds in results.items()
+            for kind, populations in results.items()
             for name, costs in (("CPU", "cpu"), ("time", "wall"))
         }
         plot.draw_growth(lines, out / "growth.svg")
 
 
-async def _grow(urls: dict[int, URL], rounds: int) -> list[Crowd]:
+async def _grow(urls: dict[int, URL], rounds: int) -> list[Population]:
     async with AsyncExitStack() as stack:
-        crowds = [await stack.enter_async_context(_crowd(urls[size], size)) for size in urls]
+        populations = [
+            await stack.enter_async_context(_population(urls[size], size)) for size in urls
+        ]
         for url in urls.values():
-            _recall(url)
-        # The first round warms caches, as a bot at work has them.
-        for number, crowd in itertools.product(range(rounds + 1), crowds):
-            await crowd.measure(keep=number > 0)
-    return crowds
+            _warm_file_cache(url)
+        # The first round warms the caches.
+        for number, population in itertools.product(range(rounds + 1), populations):
+            await population.measure(keep=number > 0)
+    return populations
 
 
-def _recall(url: URL) -> None:
-    """Have the machine's memory hold a file of SQLite, as where there is enough of it.
+def _warm_file_cache(url: URL) -> None:
+    """Read a SQLite file, so that the operating system caches it.
 
-    Else what is measured is how far the disk reads ahead.
+    Otherwise the measurement would be of the disk's read-ahead.
     """
     if url.get_backend_name() == "sqlite" and url.database:
         with Path(url.database).open("rb") as file:
@@ -150,32 +158,32 @@ def _recall(url: URL) -> None:
 
 
 @asynccontextmanager
-async def _crowd(url: URL, size: int) -> AsyncIterator[Crowd]:
+async def _population(url: URL, size: int) -> AsyncIterator[Population]:
     began = time.monotonic()
-    await fill(url, size, datetime.now(UTC) - PAST)
+    await fill(url, size, datetime.now(UTC) - RECENT)
     seconds = time.monotonic() - began
     database = Database(url)
     try:
         megabytes = await database.read(_size) / 1e6
         click.echo(f"{size:,} people: {megabytes:,.0f} MB in {seconds:.0f} s", err=True)
-        yield Crowd(database, size, megabytes)
+        yield Population(database, size, megabytes)
     finally:
         await database.close()
 
 
 async def fill(url: URL, size: int, began: datetime) -> None:
-    """Have so many people be known, the first since `began`, all within two days."""
+    """Insert `size` people, the first at `began`, all within two days."""
     await migrate.migrate(url)
-    apart = PAST / size
+    apart = RECENT / size
     for first in range(0, size, CHUNK):
         people = range(first, min(first + CHUNK, size))
-        await migrate.on_connection(url, partial(_gather, people=people, began=began, apart=apart))
+        await migrate.on_connection(url, partial(_insert, people=people, began=began, apart=apart))
     if url.get_backend_name() == "postgresql":
-        await _tidy(url)
+        await _vacuum(url)
 
 
-async def _tidy(url: URL) -> None:
-    """Have PostgreSQL know its tables now: it would begin to by itself while it is measured."""
+async def _vacuum(url: URL) -> None:
+    """Vacuum and analyze now: autovacuum would start during the measurement."""
     engine = create_async_engine(url, isolation_level="AUTOCOMMIT")
     async with engine.connect() as connection:
         await connection.execute(text("VACUUM ANALYZE"))
@@ -183,7 +191,7 @@ async def _tidy(url: URL) -> None:
     await engine.dispose()
 
 
-def _gather(connection: Connection, people: range, began: datetime, apart: timedelta) -> None:
+def _insert(connection: Connection, people: range, began: datetime, apart: timedelta) -> None:
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("PRAGMA cache_size = -2000000")
     insert_people(connection, people, began, apart)
@@ -200,71 +208,76 @@ def _verify(number: int) -> InboundText:
     return InboundText(f"message:{uuid4()}", phone_of(number), BOT_NUMBER, TextReceived("VERIFY"))
 
 
-def _table(kind: str, crowds: list[Crowd]) -> str:
+def _table(kind: str, populations: list[Population]) -> str:
     lines = [
-        f"| {kind}: people | MB | CPU µs a webhook | of the fewest | wall µs | of the fewest |",
+        f"| {kind}: people | MB | CPU µs a webhook | ratio | wall µs | ratio |",
         "|---|---|---|---|---|---|",
     ]
-    for crowd in crowds:
-        cpu, wall = statistics.median(crowd.cpu), statistics.median(crowd.wall)
-        ratios = [_ratio(crowd.cpu, crowds[0].cpu), _ratio(crowd.wall, crowds[0].wall)]
+    for population in populations:
+        cpu, wall = statistics.median(population.cpu), statistics.median(population.wall)
+        ratios = [
+            _ratio(population.cpu, populations[0].cpu),
+            _ratio(population.wall, populations[0].wall),
+        ]
         lines.append(
-            f"| {crowd.size:,} | {crowd.megabytes:,.0f} | {cpu:.0f} | {ratios[0]:.2f} "
+            f"| {population.size:,} | {population.megabytes:,.0f} | {cpu:.0f} | {ratios[0]:.2f} "
             f"| {wall:.0f} | {ratios[1]:.2f} |"
         )
     return "\n".join(lines)
 
 
 def _ratio(runs: list[float], base: list[float]) -> float:
-    """Compare round by round, and give the median."""
+    """Return the median of the ratios round by round."""
     return statistics.median(run / other for run, other in zip(runs, base, strict=True))
 
 
 @click.command("purge")
-@click.option("--people", default=190_000, show_default=True, help="Long gone.")
-@click.option("--rate", default=200, show_default=True, help="Webhooks a second meanwhile.")
-@click.option("--seconds", default=15, show_default=True, help="How long without the janitor.")
+@click.option("--people", default=190_000, show_default=True, help="Number of expired people.")
+@click.option("--rate", default=200, show_default=True, help="Webhooks a second.")
+@click.option(
+    "--seconds", default=15, show_default=True, help="Seconds to measure without the janitor."
+)
 @click.option("--only", multiple=True, type=click.Choice(KINDS), help="Databases.")
 def purge(*, people: int, rate: int, seconds: int, only: tuple[str, ...]) -> None:
-    """Find how long webhooks wait while the janitor removes what people left behind.
+    """Measure the latency of webhooks while the janitor removes expired rows.
 
-    Of 190,000 people that is a million rows.
+    190,000 people have a million rows.
     """
     with databases.empty() as make_database:
         for kind in only or KINDS:
             if url := make_database(kind):
-                asyncio.run(fill(url, people, datetime.now(UTC) - LONG_PAST))
+                asyncio.run(fill(url, people, datetime.now(UTC) - EXPIRED))
                 purged = asyncio.run(_purge(url, people, rate, seconds))
-                click.echo(_told(kind, purged))
+                click.echo(_report(kind, purged))
 
 
-async def _purge(url: URL, people: int, rate: int, seconds: int) -> Purged:
+async def _purge(url: URL, people: int, rate: int, seconds: int) -> PurgeResult:
     database, clock = Database(url), SystemClock()
     inbox = Inbox(database, RULES, clock, lambda: None)
     writer = asyncio.create_task(inbox.run())
-    newcomers = itertools.count(people)
+    new_people = itertools.count(people)
     await asyncio.sleep(0)
-    before = await _press(inbox, newcomers, rate, asyncio.create_task(asyncio.sleep(seconds)))
+    before = await _send_texts(inbox, new_people, rate, asyncio.create_task(asyncio.sleep(seconds)))
     began = time.monotonic()
     janitor = asyncio.create_task(Janitor(database, clock).purge())
-    beside = await _press(inbox, newcomers, rate, janitor)
+    beside = await _send_texts(inbox, new_people, rate, janitor)
     took = time.monotonic() - began
-    after = await _press(inbox, newcomers, rate, asyncio.create_task(asyncio.sleep(seconds)))
+    after = await _send_texts(inbox, new_people, rate, asyncio.create_task(asyncio.sleep(seconds)))
     writer.cancel()
     await asyncio.wait([writer])
     await database.close()
-    return Purged(before + after, beside, janitor.result(), took)
+    return PurgeResult(before + after, beside, janitor.result(), took)
 
 
-async def _press(
-    inbox: Inbox, newcomers: Iterator[int], rate: int, until: asyncio.Task[Any]
+async def _send_texts(
+    inbox: Inbox, new_people: Iterator[int], rate: int, until: asyncio.Task[Any]
 ) -> list[float]:
-    """Have people text at a steady rate until a task is done; return how long each waited."""
+    """Send texts at a steady rate until a task is done; return their latencies."""
     loop = asyncio.get_running_loop()
     began, waits, texts = loop.time(), list[float](), set[asyncio.Task[None]]()
 
     async def send(due: float) -> None:
-        await inbox.handle_webhook(_verify(next(newcomers)))
+        await inbox.handle_webhook(_verify(next(new_people)))
         waits.append(loop.time() - due)
 
     for number in itertools.count():
@@ -279,7 +292,7 @@ async def _press(
     return waits
 
 
-def _told(kind: str, purged: Purged) -> str:
+def _report(kind: str, purged: PurgeResult) -> str:
     alone, beside = (_percentile(waits, 99) for waits in (purged.alone, purged.beside))
     return (
         f"{kind}: {purged.rows:,} rows in {purged.seconds:.0f} s; p99 {alone * 1e3:.1f} ms alone,"
@@ -287,5 +300,5 @@ def _told(kind: str, purged: Purged) -> str:
     )
 
 
-def _percentile(waits: list[float], which: int) -> float:
-    return statistics.quantiles(waits, n=100)[which - 1]
+def _percentile(waits: list[float], percent: int) -> float:
+    return statistics.quantiles(waits, n=100)[percent - 1]

@@ -1,7 +1,7 @@
-"""How long a person waits for a code: from the webhook to the API request that leaves.
+"""The time from a webhook to the API request with its code.
 
-The bot is idle between texts. The first text after ready is told apart: a process that has just
-started must not be slower than one that is at work.
+The bot is idle between texts. The first text after a start is measured separately: a process that
+has just started must not be slower than one that has run for some time.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 KINDS = {"SQLite": "sqlite", "PostgreSQL": "postgresql"}
 PAUSE = 0.05
-"""Seconds between texts: the one before has left and is settled, and no pace is felt."""
+"""Seconds between texts: long enough for the previous one to be settled, and for the throttle."""
 
 
 @click.command("latency")
-@click.option("--texts", default=100, show_default=True, help="How many after each start.")
-@click.option("--starts", default=5, show_default=True, help="How often the bot is started.")
+@click.option("--texts", default=100, show_default=True, help="Texts after each start.")
+@click.option("--starts", default=5, show_default=True, help="Starts of the bot.")
 def measure(*, texts: int, starts: int) -> None:
-    """Time a code: from the webhook to the API request that leaves, milliseconds.
+    """Measure the time from a webhook to the API request with its code (milliseconds).
 
-    Prints a table; exits with 1 where a text does not come, or comes twice.
+    Prints a table; exits with 1 if a text is missing or sent twice.
     """
     waits: dict[str, list[list[float]]] = {name: [] for name in KINDS}
     with databases.empty() as make_database:
@@ -44,15 +44,15 @@ def measure(*, texts: int, starts: int) -> None:
 
 
 async def _measure(database: URL | None, texts: int) -> list[float]:
-    """Start a bot, text it, and tell how long each code took to leave (seconds)."""
+    """Start a bot, text it, and return the latency of each code (seconds)."""
     key = SigningKey.generate()
-    async with telnyx.pretended() as carrier:
+    async with telnyx.simulated() as carrier:
         settings = environment(key, await migrated(database), carrier.base_url)
         async with serving(SERVE, settings) as bot:
             requests = load.signed(key, bot.host, 0, texts)
-            left = await load.post(bot.host, requests, PAUSE)
-            came = await carrier.arrivals(texts)
-    return [came[load.phone(number)] - at for number, at in enumerate(left)]
+            sent_at = await load.post(bot.host, requests, PAUSE)
+            arrivals = await carrier.arrivals(texts)
+    return [arrivals[load.phone(number)] - at for number, at in enumerate(sent_at)]
 
 
 def _table(waits: dict[str, list[list[float]]]) -> str:
@@ -67,6 +67,6 @@ def _table(waits: dict[str, list[list[float]]]) -> str:
 
 
 def _percentiles(values: Sequence[float]) -> tuple[float, float]:
-    """Give the median and the slowest hundredth."""
+    """Return the median and the 99th percentile."""
     cuts = statistics.quantiles(values, n=100)
     return cuts[49], cuts[98]

@@ -1,4 +1,4 @@
-"""Signed webhooks by the ten thousand, each from another phone, and wrk to send them."""
+"""Signed webhooks, each from another phone, and wrk to post them."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 _FIRST_AREA, _AREAS = 201, 789
 
 
-FASTEST, FASTEST_WITH_DATABASE = 30000, 9000
-"""Requests prepared for each second: more than a server can take."""
-FAR_APART = 10**6
-"""Phones from the first of one press to the first of another that must share none with it."""
+MAX_RATE, MAX_RATE_WITH_DATABASE = 30000, 9000
+"""Requests prepared for each second: more than a server can process."""
+PHONES_APART = 10**6
+"""Distance between the first phones of two loads that must not share a phone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What wrk saw: requests a second, latencies in seconds.
+class Measurement:
+    """The results of wrk: requests a second, latencies in seconds.
 
-    `cpu` is how long the server had a processor for each (seconds): a machine that is shared bends
-    it less than what a clock shows.
+    `cpu` is the server's CPU time for each request (seconds), which depends less on other load on a
+    shared machine than the latencies do.
     """
 
     rate: float
@@ -53,7 +53,7 @@ class Measured:
 
 
 def phone(number: int) -> str:
-    """Name the number-th phone (E.164), valid in North America."""
+    """Return the phone (E.164, valid in North America) with a number."""
     area = _FIRST_AREA + number // 10**6 % _AREAS
     return (
         f"+1{area}555{number % 10**4:04}"
@@ -63,9 +63,9 @@ def phone(number: int) -> str:
 
 
 def signed(key: SigningKey, host: str, first: int, count: int) -> list[bytes]:
-    """Make `count` signed requests in which as many phones, from `first` on, text VERIFY.
+    """Return `count` signed requests in which different phones, from `first` on, text VERIFY.
 
-    All are of one length in bytes.
+    All have the same length in bytes.
     """
     bodies = [_body(first + number) for number in range(count)]
     longest = max(map(len, bodies))
@@ -89,21 +89,21 @@ def _request(key: SigningKey, host: str, body: bytes) -> bytes:
     return head.encode() + body
 
 
-async def press(  # noqa: PLR0913 - each is a figure of the measurement
+async def run_wrk(  # noqa: PLR0913 - the parameters of a measurement
     server: Server,
     key: SigningKey,
     connections: int,
     seconds: int,
     *,
-    fastest: int = FASTEST_WITH_DATABASE,
+    max_rate: int = MAX_RATE_WITH_DATABASE,
     first: int = 0,
     cpu: int | None = OTHERS_CPU,
-) -> Measured:
-    """Have wrk post webhooks for a while, each from another phone, from `first` on.
+) -> Measurement:
+    """Post webhooks with wrk for some seconds, each from another phone, from `first` on.
 
-    It runs on one processor or any. Exits where a webhook is not answered 200.
+    wrk runs on one processor, or any if `cpu` is None. Exits if a webhook is not answered 200.
     """
-    requests = signed(key, server.host, first, fastest * (seconds + 1))
+    requests = signed(key, server.host, first, max_rate * (seconds + 1))
     with tempfile.NamedTemporaryFile() as file:
         file.writelines(requests)
         file.flush()
@@ -114,48 +114,48 @@ async def press(  # noqa: PLR0913 - each is a figure of the measurement
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        before = server.worked()
+        cpu_before = server.cpu_time()
         out, _ = await process.communicate()
-    return _read(out.decode(), server.worked() - before)
+    return _parse(out.decode(), server.cpu_time() - cpu_before)
 
 
 async def post(host: str, requests: Sequence[bytes], pause: float = 0.0) -> list[float]:
-    """Post requests on one connection, each when the one before was answered and a pause is over.
+    """Post requests on one connection, each after the previous response and a pause.
 
-    Tells when each left (monotonic seconds). Exits where one is not answered 200.
+    Return when each was sent (monotonic seconds). Exit if one is not answered 200.
     """
     reader, writer = await asyncio.open_connection(*host.split(":"))
-    left = []
+    sent_at = []
     for request in requests:
         await asyncio.sleep(pause)
-        left.append(time.monotonic())
+        sent_at.append(time.monotonic())
         writer.write(request)
         answer = await reader.readuntil(b"\r\n\r\n")
         if not answer.startswith(b"HTTP/1.1 200 "):
             sys.exit("a webhook was not answered 200")
     writer.close()
-    return left
+    return sent_at
 
 
-def _read(report: str, worked: float) -> Measured:
+def _parse(report: str, cpu_seconds: float) -> Measurement:
     found = re.search(r"Requests/sec:\s+([\d.]+)", report)
     if found is None or "used up" in report or "Socket errors" in report:
-        raise RuntimeError(f"wrk did not get through:\n{report}")
+        raise RuntimeError(f"wrk failed:\n{report}")
     if refused := re.search(r"Non-2xx or 3xx responses: (\d+)", report):
         sys.exit(f"{refused[1]} webhooks were not answered 200")
     counted = re.search(r"(\d+) requests in", report)
     requests = int(counted[1]) if counted else 0
-    return Measured(
+    return Measurement(
         rate=float(found[1]),
         p50=_latency(report, "50%"),
         p99=_latency(report, "99%"),
         requests=requests,
-        cpu=worked / max(requests, 1),
+        cpu=cpu_seconds / max(requests, 1),
     )
 
 
-def _latency(report: str, which: str) -> float:
-    found = re.search(rf"^\s+{which}\s+([\d.]+)(us|ms|s|m)$", report, re.MULTILINE)
+def _latency(report: str, percentile: str) -> float:
+    found = re.search(rf"^\s+{percentile}\s+([\d.]+)(us|ms|s|m)$", report, re.MULTILINE)
     if found is None:
-        raise RuntimeError(f"wrk names no {which} latency:\n{report}")
+        raise RuntimeError(f"no {percentile} latency from wrk:\n{report}")
     return float(found[1]) * _UNITS[found[2]]

@@ -1,4 +1,4 @@
-"""The figures, drawn: webhooks a second and the slowest hundredth, by how many come at once."""
+"""Plots: webhooks a second and the 99th percentile, by the number of connections."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from benchmarks.load import Measured
+    from benchmarks.load import Measurement
 
 
-def draw(results: dict[int, dict[str, list[Measured]]], file: Path) -> None:
-    """Write an SVG with two charts, a line for each contender."""
+def draw(results: dict[int, dict[str, list[Measurement]]], file: Path) -> None:
+    """Write an SVG with two charts, a line for each server."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     charts = figure.subplots(1, 2)
     names = list(next(iter(results.values())))
@@ -29,15 +29,15 @@ def draw(results: dict[int, dict[str, list[Measured]]], file: Path) -> None:
                 for of in results.values()
             ]
             chart.plot(list(results), values, marker="o", label=name)
-        chart.set(title=title, xlabel="at once", xscale="log", yscale="log")
-        chart.set_xticks(list(results), [str(at_once) for at_once in results])
+        chart.set(title=title, xlabel="connections", xscale="log", yscale="log")
+        chart.set_xticks(list(results), [str(connections) for connections in results])
         chart.grid(visible=True, alpha=0.3)
     charts[0].legend(fontsize="small")
     figure.savefig(file, format="svg", metadata={"Date": None})
 
 
 def draw_growth(lines: Mapping[str, Sequence[tuple[int, float]]], file: Path) -> None:
-    """Write an SVG: what a webhook costs in µs, by how many people the bot knows."""
+    """Write an SVG: the cost of a webhook in µs, by the number of known people."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     chart = figure.subplots()
     for name, points in lines.items():

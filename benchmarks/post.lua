@@ -1,4 +1,4 @@
--- wrk sends each of the prepared requests once, in order: a repeated text would be no work.
+-- wrk sends each prepared request once, in order: the bot ignores a repeated text.
 local file, length
 
 function init(arguments)

@@ -1,6 +1,6 @@
-"""What a process takes: the time until it is ready, and memory, also after many webhooks.
+"""A process's start time, and its memory before and after many webhooks.
 
-On a machine that is shared, the seconds of a processor say more than those of a clock.
+On a shared machine CPU seconds are more reliable than elapsed ones.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 COMMANDS = {"serve --web-only": WEB_ONLY, "serve": SERVE}
 CONNECTIONS, SECONDS = 64, 5
-"""How webhooks are posted between two looks at the memory."""
+"""The load between two measurements of the memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """Seconds until ready, by the clock and of a processor, and MiB at each look from then on."""
+class Resources:
+    """Seconds until ready (elapsed and CPU), and the memory at each measurement (MiB)."""
 
     ready_after: float
     cpu: float
@@ -37,43 +37,43 @@ class Taken:
 
 
 @click.command("resources")
-@click.option("--webhooks", default=50_000, show_default=True, help="How many, at least.")
-@click.option("--starts", default=5, show_default=True, help="How often each is started.")
+@click.option("--webhooks", default=50_000, show_default=True, help="Minimum number of webhooks.")
+@click.option("--starts", default=5, show_default=True, help="Starts of each command.")
 def measure(*, webhooks: int, starts: int) -> None:
-    """Time a start, and look at a process's memory while webhooks come, on SQLite.
+    """Measure the start and the memory of a process on SQLite.
 
-    Prints medians; exits with 1 where a webhook was refused or its code is missing. Only the
-    last start of each gets webhooks.
+    Prints medians; exits with 1 if a webhook was refused or its code is missing. Only the last
+    start of each command gets webhooks.
     """
-    taken: dict[str, list[Taken]] = {name: [] for name in COMMANDS}
+    results: dict[str, list[Resources]] = {name: [] for name in COMMANDS}
     with databases.empty() as make_database:
         for number, name in itertools.product(range(starts), COMMANDS):
             click.echo(f"start {number + 1}: {name}", err=True)
             count = webhooks if number == starts - 1 else 0
             measuring = _measure(COMMANDS[name], make_database("sqlite"), count)
-            taken[name].append(asyncio.run(measuring))
-    click.echo(_table(taken))
+            results[name].append(asyncio.run(measuring))
+    click.echo(_table(results))
 
 
-async def _measure(command: tuple[str, ...], database: URL | None, webhooks: int) -> Taken:
-    key, known = SigningKey.generate(), await migrated(database)
+async def _measure(command: tuple[str, ...], database: URL | None, webhooks: int) -> Resources:
+    key, url = SigningKey.generate(), await migrated(database)
     async with (
-        telnyx.pretended() as carrier,
-        serving(command, environment(key, known, carrier.base_url)) as bot,
+        telnyx.simulated() as carrier,
+        serving(command, environment(key, url, carrier.base_url)) as bot,
     ):
-        cpu, memory, posted = bot.worked(), [_resident(bot.pid)], 0
+        cpu, memory, posted = bot.cpu_time(), [_resident(bot.pid)], 0
         while posted < webhooks:
-            first = len(memory) * load.FAR_APART
-            measured = await load.press(bot, key, CONNECTIONS, SECONDS, first=first)
+            first = len(memory) * load.PHONES_APART
+            measured = await load.run_wrk(bot, key, CONNECTIONS, SECONDS, first=first)
             posted += measured.requests
             memory.append(_resident(bot.pid))
-        await databases.must_hold(known, posted)
+        await databases.check_codes(url, posted)
         await carrier.arrivals()
-    return Taken(bot.ready_after, cpu, memory)
+    return Resources(bot.ready_after, cpu, memory)
 
 
 def _resident(pid: int) -> float:
-    """Read how much of a process is in memory (MiB)."""
+    """Return the resident memory of a process (MiB)."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     found = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
     if found is None:
@@ -81,17 +81,17 @@ def _resident(pid: int) -> float:
     return int(found[1]) / 1024
 
 
-def _table(taken: dict[str, list[Taken]]) -> str:
+def _table(results: dict[str, list[Resources]]) -> str:
     lines = [
-        "| | ready after s | of a processor s | MiB when ready | halfway | after all webhooks |",
+        "| | ready after s | CPU s | MiB when ready | halfway | after all webhooks |",
         "|---|---|---|---|---|---|",
     ]
-    for name, of in taken.items():
-        ready_after = statistics.median(one.ready_after for one in of)
-        cpu = statistics.median(one.cpu for one in of)
-        idle = statistics.median(one.memory[0] for one in of)
-        looks = of[-1].memory
-        halfway, end = looks[len(looks) // 2], looks[-1]
+    for name, runs in results.items():
+        ready_after = statistics.median(run.ready_after for run in runs)
+        cpu = statistics.median(run.cpu for run in runs)
+        idle = statistics.median(run.memory[0] for run in runs)
+        sizes = runs[-1].memory
+        halfway, end = sizes[len(sizes) // 2], sizes[-1]
         lines.append(
             f"| {name} | {ready_after:.2f} | {cpu:.2f} | {idle:.0f} | {halfway:.0f} | {end:.0f} |"
         )

@@ -1,4 +1,4 @@
-"""How every server that is measured beside the bot runs: on uvloop, and without a log."""
+"""Runs the servers that are measured beside the bot: on uvloop, and without a log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aiohttp import web
 
 
 def run(application: web.Application) -> None:
-    """Serve on the port that PORT names until told to stop."""
+    """Serve on the port in PORT until SIGTERM."""
     web.run_app(
         application,
         host="127.0.0.1",

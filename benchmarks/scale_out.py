@@ -1,8 +1,8 @@
-"""Two web processes and a worker on one PostgreSQL, beside one and a worker, in turns.
+"""Two web processes and a worker on one PostgreSQL, compared with one and a worker, in turns.
 
-No process is kept to one processor: whether two are faster depends on how many there are, since
-PostgreSQL, wrk and the pretend Telnyx want theirs too. The worker sends as fast as it can, and in
-the end each phone must have its one text.
+The processes are not pinned: whether two are faster depends on the number of processors, since
+PostgreSQL, wrk and the simulated Telnyx use them too. The worker sends without a throttle, and in
+the end each phone must have exactly one text.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from benchmarks.servers import WEB_ONLY, WORK, environment, migrated, serving, s
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-    from benchmarks.load import Measured
+    from benchmarks.load import Measurement
 
 COUNTS = (1, 2)
 
 
 @click.command("scale-out")
-@click.option("--seconds", default=2, show_default=True, help="How long each measurement takes.")
-@click.option("--rounds", default=3, show_default=True, help="How often each is repeated.")
-@click.option("--connections", default=64, show_default=True, help="How many webhooks at once.")
+@click.option("--seconds", default=2, show_default=True, help="Seconds of each measurement.")
+@click.option("--rounds", default=3, show_default=True, help="Rounds of measurement.")
+@click.option("--connections", default=64, show_default=True, help="Connections.")
 def measure(*, seconds: int, rounds: int, connections: int) -> None:
-    """Count webhooks a second that two web processes take, beside one.
+    """Measure webhooks a second of two web processes, compared with one.
 
-    Prints medians and ratios; exits with 1 where a webhook was refused, its code is missing, or a
-    text did not come just once.
+    Prints medians and ratios; exits with 1 if a webhook was refused, its code is missing, or a text
+    was not sent exactly once.
     """
     rates: dict[int, list[float]] = {count: [] for count in COUNTS}
     with databases.empty() as make_database:
@@ -48,29 +48,29 @@ def measure(*, seconds: int, rounds: int, connections: int) -> None:
 
 
 async def _measure(count: int, database: URL | None, connections: int, seconds: int) -> float:
-    key, known = SigningKey.generate(), await migrated(database)
+    key, url = SigningKey.generate(), await migrated(database)
     async with AsyncExitStack() as stack:
-        carrier = await stack.enter_async_context(telnyx.pretended())
-        settings = environment(key, known, carrier.base_url, SEND_RATE_ACCOUNT="0")
+        carrier = await stack.enter_async_context(telnyx.simulated())
+        settings = environment(key, url, carrier.base_url, SEND_RATE_ACCOUNT="0")
         await stack.enter_async_context(started(WORK, settings, cpu=None))
-        measured = await _press(count, key, settings, connections // count, seconds)
-        # The web processes have ended: nothing more is queued.
-        found = await databases.must_hold(known, sum(one.requests for one in measured))
-        await carrier.arrivals(found)
-    return sum(one.rate for one in measured)
+        measured = await _run_load(count, key, settings, connections // count, seconds)
+        # The web processes have ended: no more texts are queued.
+        codes = await databases.check_codes(url, sum(run.requests for run in measured))
+        await carrier.arrivals(codes)
+    return sum(run.rate for run in measured)
 
 
-async def _press(
+async def _run_load(
     count: int, key: SigningKey, settings: dict[str, str], connections: int, seconds: int
-) -> list[Measured]:
-    """Run web processes, each with a wrk of its own."""
+) -> list[Measurement]:
+    """Run web processes, each with its own wrk."""
     async with AsyncExitStack() as stack:
-        presses = []
+        loads = []
         for number in range(count):
             web = await stack.enter_async_context(serving(WEB_ONLY, settings, cpu=None))
-            first = number * load.FAR_APART
-            presses.append(load.press(web, key, connections, seconds, first=first, cpu=None))
-        return await asyncio.gather(*presses)
+            first = number * load.PHONES_APART
+            loads.append(load.run_wrk(web, key, connections, seconds, first=first, cpu=None))
+        return await asyncio.gather(*loads)
 
 
 def _table(rates: dict[int, list[float]]) -> str:
@@ -78,7 +78,7 @@ def _table(rates: dict[int, list[float]]) -> str:
         f"| web processes, on {os.cpu_count()} processors | webhooks/s | / one |",
         "|---|---|---|",
     ]
-    for count, of in rates.items():
-        ratio = statistics.median(a / b for a, b in zip(of, rates[1], strict=True))
-        lines.append(f"| {count} | {statistics.median(of):,.0f} | {ratio:.2f} |")
+    for count, runs in rates.items():
+        ratio = statistics.median(a / b for a, b in zip(runs, rates[1], strict=True))
+        lines.append(f"| {count} | {statistics.median(runs):,.0f} | {ratio:.2f} |")
     return "\n".join(lines)

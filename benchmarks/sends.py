@@ -1,7 +1,7 @@
-"""How many texts leave in a second, beside what the SDK's transport does alone.
+"""Texts sent a second, compared with the SDK's transport alone.
 
-All are queued before the sender starts, and no pace holds it back. Both are timed by the pretend
-Telnyx, from the first text that comes to the last, in turns.
+All texts are queued before the sender starts, and there is no throttle. Both are timed by the
+simulated Telnyx, from the first text to the last, in turns.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 SDK = "SDK alone"
 SENDERS = {SDK: None, "bot, SQLite": "sqlite", "bot, PostgreSQL": "postgresql"}
-AT_ONCE = 50
-"""Connections by which the outbox is filled."""
+CONNECTIONS = 50
+"""Connections that fill the outbox."""
 
 
 @click.command("sends")
-@click.option("--texts", default=2000, show_default=True, help="How many in each measurement.")
-@click.option("--rounds", default=3, show_default=True, help="How often each is repeated.")
+@click.option("--texts", default=2000, show_default=True, help="Texts in each measurement.")
+@click.option("--rounds", default=3, show_default=True, help="Rounds of measurement.")
 def measure(*, texts: int, rounds: int) -> None:
-    """Count texts a second, beside what the SDK's transport does alone.
+    """Measure texts sent a second, compared with the SDK's transport alone.
 
-    Prints medians and ratios; exits with 1 where a text does not come, comes twice, or is not
-    known to have come.
+    Prints medians and ratios; exits with 1 if a text is missing, sent twice, or not stored as
+    accepted.
     """
     rates: dict[str, list[float]] = {name: [] for name in SENDERS}
     with databases.empty() as make_database:
@@ -45,32 +45,32 @@ def measure(*, texts: int, rounds: int) -> None:
 
 
 async def _measure(database: URL | None, texts: int) -> float:
-    """Have texts sent by the bot, or without a database by the SDK; tell how many a second."""
+    """Send texts by the bot, or without a database by the SDK; return texts a second."""
     key = SigningKey.generate()
-    async with telnyx.pretended() as carrier:
+    async with telnyx.simulated() as carrier:
         settings = environment(key, database, carrier.base_url, SEND_RATE_ACCOUNT="0")
         command: tuple[str, ...] = ("-m", "benchmarks.baselines.sdk", str(texts))
         if database is not None:
             await _fill(key, database, settings, texts)
             command = WORK
         async with started(command, settings):
-            came = (await carrier.arrivals(texts)).values()
-    if database is not None and (known := await databases.accepted(database)) != texts:
-        sys.exit(f"{texts} texts came, and {known} are known to have come")
-    return (texts - 1) / (max(came) - min(came))
+            times = (await carrier.arrivals(texts)).values()
+    if database is not None and (accepted := await databases.count_accepted(database)) != texts:
+        sys.exit(f"{texts} texts were sent, and {accepted} are stored as accepted")
+    return (texts - 1) / (max(times) - min(times))
 
 
 async def _fill(key: SigningKey, database: URL, settings: dict[str, str], texts: int) -> None:
     await migrated(database)
     async with serving(WEB_ONLY, settings) as bot:
         requests = load.signed(key, bot.host, 0, texts)
-        shares = (requests[number::AT_ONCE] for number in range(AT_ONCE))
+        shares = (requests[number::CONNECTIONS] for number in range(CONNECTIONS))
         await asyncio.gather(*(load.post(bot.host, share) for share in shares))
 
 
 def _table(rates: dict[str, list[float]]) -> str:
     lines = ["| | texts/s | / SDK alone |", "|---|---|---|"]
-    for name, of in rates.items():
-        ratio = statistics.median(a / b for a, b in zip(of, rates[SDK], strict=True))
-        lines.append(f"| {name} | {statistics.median(of):,.0f} | {ratio:.2f} |")
+    for name, runs in rates.items():
+        ratio = statistics.median(a / b for a, b in zip(runs, rates[SDK], strict=True))
+        lines.append(f"| {name} | {statistics.median(runs):,.0f} | {ratio:.2f} |")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The processes that are measured, each started afresh, and those that they talk to."""
+"""The processes that are measured, and the processes they talk to."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import base64
 import contextlib
 import os
 import signal
-import socket
 import sys
 import time
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 from aiohttp import ClientConnectionError, ClientSession
 
 from bot.store.engine import migrate
+from tests.kit.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -32,13 +32,13 @@ WEB_ONLY = (*SERVE, "--web-only")
 WORK = ("-m", "bot", "work")
 SERVER_CPU, OTHERS_CPU = 0, 1
 _ROOT = Path(__file__).parents[1]
-_ASK_EVERY = 0.01
+_POLL_INTERVAL = 0.01
 _NOT_READY = 503
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A server by name: `command` starts it, `database` is the kind that it keeps, if any."""
+    """A server to compare: its command, and the kind of its database, if it has one."""
 
     name: str
     command: tuple[str, ...]
@@ -61,15 +61,15 @@ USUAL = "usual way"
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server at work, ready so many seconds after its start."""
+    """A running server, and the seconds from its start until it was ready."""
 
     url: str
     host: str
     pid: int
     ready_after: float
 
-    def worked(self) -> float:
-        """Read how long it has had a processor (seconds), all its threads together."""
+    def cpu_time(self) -> float:
+        """Return the CPU time of all threads (seconds)."""
         stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8")
         user, system = map(int, stat.rpartition(")")[2].split()[11:13])
         return (user + system) / os.sysconf("SC_CLK_TCK")
@@ -80,13 +80,13 @@ async def serving(
     command: tuple[str, ...], environment: Mapping[str, str], *, cpu: int | None = SERVER_CPU
 ) -> AsyncIterator[Server]:
     """Run a server, on one processor or any, until the block ends."""
-    host = f"127.0.0.1:{_free_port()}"
-    began = time.monotonic()
+    host = f"127.0.0.1:{free_port()}"
+    start = time.monotonic()
     port = host.rpartition(":")[2]
     async with started(command, {**environment, "PORT": port}, cpu=cpu) as pid:
         async with asyncio.timeout(START_TIMEOUT):
-            await _until_ready(host)
-        ready_after = time.monotonic() - began
+            await _wait_until_ready(host)
+        ready_after = time.monotonic() - start
         yield Server(f"http://{host}/webhooks/telnyx", host, pid, ready_after)
 
 
@@ -94,7 +94,7 @@ async def serving(
 async def started(
     command: tuple[str, ...], environment: Mapping[str, str], *, cpu: int | None = SERVER_CPU
 ) -> AsyncIterator[int]:
-    """Run a program in Python until the block ends, and give its process's id."""
+    """Run a Python program until the block ends, and yield its process id."""
     process = await asyncio.create_subprocess_exec(
         *(*pinned(cpu), sys.executable, *command), cwd=_ROOT, env=environment
     )
@@ -107,12 +107,12 @@ async def started(
 
 
 def pinned(cpu: int | None) -> tuple[str, ...]:
-    """Begin a command that is to run on one processor."""
+    """Return the start of a command that runs on one processor, or on any for None."""
     return () if cpu is None else ("taskset", "-c", str(cpu))
 
 
 async def migrated(database: URL | None) -> URL:
-    """Give a database its tables."""
+    """Create the tables of a database."""
     if database is None:
         raise TypeError("the bot needs a database")
     await migrate.migrate(database)
@@ -122,7 +122,7 @@ async def migrated(database: URL | None) -> URL:
 def environment(
     key: SigningKey, database: URL | None, telnyx: str = "http://127.0.0.1:9/v2", **more: str
 ) -> dict[str, str]:
-    """Make the settings of a contender, with a Telnyx API in reach or none."""
+    """Return the environment of a server, with a Telnyx API or one that is not reachable."""
     address = database.render_as_string(hide_password=False) if database else ""
     return {
         "PATH": os.environ["PATH"],
@@ -139,19 +139,12 @@ def environment(
     }
 
 
-def _free_port() -> int:
-    """Find a port that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
-async def _until_ready(host: str) -> None:
-    """Ask until it is ready; one that knows no such question is so when it answers."""
+async def _wait_until_ready(host: str) -> None:
+    """Request `/readyz` until the server is ready; any answer but 503 counts."""
     async with ClientSession() as session:
         while True:
             with contextlib.suppress(ClientConnectionError):
                 async with session.get(f"http://{host}/readyz") as answer:
                     if answer.status != _NOT_READY:
                         return
-            await asyncio.sleep(_ASK_EVERY)
+            await asyncio.sleep(_POLL_INTERVAL)

@@ -1,6 +1,6 @@
-"""What sending costs those who text meanwhile: `serve` beside `serve --web-only`, in turns.
+"""The cost of sending for webhooks: `serve` compared with `serve --web-only`, in turns.
 
-Every webhook queues a code, so that `serve` has enough to send at the account's pace all along.
+Every webhook queues a code, so that `serve` always has texts to send at the account's rate.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ COMMANDS = {ALONE: WEB_ONLY, TOGETHER: SERVE}
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Webhooks that came in and texts that left, a second."""
+    """Webhooks received and texts sent, a second."""
 
     webhooks: float
     texts: float
 
 
 @click.command("together")
-@click.option("--seconds", default=5, show_default=True, help="How long each measurement takes.")
-@click.option("--rounds", default=3, show_default=True, help="How often each is repeated.")
-@click.option("--connections", default=64, show_default=True, help="How many webhooks at once.")
+@click.option("--seconds", default=5, show_default=True, help="Seconds of each measurement.")
+@click.option("--rounds", default=3, show_default=True, help="Rounds of measurement.")
+@click.option("--connections", default=64, show_default=True, help="Connections.")
 def measure(*, seconds: int, rounds: int, connections: int) -> None:
-    """Count webhooks a second while texts are sent, beside the web alone.
+    """Measure webhooks a second while texts are sent, compared with web-only.
 
-    Prints medians and ratios; exits with 1 where a webhook was refused, its code is missing, or a
-    text came twice.
+    Prints medians and ratios; exits with 1 if a webhook was refused, its code is missing, or a text
+    was sent twice.
     """
     lines = ["| | | webhooks/s | / web alone | texts/s |", "|---|---|---|---|---|"]
     with databases.empty() as make_database:
         for name, kind in KINDS.items():
-            rates: dict[str, list[Rates]] = {how: [] for how in COMMANDS}
-            for number, how in itertools.product(range(rounds), COMMANDS):
-                click.echo(f"{name}, round {number + 1}: {how}", err=True)
-                measuring = _measure(COMMANDS[how], make_database(kind), connections, seconds)
-                rates[how].append(asyncio.run(measuring))
+            rates: dict[str, list[Rates]] = {command: [] for command in COMMANDS}
+            for number, command in itertools.product(range(rounds), COMMANDS):
+                click.echo(f"{name}, round {number + 1}: {command}", err=True)
+                measuring = _measure(COMMANDS[command], make_database(kind), connections, seconds)
+                rates[command].append(asyncio.run(measuring))
             lines += _rows(name, rates)
     click.echo("\n".join(lines))
 
@@ -58,23 +58,23 @@ def measure(*, seconds: int, rounds: int, connections: int) -> None:
 async def _measure(
     command: tuple[str, ...], database: URL | None, connections: int, seconds: int
 ) -> Rates:
-    key, known = SigningKey.generate(), await migrated(database)
+    key, url = SigningKey.generate(), await migrated(database)
     async with (
-        telnyx.pretended() as carrier,
-        serving(command, environment(key, known, carrier.base_url)) as bot,
+        telnyx.simulated() as carrier,
+        serving(command, environment(key, url, carrier.base_url)) as bot,
     ):
-        measured = await load.press(bot, key, connections, seconds)
+        measured = await load.run_wrk(bot, key, connections, seconds)
         texts = len(await carrier.arrivals()) / seconds
-    await databases.must_hold(known, measured.requests)
+    await databases.check_codes(url, measured.requests)
     return Rates(measured.rate, texts)
 
 
 def _rows(name: str, rates: dict[str, list[Rates]]) -> list[str]:
     rows = []
-    for how, of in rates.items():
-        pairs = zip(of, rates[ALONE], strict=True)
-        ratio = statistics.median(one.webhooks / alone.webhooks for one, alone in pairs)
-        webhooks = statistics.median(one.webhooks for one in of)
-        texts = statistics.median(one.texts for one in of)
-        rows.append(f"| {name} | {how} | {webhooks:,.0f} | {ratio:.2f} | {texts:.0f} |")
+    for command, runs in rates.items():
+        pairs = zip(runs, rates[ALONE], strict=True)
+        ratio = statistics.median(run.webhooks / alone.webhooks for run, alone in pairs)
+        webhooks = statistics.median(run.webhooks for run in runs)
+        texts = statistics.median(run.texts for run in runs)
+        rows.append(f"| {name} | {command} | {webhooks:,.0f} | {ratio:.2f} | {texts:.0f} |")
     return rows

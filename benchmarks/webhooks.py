@@ -1,7 +1,7 @@
-"""How many webhooks a second, beside the limit and the usual way.
+"""Webhooks a second, compared with the limit and with a usual implementation.
 
-Each contender runs on one processor and wrk on another, in turns: a machine that is shared drifts,
-and only ratios of one run can be trusted. Every code must be found queued in the end.
+Each server runs on one processor and wrk on another, in turns: the speed of a shared machine
+changes, so only ratios within one run are reliable. Every code must be queued in the end.
 """
 
 from __future__ import annotations
@@ -23,41 +23,45 @@ from benchmarks.servers import CONTENDERS, LIMIT, USUAL, environment, migrated, 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-    from benchmarks.load import Measured
+    from benchmarks.load import Measurement
     from benchmarks.servers import Contender
 
-Results = dict[int, dict[str, list["Measured"]]]
+Results = dict[int, dict[str, list["Measurement"]]]
 
 
 @click.command("webhooks")
-@click.option("--seconds", default=5, show_default=True, help="How long each measurement takes.")
-@click.option("--rounds", default=3, show_default=True, help="How often each is repeated.")
-@click.option("--connections", default="1,8,64,256", show_default=True, help="How many at once.")
-@click.option("--only", multiple=True, type=click.Choice(list(CONTENDERS)), help="Contenders.")
-@click.option("--out", type=click.Path(path_type=Path), help="A folder for the figures and plot.")
+@click.option("--seconds", default=5, show_default=True, help="Seconds of each measurement.")
+@click.option("--rounds", default=3, show_default=True, help="Rounds of measurement.")
+@click.option(
+    "--connections", default="1,8,64,256", show_default=True, help="Numbers of connections."
+)
+@click.option(
+    "--only", multiple=True, type=click.Choice(list(CONTENDERS)), help="Servers to measure."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the figures and the plot.")
 def measure(
     *, seconds: int, rounds: int, connections: str, only: tuple[str, ...], out: Path | None
 ) -> None:
-    """Count webhooks a second, beside the limit and the usual way.
+    """Measure webhooks a second, compared with the limit and a usual implementation.
 
-    Prints medians and ratios; exits with 1 where one was refused or its code is missing.
+    Prints medians and ratios; exits with 1 if a webhook was refused or its code is missing.
     """
     chosen = [CONTENDERS[name] for name in only or CONTENDERS]
     results: Results = {}
     with databases.empty() as make_database:
-        for at_once in map(int, connections.split(",")):
-            results[at_once] = {contender.name: [] for contender in chosen}
+        for count in map(int, connections.split(",")):
+            results[count] = {contender.name: [] for contender in chosen}
             for number, contender in itertools.product(range(rounds), chosen):
-                click.echo(f"{at_once} at once, round {number + 1}: {contender.name}", err=True)
+                click.echo(f"{count} connections, round {number + 1}: {contender.name}", err=True)
                 database = make_database(contender.database)
-                measured = asyncio.run(_measure(contender, database, at_once, seconds))
-                results[at_once][contender.name].append(measured)
+                measured = asyncio.run(_measure(contender, database, count, seconds))
+                results[count][contender.name].append(measured)
     click.echo(_table(results))
     if out:
         out.mkdir(exist_ok=True)
         figures = {
-            at_once: {name: [asdict(one) for one in runs] for name, runs in of.items()}
-            for at_once, of in results.items()
+            count: {name: [asdict(run) for run in runs] for name, runs in by_name.items()}
+            for count, by_name in results.items()
         }
         (out / "performance.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
         from benchmarks import plot  # noqa: PLC0415 - only a picture needs matplotlib
@@ -66,43 +70,43 @@ def measure(
 
 
 async def _measure(
-    contender: Contender, database: URL | None, at_once: int, seconds: int
-) -> Measured:
+    contender: Contender, database: URL | None, connections: int, seconds: int
+) -> Measurement:
     key = SigningKey.generate()
     if contender.name.startswith("bot"):
         await migrated(database)
-    fastest = load.FASTEST if database is None else load.FASTEST_WITH_DATABASE
+    max_rate = load.MAX_RATE if database is None else load.MAX_RATE_WITH_DATABASE
     async with serving(contender.command, environment(key, database)) as server:
-        measured = await load.press(server, key, at_once, seconds, fastest=fastest)
+        measured = await load.run_wrk(server, key, connections, seconds, max_rate=max_rate)
     if database is not None:
-        await databases.must_hold(database, measured.requests)
+        await databases.check_codes(database, measured.requests)
     return measured
 
 
 def _table(results: Results) -> str:
     columns = [
-        *("at once", "", "/s", "/ limit", "/ usual way", "CPU µs", "limit / it"),
+        *("connections", "", "/s", "/ limit", "/ usual way", "CPU µs", "limit / it"),
         *("p50 ms", "/ limit", "p99 ms", "/ limit"),
     ]
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for at_once, of in results.items():
-        for name, runs in of.items():
+    for count, by_name in results.items():
+        for name, runs in by_name.items():
             rate, p50, p99, cpu = (
                 statistics.median(getattr(run, figure) for run in runs)
                 for figure in ("rate", "p50", "p99", "cpu")
             )
             lines.append(
-                f"| {at_once} | {name} | {rate:,.0f} | {_ratio(of, LIMIT, name, 'rate')}"
-                f" | {_ratio(of, USUAL, name, 'rate')}"
-                f" | {cpu * 1e6:.0f} | {_ratio(of, name, LIMIT, 'cpu')}"
-                f" | {p50 * 1e3:.1f} | {_ratio(of, LIMIT, name, 'p50')}"
-                f" | {p99 * 1e3:.1f} | {_ratio(of, LIMIT, name, 'p99')} |"
+                f"| {count} | {name} | {rate:,.0f} | {_ratio(by_name, LIMIT, name, 'rate')}"
+                f" | {_ratio(by_name, USUAL, name, 'rate')}"
+                f" | {cpu * 1e6:.0f} | {_ratio(by_name, name, LIMIT, 'cpu')}"
+                f" | {p50 * 1e3:.1f} | {_ratio(by_name, LIMIT, name, 'p50')}"
+                f" | {p99 * 1e3:.1f} | {_ratio(by_name, LIMIT, name, 'p99')} |"
             )
     return "\n".join(lines)
 
 
-def _ratio(of: dict[str, list[Measured]], base: str, name: str, figure: str) -> str:
-    """Compare round by round, and give the median."""
-    pairs = zip(of.get(name, ()), of.get(base, ()), strict=False)
+def _ratio(by_name: dict[str, list[Measurement]], base: str, name: str, figure: str) -> str:
+    """Return the median of the ratios round by round."""
+    pairs = zip(by_name.get(name, ()), by_name.get(base, ()), strict=False)
     ratios = [getattr(run, figure) / getattr(other, figure) for run, other in pairs]
     return f"{statistics.median(ratios):.2f}" if ratios else ""

@@ -16,8 +16,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from bot import logs  # noqa: E402
 from bot.simulator.clock import TravelClock  # noqa: E402
-from bot.simulator.phone_status import keep_updated  # noqa: E402
-from bot.simulator.phones.page.server import served  # noqa: E402
+from bot.simulator.phone_status import record_changes  # noqa: E402
+from bot.simulator.phones.page.server import serve_page  # noqa: E402
 from bot.simulator.sandbox import open_sandbox  # noqa: E402
 from tests.kit import browser as browsers  # noqa: E402
 
@@ -30,23 +30,23 @@ SETTLED = 1500
 
 
 async def take() -> None:
-    """Play a little on two phones, and take the picture by day and by night."""
+    """Text from two phones, and take a screenshot in the light and the dark scheme."""
     async with browsers.browser() as browser:
         if browser is None:
             sys.exit(browsers.HOW_TO_GET_ONE)
         with tempfile.TemporaryDirectory() as folder:
             url = f"sqlite+aiosqlite:///{Path(folder) / 'demo.db'}"
-            setting = open_sandbox(url, TravelClock(), web_form=True)
-            async with setting as sandbox, served(sandbox, 0) as address:
+            opening = open_sandbox(url, TravelClock(), web_form=True)
+            async with opening as sandbox, serve_page(sandbox, 0) as address:
                 await sandbox.ready()
-                telling = asyncio.create_task(keep_updated(sandbox))
+                recording = asyncio.create_task(record_changes(sandbox))
                 page = await browser.new_page(viewport=SIZE, device_scale_factor=1)
                 await page.goto(address)
                 await _play(page)
                 for scheme in ("light", "dark"):
                     await page.emulate_media(color_scheme=scheme)
                     await page.screenshot(path=ROOT / "docs" / f"phones-{scheme}.png")
-                telling.cancel()
+                recording.cancel()
 
 
 async def _play(page: Page) -> None:

@@ -1,1 +1,1 @@
-"""Small honest servers to hold the bot against."""
+"""Small servers to compare the bot with."""

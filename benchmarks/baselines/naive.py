@@ -1,7 +1,7 @@
-"""What one usually writes: a session and a transaction of the ORM for each webhook, on SQLite.
+"""A usual implementation: an ORM session and a transaction for each webhook, on SQLite.
 
-It does the least that the bot does for VERIFY: check the signature, apply a message once, find or
-make the conversation, issue a token, queue the reply.
+It does the minimum that the bot does for VERIFY: check the signature, process a message once, find
+or create the conversation, issue a token, queue the reply.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ KEY = VerifyKey(base64.b64decode(os.environ["TELNYX_PUBLIC_KEY"]))
 
 
 class Base(DeclarativeBase):
-    """The tables' base."""
+    """The base of the tables."""
 
 
 class Message(Base):
-    """A webhook that was applied."""
+    """A webhook that was processed."""
 
     __tablename__ = "messages"
     id: Mapped[str] = mapped_column(primary_key=True)
 
 
 class Conversation(Base):
-    """A phone and a number of the bot."""
+    """A phone and a bot number."""
 
     __tablename__ = "conversations"
     __table_args__ = (UniqueConstraint("phone", "bot_number"),)
@@ -68,12 +68,12 @@ class Text(Base):
 
 engine = create_async_engine(os.environ["DATABASE_URL"])
 sessions = async_sessionmaker(engine)
-one_writes = asyncio.Lock()
+write_lock = asyncio.Lock()
 
 
 @event.listens_for(engine.sync_engine, "connect")
 def prepare(connection: object, _record: object) -> None:
-    """Be as durable as the bot is."""
+    """Make commits as durable as the bot's."""
     cursor = connection.cursor()  # type: ignore[attr-defined]
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")
@@ -81,7 +81,7 @@ def prepare(connection: object, _record: object) -> None:
 
 
 async def webhook(request: web.Request) -> web.Response:
-    """Apply one webhook in a transaction of its own."""
+    """Process one webhook in a transaction of its own."""
     body = await request.read()
     timestamp = request.headers["telnyx-timestamp"].encode()
     KEY.verify(
@@ -89,11 +89,11 @@ async def webhook(request: web.Request) -> web.Response:
     )
     payload = json.loads(body)["data"]["payload"]
     phone, bot_number = payload["from"]["phone_number"], payload["to"][0]["phone_number"]
-    async with one_writes, sessions.begin() as session:
+    async with write_lock, sessions.begin() as session:
         if await session.get(Message, payload["id"]) is None:
             session.add(Message(id=payload["id"]))
-            found = select(Conversation).filter_by(phone=phone, bot_number=bot_number)
-            conversation = (await session.scalars(found)).first()
+            statement = select(Conversation).filter_by(phone=phone, bot_number=bot_number)
+            conversation = (await session.scalars(statement)).first()
             if conversation is None:
                 conversation = Conversation(phone=phone, bot_number=bot_number)
                 session.add(conversation)
@@ -113,7 +113,7 @@ async def webhook(request: web.Request) -> web.Response:
 
 
 async def create_tables(_application: web.Application) -> None:
-    """Make the tables."""
+    """Create the tables."""
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
 

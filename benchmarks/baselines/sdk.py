@@ -1,4 +1,4 @@
-"""What the SDK's aiohttp transport does alone: as many texts at once as the bot has on its way."""
+"""The SDK's aiohttp transport alone, with as many concurrent texts as the bot sends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bot.services.delivery.sender import TextDelivery
 async def send(count: int) -> None:
     client = AsyncTelnyx(max_retries=0, http_client=DefaultAioHttpClient())
     _ = client.messages
-    # The bot does not look for garbage in what is imported either.
+    # The bot excludes imported modules from garbage collection too.
     gc.freeze()
     numbers = iter(range(count))
 

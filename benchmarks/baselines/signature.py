@@ -1,4 +1,4 @@
-"""The limit: what is left when nothing but the signature is checked, and nothing remembered."""
+"""The limit: a server that only checks the signature and stores nothing."""
 
 from __future__ import annotations
 

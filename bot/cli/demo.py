@@ -32,7 +32,7 @@ def demo(*, port: int | None, once: bool, file: Path | None) -> None:
             sys.exit(run(demo.play(_read(file))))
         if once:
             sys.exit(run(demo.play(demo.first_story())))
-        run(demo.offer(port))
+        run(demo.run(port))
     except PortError as error:
         fail(f"{error}; try another --port")
     except CrashedError as error:

@@ -54,9 +54,7 @@ def list_keys() -> None:
 
     settings = read_settings(DatabaseSettings)
     stored = on_database(settings, lambda database, _: database.read(api_keys.list_all))
-    click.echo(
-        status.of_keys(stored) or "There are no keys yet; create one: bot keys create NAME"
-    )
+    click.echo(status.of_keys(stored) or "There are no keys yet; create one: bot keys create NAME")
 
 
 @keys.command()

@@ -1,1 +1,1 @@
-"""A pretend Telnyx and the phones behind it, all on loopback."""
+"""A simulated Telnyx and the phones behind it, all on loopback."""

@@ -1,4 +1,4 @@
-"""The bot and the pretend Telnyx, set up for each other on loopback."""
+"""A bot and a simulated Telnyx, connected on loopback."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bot import app
 from bot.app import Deadlines
 from bot.conversation.inputs import Shape
 from bot.settings import Settings
-from bot.simulator.telnyx.faults import fault_named
+from bot.simulator.telnyx.faults import find_fault
 from bot.simulator.telnyx.journal import ClockMoved
 from bot.simulator.telnyx.server import API_KEY, SimulatedTelnyx
 from bot.simulator.webhook_receiver import WebhookReceiver
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 
 BOT_NUMBER = "+13125550100"
 PHONE = "+13125550001"
-_LOOK_EVERY = 0.002
+_POLL_INTERVAL = 0.002
 LONG_DEADLINES = Deadlines(write=60.0, answer=60.0, second_commit=60.0, lookup=60.0)
-"""Nobody is kept waiting here, and a machine may stand still for longer than Telnyx would wait."""
+"""Seconds: the simulated Telnyx has no timeout, and a busy machine may stall for long."""
 
 
 class SandboxSettings(Settings):
-    """Settings that no environment has a say in."""
+    """Settings from arguments only, not from the environment or .env."""
 
     @classmethod
     def settings_customise_sources(
@@ -53,65 +53,65 @@ class SandboxSettings(Settings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take what is given, and nothing else."""
+        """Return the arguments as the only source."""
         return (init_settings,)
 
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """A bot at work, the carrier it works with, and the clock that both go by."""
+    """A running bot, its carrier, and the clock of both."""
 
     telnyx: SimulatedTelnyx
     bot: Bot
     clock: TravelClock
     form_url: str | None = None
-    """Where the form on the web is, if it is on."""
+    """The address of the form on the web, if it is on."""
     key: str | None = None
-    """An API key, where there is a pretend app."""
+    """An API key, if there is a simulated app."""
 
     async def text(
         self, phone: str, text: str | None, shape: Shape = Shape.PLAIN
     ) -> list[PhoneText]:
-        """Text the bot and return all that came to the phone until there was quiet."""
+        """Text the bot, wait until nothing more is due, and return the texts to the phone."""
         before = len(self.telnyx.texts)
         status = await self.telnyx.text(phone, BOT_NUMBER, text, shape)
         if status != 200:  # noqa: PLR2004
             raise ConnectionError(f"the bot answered the webhook with {status}")
         await self.quiet()
-        return self._came_to(phone, before)
+        return self._texts_to(phone, before)
 
-    async def travel(self, phone: str, length: timedelta) -> list[PhoneText]:
-        """Move the clock ahead and return all that then came to the phone."""
+    async def travel(self, phone: str, duration: timedelta) -> list[PhoneText]:
+        """Move the clock ahead, wait likewise, and return the texts to the phone."""
         before = len(self.telnyx.texts)
-        self.move_clock(length)
+        self.move_clock(duration)
         await self.quiet()
-        return self._came_to(phone, before)
+        return self._texts_to(phone, before)
 
-    def move_clock(self, length: timedelta) -> None:
-        """Move the clock ahead and have what is due by then done; raises ValueError if too far."""
-        self.clock.travel(length)
-        self.telnyx.journal.add(ClockMoved(self.clock.now(), length))
+    def move_clock(self, duration: timedelta) -> None:
+        """Move the clock ahead and wake the sender; raise ValueError if too far."""
+        self.clock.travel(duration)
+        self.telnyx.journal.add(ClockMoved(self.clock.now(), duration))
         self._sender.wake()
 
     def arm(self, fault: str) -> None:
-        """Have a fault of the menu come about at its next occasion; raises ValueError."""
-        self.telnyx.arm(fault_named(fault))
+        """Arm the fault with this name; raise ValueError if there is none."""
+        self.telnyx.arm(find_fault(fault))
 
     async def quiet(self) -> None:
-        """Wait until no text is due, none is on its way, and all that is due is reported."""
-        while not await self._is_quiet():  # noqa: ASYNC110 - the sender tells nobody
-            await asyncio.sleep(_LOOK_EVERY)
-        await self.telnyx.reported()
+        """Wait until no text is due or being sent and every due delivery report is posted."""
+        while not await self._is_quiet():  # noqa: ASYNC110 - the sender sets no event
+            await asyncio.sleep(_POLL_INTERVAL)
+        await self.telnyx.wait_until_reported()
 
-    async def waiting(self) -> bool:
-        """Tell whether a text waits for its next try."""
+    async def has_queued_texts(self) -> bool:
+        """Return whether a text is waiting for its next attempt."""
         counts = await self.bot.database.read(outbox.counts)
         return bool(counts.get(OutboxState.QUEUED))
 
     async def ready(self) -> None:
-        """Wait until the bot can send, so that the first text is answered as fast as any."""
-        while not self._sender.alive:  # noqa: ASYNC110 - it tells nobody
-            await asyncio.sleep(_LOOK_EVERY)
+        """Wait until the bot can send, so that the first text is answered as fast as later ones."""
+        while not self._sender.alive:  # noqa: ASYNC110 - the sender sets no event
+            await asyncio.sleep(_POLL_INTERVAL)
 
     async def _is_quiet(self) -> bool:
         if not self._sender.idle:
@@ -123,10 +123,10 @@ class Sandbox:
     @property
     def _sender(self) -> Sender:
         if self.bot.sender is None:
-            raise ValueError("nobody sends on this stage")
+            raise ValueError("this sandbox has no sender")
         return self.bot.sender
 
-    def _came_to(self, phone: str, since: int) -> list[PhoneText]:
+    def _texts_to(self, phone: str, since: int) -> list[PhoneText]:
         return [text for text in self.telnyx.texts[since:] if text.phone == phone]
 
 
@@ -140,16 +140,16 @@ async def open_sandbox(
     warm: bool = False,
     **changes: Any,
 ) -> AsyncIterator[Sandbox]:
-    """Set the stage on a database; `changes` are settings other than the usual.
+    """Run a bot and a simulated Telnyx on a database; `changes` are settings that differ.
 
-    `with_app` has a pretend app listen to events, and makes a key to be one that asks; `deadlines`
-    are those of the bot. A `warm` one starts later, and answers its first text as fast as any.
+    `with_app` adds an app that receives events, and an API key. `deadlines` are the bot's. `warm`
+    runs the warm-up: the bot starts later and answers its first text as fast as later ones.
     """
     async with AsyncExitStack() as stack:
         telnyx = await stack.enter_async_context(SimulatedTelnyx(clock).running())
         if with_app:
-            listener = await stack.enter_async_context(WebhookReceiver(telnyx).listening())
-            changes |= _told(listener)
+            receiver = await stack.enter_async_context(WebhookReceiver(telnyx).running())
+            changes |= _event_settings(receiver)
         settings = SandboxSettings.model_validate(
             {
                 "database_url": database_url,
@@ -160,7 +160,7 @@ async def open_sandbox(
                 "secret_key": secrets.token_hex(),
                 "host": "127.0.0.1",
                 "port": 0,
-                # By a clock that stands still, no text's time would ever come.
+                # The throttle would wait for ever for a clock that is stopped.
                 "send_rate_account": 0,
             }
             | changes
@@ -170,30 +170,30 @@ async def open_sandbox(
             clock,
             with_web=True,
             with_work=True,
-            jitter=0,  # a story must turn out the same each time
+            jitter=0,  # a story must go the same way each time
             deadlines=deadlines,
             warm=warm,
         ) as bot:
             telnyx.webhook_url = f"{bot.url}{WEBHOOK_PATH}"
             form_url = f"{bot.url}/" if settings.web_form else None
-            key = await _key(bot, clock) if with_app else None
+            key = await _create_key(bot, clock) if with_app else None
             try:
                 yield Sandbox(telnyx, bot, clock, form_url, key)
-                await telnyx.reported()
+                await telnyx.wait_until_reported()
             finally:
-                telnyx.hang_up()
+                telnyx.release_requests()
 
 
-def _told(listener: WebhookReceiver) -> dict[str, Any]:
-    """Make the settings of a bot that tells an app of events."""
+def _event_settings(receiver: WebhookReceiver) -> dict[str, Any]:
+    """Return the settings of a bot that sends app events to a receiver."""
     return {
-        "events_url": listener.url,
-        "events_secret": listener.secret,
+        "events_url": receiver.url,
+        "events_secret": receiver.secret,
         "events_to_private": True,
     }
 
 
-async def _key(bot: Bot, clock: TravelClock) -> str:
+async def _create_key(bot: Bot, clock: TravelClock) -> str:
     return await bot.database.write(
-        api_keys.create, "a pretend app", tuple(Scope), api_keys.DEFAULT_PER_MINUTE, clock.now()
+        api_keys.create, "a simulated app", tuple(Scope), api_keys.DEFAULT_PER_MINUTE, clock.now()
     )

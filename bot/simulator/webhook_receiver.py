@@ -1,4 +1,4 @@
-"""A pretend app: it hears what the bot tells of, and writes it down."""
+"""A simulated app that receives the bot's app events and adds them to the journal."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _PATH = "/textproof"
 
 
 class WebhookReceiver:
-    """An app at `url`, on loopback, that believes what `secret` (of Standard Webhooks) has signed.
+    """An app at `url`, on loopback, that accepts events signed with `secret` (Standard Webhooks).
 
-    What it hears is added to the journal of `telnyx`, beside all else that goes over the wire.
+    Each request is added to the journal of `telnyx`, beside all others.
     """
 
     def __init__(self, telnyx: SimulatedTelnyx) -> None:
@@ -35,10 +35,10 @@ class WebhookReceiver:
         self.url = ""
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[WebhookReceiver]:
-        """Listen until the block ends."""
+    async def running(self) -> AsyncIterator[WebhookReceiver]:
+        """Serve on a free port of loopback until the block ends."""
         application = web.Application()
-        application.add_routes([web.post(_PATH, self._hear)])
+        application.add_routes([web.post(_PATH, self._receive)])
         runner = web.AppRunner(application, access_log=None)
         await runner.setup()
         try:
@@ -48,20 +48,20 @@ class WebhookReceiver:
         finally:
             await runner.cleanup()
 
-    async def _hear(self, request: web.Request) -> web.Response:
-        began = time.monotonic()
+    async def _receive(self, request: web.Request) -> web.Response:
+        start = time.monotonic()
         body = await request.read()
-        answer = web.Response(status=204 if self._verifies(request, body) else 400)
-        told = HttpMessage(f"HTTP/1.1 {answer.status} {answer.reason}", (), "")
-        self._telnyx.note_exchange(Wire.EVENT, request, body, told, time.monotonic() - began)
-        return answer
+        response = web.Response(status=204 if self._is_signed(request, body) else 400)
+        message = HttpMessage(f"HTTP/1.1 {response.status} {response.reason}", (), "")
+        self._telnyx.record_exchange(Wire.EVENT, request, body, message, time.monotonic() - start)
+        return response
 
-    def _verifies(self, request: web.Request, body: bytes) -> bool:
-        name = request.headers.get("webhook-id", "")
+    def _is_signed(self, request: web.Request, body: bytes) -> bool:
+        event_id = request.headers.get("webhook-id", "")
         timestamp = request.headers.get("webhook-timestamp", "")
         if not timestamp.isdecimal():
             return False
         at = datetime.fromtimestamp(int(timestamp), UTC)
-        expected = signed_headers(name, body.decode(errors="replace"), [self.secret], at)
+        expected = signed_headers(event_id, body.decode(errors="replace"), [self.secret], at)
         signature = request.headers.get("webhook-signature", "")
         return hmac.compare_digest(expected["webhook-signature"], signature)

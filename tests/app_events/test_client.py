@@ -16,7 +16,7 @@ from bot.app_events import addresses, client
 from bot.app_events.client import MAX_RETRY_AFTER, open_client
 from bot.app_events.results import REFUSED, EndpointGone, PostAccepted, PostLater, advice
 from tests.kit.event_receiver import EVENTS_SECRET, NEXT_EVENTS_SECRET, EventReceiver
-from tests.kit.persistent_texter import free_port
+from tests.kit.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ NOW = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[EventReceiver]:
-    async with EventReceiver().listening() as receiver:
+    async with EventReceiver().running() as receiver:
         yield receiver
 
 
@@ -97,10 +97,10 @@ def looked_up(monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
 
 async def test_an_event_is_posted_as_it_is_and_signed(receiver: EventReceiver) -> None:
     assert await post(receiver.url) == PostAccepted()
-    (heard,) = receiver.heard
-    assert (heard.name, heard.body) == (NAME, BODY.encode())
-    assert heard.headers["Content-Type"] == "application/json"
-    assert heard.headers["User-Agent"] == f"Textproof/{__version__}"
+    (received,) = receiver.received
+    assert (received.id, received.body) == (NAME, BODY.encode())
+    assert received.headers["Content-Type"] == "application/json"
+    assert received.headers["User-Agent"] == f"Textproof/{__version__}"
 
 
 async def test_while_a_secret_is_replaced_the_app_may_know_either(receiver: EventReceiver) -> None:
@@ -109,7 +109,7 @@ async def test_while_a_secret_is_replaced_the_app_may_know_either(receiver: Even
         receiver.secret = secret
         async with open_client(receiver.url, secrets, to_private=True) as app:
             assert await app.post(name=NAME, body=BODY, at=datetime.now(UTC)) == PostAccepted()
-    assert len(receiver.heard) == 2
+    assert len(receiver.received) == 2
 
 
 async def test_the_apps_cookies_are_not_kept(receiver: EventReceiver) -> None:
@@ -119,7 +119,7 @@ async def test_the_apps_cookies_are_not_kept(receiver: EventReceiver) -> None:
     async with open_client(url, SECRETS, to_private=True) as app:
         for _ in range(2):
             await app.post(name=NAME, body=BODY, at=datetime.now(UTC))
-    assert ["Cookie" in heard.headers for heard in receiver.heard] == [False, False]
+    assert ["Cookie" in received.headers for received in receiver.received] == [False, False]
 
 
 async def test_a_proxy_of_the_environment_is_not_used(
@@ -192,7 +192,7 @@ async def test_a_redirect_is_not_followed(status: int, receiver: EventReceiver) 
     receiver.answers = [(status, {"Location": f"{receiver.url}/elsewhere"})]
     outcome = await post(receiver.url)
     assert outcome == PostLater(f"HTTP {status}")
-    assert len(receiver.heard) == 1
+    assert len(receiver.received) == 1
     assert "redirect" in advice(f"HTTP {status}")
 
 

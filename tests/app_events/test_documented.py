@@ -20,7 +20,7 @@ from bot.app_events.results import PostAccepted, PostLater
 from bot.conversation.verification import EventType
 from bot.services.schemas import AppEventView
 from tests.kit.event_receiver import EVENTS_SECRET, NEXT_EVENTS_SECRET
-from tests.kit.persistent_texter import free_port
+from tests.kit.ports import free_port
 from tests.kit.timeouts import TEST_TIMEOUT
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ import pytest_asyncio
 from playwright.async_api import expect
 
 from bot.simulator.clock import StoppedClock, TravelClock
-from bot.simulator.phone_status import keep_updated
-from bot.simulator.phones.page.server import served
+from bot.simulator.phone_status import record_changes
+from bot.simulator.phones.page.server import serve_page
 from bot.simulator.sandbox import BOT_NUMBER, PHONE, Sandbox, open_sandbox
-from bot.simulator.stories.player import Player, beginning_of
-from bot.simulator.telnyx.faults import MENU
+from bot.simulator.stories.player import Player, start_time_of
+from bot.simulator.telnyx.faults import NAMED_FAULTS
 from tests.kit import browser as browsers
 from tests.kit.processes import Processes
 from tests.kit.timeouts import wait_until
@@ -34,11 +34,11 @@ OTHER_PHONE = "+13125550002"
 SUCCESS = "this number is verified"
 NONE = "–"  # noqa: RUF001 - a dash, as the page has it
 CODE_TEXT = "Reply with it within"
-PATIENCE = 60_000
-"""Milliseconds until a test gives up on what takes a few hundred on a slow machine."""
+TIMEOUT = 60_000
+"""Milliseconds until a test fails; a few hundred are normal on a slow machine."""
 NARROW = {"width": 320, "height": 640}
 
-expect.set_options(timeout=PATIENCE)
+expect.set_options(timeout=TIMEOUT)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -51,27 +51,27 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
-    """A fresh profile; whatever goes wrong in a page of it fails the test."""
+    """Yield a new browser profile; any error in its pages fails the test."""
     wrong: list[str] = []
     context = await browser.new_context()
-    context.set_default_timeout(PATIENCE)
-    context.on("console", lambda told: wrong.append(told.text) if told.type == "error" else None)
+    context.set_default_timeout(TIMEOUT)
+    context.on("console", lambda entry: wrong.append(entry.text) if entry.type == "error" else None)
     context.on("weberror", lambda error: wrong.append(str(error.error)))
     context.on("dialog", lambda dialog: wrong.append(dialog.message))
     yield context
     await context.close()
-    assert [told for told in wrong if "ERR_CONNECTION_REFUSED" not in told] == []
+    assert [error for error in wrong if "ERR_CONNECTION_REFUSED" not in error] == []
 
 
 @asynccontextmanager
 async def demonstrated(folder: Path, port: int | None = 0) -> AsyncIterator[tuple[Sandbox, str]]:
     """Run the demo in this process."""
     url = f"sqlite+aiosqlite:///{folder / 'demo.db'}"
-    async with open_sandbox(url, TravelClock()) as sandbox, served(sandbox, port) as address:
+    async with open_sandbox(url, TravelClock()) as sandbox, serve_page(sandbox, port) as address:
         await sandbox.ready()
-        telling = asyncio.create_task(keep_updated(sandbox))
+        recording = asyncio.create_task(record_changes(sandbox))
         yield sandbox, address
-        telling.cancel()
+        recording.cancel()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -118,7 +118,7 @@ def other_than(code: str) -> str:
     return code[:-1] + ("1" if code[-1] != "1" else "2")
 
 
-async def test_who_runs_one_command_opens_the_page_and_texts_verify_is_verified(
+async def test_a_person_can_start_the_demo_text_verify_and_be_verified(
     context: BrowserContext, tmp_path: Path
 ) -> None:
     async with Processes(tmp_path) as processes:
@@ -153,7 +153,7 @@ async def test_a_conversation_shows_each_text_with_its_time_cost_and_progress(pa
     await expect(messages(page).nth(3)).to_contain_text("by Telnyx itself")
 
 
-async def test_the_conversation_stands_beside_the_phone_as_the_bot_sees_it(page: Page) -> None:
+async def test_a_phone_shows_the_bots_view_of_its_conversation(page: Page) -> None:
     await text(page, "VERIFY")
     await expect(fact(page, "state")).to_have_text("awaiting the code")
     await expect(fact(page, "tries")).to_have_text("5")
@@ -179,8 +179,8 @@ async def test_a_tap_fills_in_the_code_and_leaves_sending_to_the_person(page: Pa
     await expect(fact(page, "state")).to_have_text("verified")
 
 
-async def test_a_fault_comes_about_once_and_the_text_comes_with_the_next_try(page: Page) -> None:
-    fault = page.get_by_role("button", name=MENU["500"].title)
+async def test_a_fault_happens_once_and_the_text_is_sent_with_the_next_attempt(page: Page) -> None:
+    fault = page.get_by_role("button", name=NAMED_FAULTS["500"].title)
     await fault.click()
     await expect(fault).to_contain_text("armed")
     await text(page, "VERIFY")
@@ -191,7 +191,7 @@ async def test_a_fault_comes_about_once_and_the_text_comes_with_the_next_try(pag
 
 
 async def test_a_dropped_connection_is_shown_and_texts_the_phone_once(page: Page) -> None:
-    await page.get_by_role("button", name=MENU["drop"].title).click()
+    await page.get_by_role("button", name=NAMED_FAULTS["drop"].title).click()
     await text(page, "VERIFY")
     await expect(page.locator(".exchange .status.bad")).to_have_text("dropped")
     requests = page.locator(".exchange").filter(has_text="/v2/messages")
@@ -200,7 +200,7 @@ async def test_a_dropped_connection_is_shown_and_texts_the_phone_once(page: Page
 
 
 async def test_a_text_that_does_not_arrive_says_so(page: Page) -> None:
-    await page.get_by_role("button", name=MENU["failed"].title).click()
+    await page.get_by_role("button", name=NAMED_FAULTS["failed"].title).click()
     await text(page, "VERIFY")
     await expect(messages(page).nth(1)).to_contain_text("✗ failed")
 
@@ -256,7 +256,7 @@ async def test_the_keyboard_alone_is_enough(page: Page) -> None:
     await walk_to("11 minutes")
     await page.keyboard.press("Space")
     await expect(fact(page, "expiry", OTHER_PHONE)).to_have_text("it has expired")
-    await walk_to(MENU["failed"].title)
+    await walk_to(NAMED_FAULTS["failed"].title)
     await page.keyboard.press("Enter")
     await expect(page.locator(".armed:not(:empty)")).to_have_count(1)
     await walk_to("/v2/messages")
@@ -264,7 +264,7 @@ async def test_the_keyboard_alone_is_enough(page: Page) -> None:
     await expect(page.locator(".exchange[open]")).to_have_count(1)
 
 
-async def test_the_inspector_shows_requests_as_they_went_over_the_wire(page: Page) -> None:
+async def test_the_inspector_shows_requests_as_they_were_sent(page: Page) -> None:
     await text(page, "VERIFY")
     await expect(messages(page).nth(1)).to_contain_text("delivered")
     webhook = page.locator(".exchange").filter(has_text="message.received")
@@ -280,11 +280,11 @@ async def test_the_inspector_shows_requests_as_they_went_over_the_wire(page: Pag
     await expect(request.locator("> pre").first).to_contain_text(
         re.compile(r"idempotency-key: \w+", re.IGNORECASE)
     )
-    await request.get_by_text("The request's body, laid out").click()
+    await request.get_by_text("The request's body, formatted").click()
     await expect(request.locator("details pre")).to_contain_text(f'"to": "{PHONE}",\n')
 
 
-async def test_a_text_is_shown_as_text_whatever_it_is(page: Page) -> None:
+async def test_a_text_is_never_interpreted_as_markup(page: Page) -> None:
     said = "<img src=x onerror=alert(1)><script>alert(2)</script>{{ 7 * 7 }} &amp;"
     await text(page, said)
     await expect(messages(page).first).to_contain_text(said)
@@ -292,7 +292,7 @@ async def test_a_text_is_shown_as_text_whatever_it_is(page: Page) -> None:
     await expect(page.locator("img")).to_have_count(0)
 
 
-async def test_a_page_that_is_opened_later_or_again_shows_all_that_was_said(
+async def test_a_page_that_is_opened_later_or_again_shows_all_texts(
     page: Page, context: BrowserContext
 ) -> None:
     await text(page, "VERIFY")
@@ -306,7 +306,7 @@ async def test_a_page_that_is_opened_later_or_again_shows_all_that_was_said(
     await expect(fact(page, "state")).to_have_text("verified")
 
 
-async def test_a_page_finds_the_demo_again_when_it_is_started_anew(
+async def test_a_page_reconnects_when_the_demo_is_restarted(
     context: BrowserContext, tmp_path: Path
 ) -> None:
     for name in ("first", "second"):
@@ -342,7 +342,7 @@ async def test_a_saved_transcript_plays_again(page: Page, tmp_path: Path) -> Non
     assert "{code}" in script
     assert code not in script
     url = f"sqlite+aiosqlite:///{tmp_path / 'again.db'}"
-    async with open_sandbox(url, StoppedClock(beginning_of(script))) as sandbox:
+    async with open_sandbox(url, StoppedClock(start_time_of(script))) as sandbox:
         await Player(sandbox).play(script)
 
 
@@ -351,7 +351,7 @@ async def test_every_text_on_the_page_can_be_read_in_light_and_dark(
     page: Page, scheme: Any
 ) -> None:
     await page.emulate_media(color_scheme=scheme)
-    await page.get_by_role("button", name=MENU["429"].title).click()
+    await page.get_by_role("button", name=NAMED_FAULTS["429"].title).click()
     for said in ("HELP", "VERIFY", "000000"):
         await text(page, said)
     await expect(page.locator(".status.bad").first).to_be_visible()

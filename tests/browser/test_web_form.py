@@ -11,7 +11,7 @@ import pytest_asyncio
 from playwright.async_api import expect
 
 from bot.simulator.clock import TravelClock
-from bot.simulator.phones.page.server import served
+from bot.simulator.phones.page.server import serve_page
 from bot.simulator.sandbox import PHONE, Sandbox, open_sandbox
 from tests.kit import browser as browsers
 from tests.kit.timeouts import wait_until
@@ -51,12 +51,12 @@ async def profile(browser: Browser, **how: Any) -> AsyncIterator[BrowserContext]
     wrong: list[str] = []
     context = await browser.new_context(**how)
     context.set_default_timeout(PATIENCE)
-    context.on("console", lambda told: wrong.append(told.text) if told.type == "error" else None)
+    context.on("console", lambda entry: wrong.append(entry.text) if entry.type == "error" else None)
     context.on("weberror", lambda error: wrong.append(str(error.error)))
     context.on("dialog", lambda dialog: wrong.append(dialog.message))
     yield context
     await context.close()
-    assert [told for told in wrong if REFUSED not in told] == []
+    assert [error for error in wrong if REFUSED not in error] == []
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -109,7 +109,7 @@ def other_than(code: str) -> str:
     return code[:-1] + ("1" if code[-1] != "1" else "2")
 
 
-async def test_who_types_a_number_and_the_code_that_comes_is_verified(
+async def test_a_person_who_types_a_number_and_its_code_is_verified(
     page: Page, sandbox: Sandbox
 ) -> None:
     await ask_for_code(page)
@@ -119,7 +119,7 @@ async def test_who_types_a_number_and_the_code_that_comes_is_verified(
     await expect(page.get_by_text("+1 312-555-0001")).to_be_visible()
 
 
-async def test_the_page_turns_by_itself_when_the_person_replies_by_text(
+async def test_the_page_continues_by_itself_when_the_person_replies_by_text(
     page: Page, sandbox: Sandbox
 ) -> None:
     await ask_for_code(page)
@@ -129,7 +129,7 @@ async def test_the_page_turns_by_itself_when_the_person_replies_by_text(
     assert page.url.endswith("/success")
 
 
-async def test_a_wrong_code_is_told_where_it_was_typed_and_the_right_one_still_works(
+async def test_a_wrong_code_is_reported_at_its_field_and_the_right_one_still_works(
     page: Page, sandbox: Sandbox
 ) -> None:
     await ask_for_code(page)
@@ -145,7 +145,7 @@ async def test_a_wrong_code_is_told_where_it_was_typed_and_the_right_one_still_w
     await expect(title(page)).to_have_text(VERIFIED)
 
 
-async def test_a_number_that_no_code_can_go_to_is_kept_to_be_mended(
+async def test_a_number_that_cannot_get_a_code_stays_in_its_field_to_be_corrected(
     page: Page, sandbox: Sandbox
 ) -> None:
     box = page.get_by_label("Phone number")
@@ -170,7 +170,7 @@ async def test_without_javascript_the_code_can_be_typed(browser: Browser, sandbo
         await expect(title(page)).to_have_text(VERIFIED)
 
 
-async def test_without_javascript_a_link_goes_on_after_a_reply(
+async def test_without_javascript_a_link_continues_after_a_reply(
     browser: Browser, sandbox: Sandbox
 ) -> None:
     async with profile(browser, java_script_enabled=False) as context:
@@ -210,7 +210,7 @@ async def test_the_keyboard_alone_is_enough(page: Page, sandbox: Sandbox) -> Non
     await expect(title(page)).to_have_text(VERIFIED)
 
 
-async def test_a_reload_posts_nothing_and_a_second_click_asks_nothing(
+async def test_a_reload_posts_nothing_and_a_second_click_requests_nothing(
     page: Page, sandbox: Sandbox
 ) -> None:
     posts: list[str] = []
@@ -225,7 +225,7 @@ async def test_a_reload_posts_nothing_and_a_second_click_asks_nothing(
     assert [url.rpartition("/")[2] for url in posts] == ["request", "verify"]
 
 
-async def test_who_goes_back_can_ask_for_another_number(page: Page, sandbox: Sandbox) -> None:
+async def test_after_going_back_another_number_can_be_entered(page: Page, sandbox: Sandbox) -> None:
     await ask_for_code(page)
     await page.go_back()
     await expect(page.get_by_role("button", name="Text me a code")).to_be_enabled()
@@ -235,7 +235,9 @@ async def test_who_goes_back_can_ask_for_another_number(page: Page, sandbox: San
     await expect(page.get_by_text("+1 312-555-0002")).to_be_visible()
 
 
-async def test_the_page_stops_to_look_when_the_code_has_ended(page: Page, sandbox: Sandbox) -> None:
+async def test_the_page_stops_polling_when_the_code_has_expired(
+    page: Page, sandbox: Sandbox
+) -> None:
     looks: list[str] = []
     page.on("request", lambda asked: looks.append(asked.url) if "/status" in asked.url else None)
     await page.clock.install()
@@ -257,7 +259,7 @@ async def test_the_page_stops_to_look_when_the_code_has_ended(page: Page, sandbo
 async def test_in_the_demo_the_form_and_the_phone_are_two_pages_side_by_side(
     browser: Browser, sandbox: Sandbox
 ) -> None:
-    async with profile(browser) as context, served(sandbox, 0) as address:
+    async with profile(browser) as context, serve_page(sandbox, 0) as address:
         phones = await context.new_page()
         await phones.goto(address)
         async with context.expect_page() as opening:
@@ -359,7 +361,7 @@ async def test_every_page_is_labelled_titled_and_in_order(page: Page, sandbox: S
 
     await each_page(page, sandbox, look)
     assert len(titles) == 7
-    assert all(told.endswith("Textproof") for told in titles)
+    assert all(shown.endswith("Textproof") for shown in titles)
     assert len(set(titles)) == 6
 
 
@@ -391,7 +393,9 @@ async def test_nothing_is_cut_off_on_a_narrow_screen(page: Page, sandbox: Sandbo
     await each_page(page, sandbox, look)
 
 
-async def test_nothing_moves_for_whoever_wants_that(page: Page, sandbox: Sandbox) -> None:
+async def test_nothing_moves_if_the_person_prefers_reduced_motion(
+    page: Page, sandbox: Sandbox
+) -> None:
     await page.emulate_media(reduced_motion="reduce")
 
     async def look(name: str) -> None:

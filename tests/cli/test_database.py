@@ -34,7 +34,7 @@ from tests.cli.helpers import (
     other_than,
     run_all,
 )
-from tests.kit.processes import Processes, as_written, environment
+from tests.kit.settings import as_written, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from bot.store.engine.database import Database
     from tests.conftest import MakeSandbox
+    from tests.kit.processes import Processes
 
 
 @contextmanager

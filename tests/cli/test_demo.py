@@ -37,28 +37,28 @@ async def test_demo_once_prints_a_conversation_reads_no_settings_and_leaves_no_f
 
 
 async def test_demo_lets_a_person_text_the_bot_from_the_terminal(processes: Processes) -> None:
-    bot = await processes.start_cold("demo", "--port", "0", talkative=True)
+    bot = await processes.start_cold("demo", "--port", "0", stdin=True)
 
     async def type_and_read(line: str, expected: str) -> str:
         """Type a line, and return what is printed up to where it matches what is expected."""
         before = len(bot.out)
-        bot.tell(line)
+        bot.write_line(line)
         await wait_until(lambda: re.search(expected, bot.out[before:]) is not None)
         return bot.out[before:]
 
-    await wait_until(lambda: "/help says more" in bot.out)
+    await wait_until(lambda: "/help lists the commands" in bot.out)
     code = code_in(await type_and_read("verify please", CODE.pattern))
     await type_and_read(code, re.escape(SUCCESS))
-    await type_and_read(code, "the bot stays silent")
+    await type_and_read(code, r"\(no reply\)")
     await type_and_read("HELP", "Telnyx  Help: ")
-    await type_and_read("/phone 312 555 0002", r"This is \+13125550002 now\.")
+    await type_and_read("/phone 312 555 0002", r"You now text from \+13125550002\.")
     code = code_in(await type_and_read("VERIFY", CODE.pattern))
-    await type_and_read("/later 11m", "11m later")
+    await type_and_read("/later 11m", "moved ahead by 11m")
     await type_and_read(code, "code has expired")
     await type_and_read("/phone 12", "no phone number has this many digits")
-    await type_and_read("/later soon", "a length is like")
-    await type_and_read("/dance", "There is no /dance")
+    await type_and_read("/later soon", "a duration is like")
+    await type_and_read("/dance", "Unknown command /dance")
     await type_and_read("/help", "/quit")
-    bot.tell("/quit")
+    bot.write_line("/quit")
     ended = await bot.end()
     assert (ended.code, ended.err) == (0, "")

@@ -9,8 +9,8 @@ from bot.simulator.clock import NOON
 from bot.store.queues import app_events
 from bot.store.queues.app_events import NewAppEvent
 from bot.store.tables import AppEventState
-from tests.kit.processes import Ended, Processes, environment
 from tests.kit.samples import PHONE
+from tests.kit.settings import environment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
     from bot.store.engine.database import Database
+    from tests.kit.processes import Ended, Processes
 
 VERIFICATION = "0123456789abcdef0123456789abcdef"
 URL_WITH_A_SECRET = "https://app.example/textproof?token=hunter2"

@@ -14,7 +14,7 @@ from tests.cli.helpers import (
     MOMENT,
     on_sqlite,
 )
-from tests.kit.processes import as_written
+from tests.kit.settings import as_written
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

@@ -31,7 +31,7 @@ from tests.cli.helpers import (
     texts_by_state,
 )
 from tests.kit.persistent_texter import PersistentTexter
-from tests.kit.processes import SECRET, Processes, environment
+from tests.kit.settings import SECRET, environment
 from tests.kit.timeouts import TEST_TIMEOUT, wait_until
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from tests.kit.processes import BotProcess
+    from tests.kit.processes import BotProcess, Processes
 
 
 ADVICE = "add a PostgreSQL database and set DATABASE_URL"
@@ -54,10 +54,10 @@ class PatientTelnyx(SimulatedTelnyx):
         self.asked = asyncio.Event()
         self.allowed = asyncio.Event()
 
-    async def _answer(self, request: web.Request, raw: bytes) -> web.Response | None:
+    async def _respond(self, request: web.Request, raw: bytes) -> web.Response | None:
         self.asked.set()
         await self.allowed.wait()
-        return await super()._answer(request, raw)
+        return await super()._respond(request, raw)
 
     def _report(self, payload: Mapping[str, Any], text_id: int) -> None:
         pass
@@ -99,7 +99,7 @@ async def test_a_signed_verify_leads_to_one_request_with_the_code_and_the_code_v
     await texter.post(payload)
     await texter.post(payload)  # Telnyx repeats itself
     code = code_in(await came(telnyx, 1))
-    await texter.say(PHONE, code)
+    await texter.text(PHONE, code)
     assert await came(telnyx, 2) == SUCCESS
     assert [request.body for request in telnyx.requests] == [
         {"from": BOT_NUMBER, "to": PHONE, "text": telnyx.texts[0].text},
@@ -117,7 +117,7 @@ async def test_a_power_cut_between_verify_and_the_code_does_not_stop_a_verificat
     first = await processes.start("serve", env=env)
     await connect(first, telnyx)
     code = code_in(await text(telnyx, "VERIFY"))
-    await telnyx.reported()
+    await telnyx.wait_until_reported()
     assert (await first.kill()).code == -signal.SIGKILL
 
     second = await processes.start("serve", env=env)
@@ -227,7 +227,7 @@ async def test_no_code_is_stored_or_logged_and_no_number_is_logged_even_when_deb
     telnyx.webhook_url += "?code=" + code
     assert await telnyx.post(b"no JSON") == 400
     assert await telnyx.post_event("message.unheard_of", {"text": code}) == 200
-    await telnyx.reported()
+    await telnyx.wait_until_reported()
     file = file_of(database_url)
     # Read while the bot is at work: its WAL would be gone afterwards.
     stored = file.read_bytes() + file.with_name(f"{file.name}-wal").read_bytes()

@@ -1,1 +1,1 @@
-"""What the tests stand on: a PostgreSQL server, a clock that stands still."""
+"""Fakes, servers, settings and helpers that the tests share."""

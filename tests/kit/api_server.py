@@ -1,4 +1,4 @@
-"""The API served alone, in front of whatever answers it."""
+"""The API without the rest of the bot, in front of any `Verifications`."""
 
 from __future__ import annotations
 
@@ -31,10 +31,13 @@ async def served(
     clock: Clock,
     test_numbers: Collection[str] = (),
 ) -> AsyncIterator[str]:
-    """Serve until the block ends, and give the address."""
+    """Serve the API until the block ends, and yield its address."""
     recipients = Recipients("+1", [BOT_NUMBER], test_numbers)
     api = Api(
-        verifications, Authentication(database, clock, LookupGate(TEST_TIMEOUT)), recipients, clock
+        verifications,
+        Authentication(database, clock, LookupGate(TEST_TIMEOUT)),
+        recipients,
+        clock,
     )
     application = web.Application(middlewares=[problem_middleware])
     application.add_routes([*api.routes(), *openapi.routes()])

@@ -1,8 +1,8 @@
-"""`bot …`, ended as by a power cut when it comes to a named point for the n-th time.
+"""`bot …`, killed (SIGKILL) when it reaches a named point for the n-th time.
 
-A claim's lease is shortened, so that a test need not wait half a minute for what a dead process
-had claimed; and so are the waits of events, since a crash counts as a try and two tries make it
-minutes until the next.
+A claim's lease is shortened, so that a test need not wait half a minute for a dead process's
+claims. So are the retry delays of app events: a crash counts as an attempt, and after two the next
+one is minutes away.
 """
 
 from __future__ import annotations
@@ -29,83 +29,83 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LEASE = timedelta(seconds=2)
-WAIT = timedelta(seconds=1)
+RETRY_DELAY = timedelta(seconds=1)
 
-_left = 0
+_calls_left = 0
 
 
-def _strike() -> None:
-    """End the process at the n-th call, with nothing flushed and nobody told."""
-    global _left  # noqa: PLW0603 - there is one count, and one process to end
-    _left -= 1
-    if _left == 0:
+def _crash_when_due() -> None:
+    """Kill the process at the n-th call, without any cleanup."""
+    global _calls_left  # noqa: PLW0603 - one counter for one process
+    _calls_left -= 1
+    if _calls_left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _before(owner: Any, name: str) -> None:
-    """Strike whenever an asynchronous method is about to begin."""
+def _crash_before(owner: Any, name: str) -> None:
+    """Crash before an asynchronous method."""
     method: Callable[..., Any] = getattr(owner, name)
 
     @wraps(method)
-    async def struck(*args: Any, **kwargs: Any) -> Any:
-        _strike()
+    async def crashing(*args: Any, **kwargs: Any) -> Any:
+        _crash_when_due()
         return await method(*args, **kwargs)
 
-    setattr(owner, name, struck)
+    setattr(owner, name, crashing)
 
 
-def _after(owner: Any, name: str) -> None:
-    """Strike whenever an asynchronous method has done its work."""
+def _crash_after(owner: Any, name: str) -> None:
+    """Crash after an asynchronous method."""
     method: Callable[..., Any] = getattr(owner, name)
 
     @wraps(method)
-    async def struck(*args: Any, **kwargs: Any) -> Any:
+    async def crashing(*args: Any, **kwargs: Any) -> Any:
         result = await method(*args, **kwargs)
-        _strike()
+        _crash_when_due()
         return result
 
-    setattr(owner, name, struck)
+    setattr(owner, name, crashing)
 
 
-def _within_the_inbox_transaction() -> None:
-    """Strike when all is written, and nothing is committed."""
+def _crash_within_the_inbox_transaction() -> None:
+    """Crash when everything is written and nothing is committed."""
     apply = inbox.apply
 
     @wraps(apply)
-    def struck(*args: Any) -> Any:
+    def crashing(*args: Any) -> Any:
         results = apply(*args)
-        _strike()
+        _crash_when_due()
         return results
 
-    setattr(inbox, "apply", struck)  # noqa: B010 - mypy minds that a struck one takes anything
+    setattr(inbox, "apply", crashing)  # noqa: B010 - mypy refuses another signature
 
 
 POINTS: dict[str, Callable[[], None]] = {
-    "before the inbox commits": _within_the_inbox_transaction,
-    "after the inbox has committed": lambda: _after(Inbox, "_commit"),
-    "after the claim": lambda: _before(TextDelivery, "deliver"),
-    "request written": lambda: _before(ClientResponse, "start"),
-    "response received": lambda: _after(Carrier, "send"),
-    "before settling": lambda: _after(TextDelivery, "_send"),
-    "after settling": lambda: _after(TextDelivery, "deliver"),
+    "before the inbox commits": _crash_within_the_inbox_transaction,
+    "after the inbox has committed": lambda: _crash_after(Inbox, "_commit"),
+    "after the claim": lambda: _crash_before(TextDelivery, "deliver"),
+    "request written": lambda: _crash_before(ClientResponse, "start"),
+    "response received": lambda: _crash_after(Carrier, "send"),
+    "before settling": lambda: _crash_after(TextDelivery, "_send"),
+    "after settling": lambda: _crash_after(TextDelivery, "deliver"),
 }
 
 EVENT_POINTS: dict[str, Callable[[], None]] = {
-    "after the claim of an event": lambda: _before(AppEventDelivery, "deliver"),
-    "event written": lambda: _before(ClientResponse, "start"),
-    "event answered": lambda: _after(Client, "post"),
-    "before settling an event": lambda: _after(AppEventDelivery, "_post"),
-    "after settling an event": lambda: _after(AppEventDelivery, "deliver"),
+    "after the claim of an event": lambda: _crash_before(AppEventDelivery, "deliver"),
+    "event written": lambda: _crash_before(ClientResponse, "start"),
+    "event answered": lambda: _crash_after(Client, "post"),
+    "before settling an event": lambda: _crash_after(AppEventDelivery, "_post"),
+    "after settling an event": lambda: _crash_after(AppEventDelivery, "deliver"),
 }
-"""Points that a bot comes to which tells an app of events."""
+"""Points of a bot that sends app events."""
 
 
-def run_until_struck(arguments: list[str]) -> None:
-    """Be `bot …` until it comes to POINT for the N-th time: the first arguments; 0 is never."""
-    global _left  # noqa: PLW0603 - as above
+def run_until_crash(arguments: list[str]) -> None:
+    """Run `bot …` until it reaches POINT for the N-th time: the first two arguments; 0 is never."""
+    global _calls_left  # noqa: PLW0603 - as above
     point, nth, *rest = arguments
-    _left = int(nth)
+    _calls_left = int(nth)
     outbox.LEASE = app_events.LEASE = LEASE
-    notifier.RETRY_DELAYS = (WAIT,) * len(notifier.RETRY_DELAYS)
+    notifier.RETRY_DELAYS = (RETRY_DELAY,) * len(notifier.RETRY_DELAYS)
     (POINTS | EVENT_POINTS)[point]()
     main(rest, prog_name="bot")

@@ -1,4 +1,4 @@
-"""An app that is told of events: it believes what the public library of Standard Webhooks does."""
+"""An app that receives app events and verifies them with the library of Standard Webhooks."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ NEXT_EVENTS_SECRET = f"whsec_{base64.b64encode(bytes(range(32, 64))).decode()}"
 
 @dataclass(frozen=True, slots=True)
 class ReceivedEvent:
-    """One try that was verified."""
+    """An event whose signature was verified."""
 
-    name: str
+    id: str
     body: bytes
     headers: Mapping[str, str]
 
     @property
     def event(self) -> Any:
-        """Return what the body says."""
+        """Return the body as JSON."""
         return json.loads(self.body)
 
 
 @dataclass(slots=True)
 class EventReceiver:
-    """Notes what it can verify, and answers as told, in the end with 204."""
+    """Records events with valid signatures; sends `answers` in order, and then 204."""
 
     secret: str = EVENTS_SECRET
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
-    heard: list[ReceivedEvent] = field(default_factory=list)
+    received: list[ReceivedEvent] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     url: str = ""
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[EventReceiver]:
-        """Listen on a port of this machine."""
+    async def running(self) -> AsyncIterator[EventReceiver]:
+        """Serve on a free port of loopback until the block ends."""
         application = web.Application()
         application.add_routes([web.route("*", "/{path:.*}", self._receive)])
         runner = web.AppRunner(application, access_log=None)
@@ -64,6 +64,8 @@ class EventReceiver:
         except WebhookVerificationError as error:
             self.refused.append(str(error))
             return web.Response(status=400)
-        self.heard.append(ReceivedEvent(request.headers["webhook-id"], body, dict(request.headers)))
+        self.received.append(
+            ReceivedEvent(request.headers["webhook-id"], body, dict(request.headers))
+        )
         status, headers = self.answers.pop(0) if self.answers else (204, {})
         return web.Response(status=status, headers=headers)

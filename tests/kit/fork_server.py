@@ -1,4 +1,4 @@
-"""Processes forked from one that has imported everything: a start need not take seconds."""
+"""Processes that are forked from one that has imported everything, so that they start fast."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _FORKSERVER.set_forkserver_preload(
         "bot.app",
         "bot.carrier.client",
         "bot.simulator.demo",
-        "harness.crashing",
+        "tests.kit.crash_points",
         "telnyx.resources.messages",
         "telnyx.types",
     ]
 )
 
 
-def fork(  # noqa: PLR0913 - what a process is made of, each named at the call
+def fork(  # noqa: PLR0913 - the parts of a process, named at the call
     main: Callable[[list[str]], None],
     arguments: list[str],
     *,
@@ -38,20 +38,20 @@ def fork(  # noqa: PLR0913 - what a process is made of, each named at the call
     out: Path,
     err: Path,
 ) -> BaseProcess:
-    """Run `main` in a new process, with no environment but `env`, its output going to files."""
+    """Run `main` in a new process with the environment `env` and its output in files."""
     process = _FORKSERVER.Process(
-        target=_begin, args=(main, arguments, (folder, dict(env), out, err)), daemon=True
+        target=_run, args=(main, arguments, (folder, dict(env), out, err)), daemon=True
     )
     process.start()
     return process
 
 
-def _begin(
+def _run(
     main: Callable[[list[str]], None],
     arguments: list[str],
-    surroundings: tuple[Path, dict[str, str], Path, Path],
+    context: tuple[Path, dict[str, str], Path, Path],
 ) -> None:
-    folder, env, out, err = surroundings
+    folder, env, out, err = context
     for number, file in ((1, out), (2, err)):
         opened = os.open(file, os.O_WRONLY | os.O_APPEND)
         os.dup2(opened, number)

@@ -1,4 +1,4 @@
-"""The event loop's clock, moved ahead by hand: what waits for a deadline need not wait for it."""
+"""The event loop's clock, moved ahead, so that a test need not wait for a timeout."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 
 def advance(seconds: float) -> Callable[[], float]:
-    """Move the running loop's clock ahead; timers that are due then run next; returns that clock.
+    """Move the running loop's clock ahead, so that due timers run next; return that clock.
 
-    The loop lives as long as its test, and so does this.
+    The change lasts as long as the loop: one test.
     """
     loop = asyncio.get_running_loop()
     before = loop.time
@@ -20,5 +20,5 @@ def advance(seconds: float) -> Callable[[], float]:
     def moved() -> float:
         return before() + seconds
 
-    setattr(loop, "time", moved)  # noqa: B010 - mypy minds an assignment
+    setattr(loop, "time", moved)  # noqa: B010 - mypy refuses the assignment
     return moved

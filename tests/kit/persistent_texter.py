@@ -1,9 +1,8 @@
-"""Someone who texts through a Telnyx that repeats what was not acknowledged, and checks the end."""
+"""A person whose texts Telnyx repeats until they are acknowledged, and checks of the result."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -27,34 +26,27 @@ if TYPE_CHECKING:
     from bot.simulator.telnyx.server import SimulatedTelnyx
     from bot.store.engine.database import Database
 
-_TRY_EVERY = 0.05
+_RETRY_INTERVAL = 0.05
 _OUTBOX, _TOKENS = OutboxRow.__table__, TokenRow.__table__
 _RECEIVED, _CONVERSATIONS = ProcessedWebhookRow.__table__, ConversationRow.__table__
 
 
-def free_port() -> int:
-    """Find a port that is free now: a bot that is started again has the same."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
 @dataclass(slots=True)
 class PersistentTexter:
-    """Remembers what was acknowledged: `accepted` are the ids of messages answered 200."""
+    """Texts the bot; `accepted` has the ids of the messages that were answered 200."""
 
     telnyx: SimulatedTelnyx
     accepted: list[str] = field(default_factory=list)
 
-    async def say(self, phone: str, text: str) -> None:
-        """Text the bot, again under another event id each time, until it answers 200."""
+    async def text(self, phone: str, text: str) -> None:
+        """Text the bot, with another event id at each attempt, until it answers 200."""
         await self.post(payloads.inbound(phone, BOT_NUMBER, text))
 
     async def post(self, payload: dict[str, Any]) -> None:
-        """Post the event of a text until the bot answers 200."""
+        """Post a text's webhook until the bot answers 200."""
         async with asyncio.timeout(TEST_TIMEOUT):
             while await self._try(payload) != 200:  # noqa: ASYNC110 - as Telnyx does
-                await asyncio.sleep(_TRY_EVERY)
+                await asyncio.sleep(_RETRY_INTERVAL)
         self.accepted.append(payload["id"])
 
     async def _try(self, payload: dict[str, Any]) -> int | None:
@@ -64,47 +56,47 @@ class PersistentTexter:
             return None
 
     async def code_of(self, phone: str) -> str:
-        """Wait for a code to come to a phone, and return the latest."""
+        """Wait until a phone has a code, and return the latest."""
         await wait_until(lambda: bool(codes_to(self.telnyx, phone)))
         return codes_to(self.telnyx, phone)[-1]
 
 
 def codes_to(telnyx: SimulatedTelnyx, phone: str) -> list[str]:
-    """Read the codes that came to a phone, in order."""
+    """Return the codes that were sent to a phone, in order."""
     texts = [text.text for text in telnyx.texts if text.phone == phone]
     return [code for code in map(code_in, texts) if code]
 
 
-async def drained(database: Database) -> None:
-    """Wait until no text waits any more; raises TimeoutError where one is stuck."""
+async def wait_until_drained(database: Database) -> None:
+    """Wait until no text is queued; raise TimeoutError if one is stuck."""
 
-    def waiting(connection: Connection) -> int:
-        queued = select(func.count()).where(_OUTBOX.c.state == OutboxState.QUEUED)
-        return connection.scalar(queued) or 0
+    def count_queued(connection: Connection) -> int:
+        statement = select(func.count()).where(_OUTBOX.c.state == OutboxState.QUEUED)
+        return connection.scalar(statement) or 0
 
     async with asyncio.timeout(TEST_TIMEOUT):
-        while await database.read(waiting):  # noqa: ASYNC110 - another process writes there
-            await asyncio.sleep(_TRY_EVERY)
+        while await database.read(count_queued):  # noqa: ASYNC110 - another process writes there
+            await asyncio.sleep(_RETRY_INTERVAL)
 
 
 async def check(database: Database, texter: PersistentTexter) -> None:
-    """Check what must hold of every phone that texted VERIFY once and then its code."""
-    found = await database.read(_look)
+    """Check that every phone, which texted VERIFY once and then its code, was verified once."""
+    stored = await database.read(_read)
     texts = Counter((text.phone, text.text) for text in texter.telnyx.texts)
     # Each acknowledged webhook was applied exactly once.
-    assert found.received >= {f"message:{message}" for message in texter.accepted}
-    phones = found.states.keys()
-    assert found.tokens == dict.fromkeys(phones, 1)
-    assert found.texts == {(phone, reply): 1 for phone in phones for reply in ("code", "success")}
-    # Each reached its phone once, and each code verified the phone it was sent to.
+    assert stored.received >= {f"message:{message}" for message in texter.accepted}
+    phones = stored.states.keys()
+    assert stored.tokens == dict.fromkeys(phones, 1)
+    assert stored.texts == {(phone, reply): 1 for phone in phones for reply in ("code", "success")}
+    # Each text arrived once, and each code verified the phone it was sent to.
     assert set(texts.values()) == {1}
     assert len(texts) == 2 * len(phones)
-    assert set(found.states.values()) == {State.VERIFIED}
-    assert found.sound
+    assert set(stored.states.values()) == {State.VERIFIED}
+    assert stored.sound
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Stored:
     received: set[str]
     states: dict[str, State]
     tokens: dict[str, int]
@@ -112,7 +104,7 @@ class _Found:
     sound: bool
 
 
-def _look(connection: Connection) -> _Found:
+def _read(connection: Connection) -> _Stored:
     conversations = connection.execute(select(_CONVERSATIONS)).all()
     phones = {row.id: row.phone for row in conversations}
     tokens = connection.execute(select(_TOKENS.c.conversation_id))
@@ -121,7 +113,7 @@ def _look(connection: Connection) -> _Found:
         connection.dialect.name != "sqlite"
         or connection.scalar(sql("PRAGMA integrity_check")) == "ok"
     )
-    return _Found(
+    return _Stored(
         received=set(connection.scalars(select(_RECEIVED.c.key))),
         states={row.phone: row.state for row in conversations},
         tokens=dict(Counter(phones[row.conversation_id] for row in tokens)),

@@ -1,4 +1,4 @@
-"""A real PgBouncer for the tests, between the bot and the real PostgreSQL."""
+"""A PgBouncer for the tests, between the bot and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tests.kit.postgresql import free_port, unprivileged_user
+from tests.kit.ports import free_port
+from tests.kit.postgresql import unprivileged_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,13 +27,13 @@ HOW_TO_GET_ONE = "no PgBouncer: apt-get install pgbouncer"
 
 
 def program() -> str | None:
-    """Find PgBouncer; Debian has it where only administrators look."""
+    """Return the path of PgBouncer; Debian installs it outside of most users' PATH."""
     return shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
 
 
 @contextmanager
 def pooling(server: URL, mode: Mode, **settings: str) -> Iterator[URL]:
-    """Run a PgBouncer in front of a server until the block ends, and give the URL through it."""
+    """Run a PgBouncer in front of a server until the block ends, and yield the URL through it."""
     found, user, port = program(), unprivileged_user(), free_port()
     assert found is not None, HOW_TO_GET_ONE
     with tempfile.TemporaryDirectory(prefix="textproof-pgbouncer-") as name:
@@ -40,7 +41,7 @@ def pooling(server: URL, mode: Mode, **settings: str) -> Iterator[URL]:
         if user:
             shutil.chown(folder, user)
         configuration = folder / "pgbouncer.ini"
-        configuration.write_text(_written(server, port, {"pool_mode": mode} | settings))
+        configuration.write_text(_configuration(server, port, {"pool_mode": mode} | settings))
         configuration.chmod(0o644)
         with (folder / "log").open("wb") as log:
             # PgBouncer refuses to run as root, as PostgreSQL does.
@@ -55,8 +56,8 @@ def pooling(server: URL, mode: Mode, **settings: str) -> Iterator[URL]:
             process.wait()
 
 
-def _written(server: URL, port: int, settings: dict[str, str]) -> str:
-    """Write the configuration as Debian has it, the few lines aside that name this place."""
+def _configuration(server: URL, port: int, settings: dict[str, str]) -> str:
+    """Return Debian's default configuration with this server's addresses."""
     own = {
         "listen_addr": "127.0.0.1",
         "listen_port": str(port),

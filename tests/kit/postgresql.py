@@ -1,4 +1,4 @@
-"""A real PostgreSQL for the tests: TEST_DATABASE_URL, installed binaries, or a wheel's."""
+"""A PostgreSQL for the tests: TEST_DATABASE_URL, or installed binaries, or a wheel's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -22,6 +21,7 @@ import asyncpg
 from sqlalchemy.engine import URL, make_url
 
 from bot.store.engine import migrate
+from tests.kit.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -37,7 +37,7 @@ HOW_TO_GET_ONE = (
 
 
 class Server:
-    """A server on which each test gets a database of its own, copied from a migrated one."""
+    """A server on which each test has its own database, copied from a migrated one."""
 
     def __init__(self, url: URL) -> None:
         self._url = url.set(drivername="postgresql+asyncpg")
@@ -57,7 +57,7 @@ class Server:
             self._execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
     def close(self) -> None:
-        """Remove what the tests have left on the server."""
+        """Remove the template database."""
         self._execute(f'DROP DATABASE "{self._template}" WITH (FORCE)')
 
     def _execute(self, statement: str) -> None:
@@ -70,7 +70,7 @@ class Server:
 
 @contextmanager
 def server() -> Iterator[Server | None]:
-    """Find or start a server; None where there is no way to have one."""
+    """Find or start a server; yield None if there is no PostgreSQL."""
     with _any_url() as url:
         if url is None:
             yield None
@@ -98,15 +98,15 @@ def _any_url() -> Iterator[str | None]:
 
 @contextmanager
 def binaries() -> Iterator[Path | None]:
-    """Find the folder of PostgreSQL's programs, for as long as the block lasts."""
+    """Yield the folder of PostgreSQL's programs, or None."""
     installed = _installed()
     wheel = importlib.util.find_spec(_WHEEL)
     if installed or wheel is None:
         yield installed
         return
     with tempfile.TemporaryDirectory(prefix="textproof-postgresql-") as folder:
-        # The user that the server runs as may not see into the virtual environment. The programs
-        # find their libraries by where these stand, so all is copied as it stands.
+        # The server's user may have no access to the virtual environment. The programs find their
+        # libraries by relative paths, so the whole package is copied.
         Path(folder).chmod(0o755)
         (package,) = map(Path, wheel.submodule_search_locations or ())
         for part in package.parent.glob(f"{_WHEEL}*"):
@@ -120,7 +120,7 @@ def _installed() -> Path | None:
     if on_path:
         return Path(on_path).resolve().parent
     root = Path("/")
-    found = [path for place in _INSTALLED for path in root.glob(place.lstrip("/"))]
+    found = [path for pattern in _INSTALLED for path in root.glob(pattern.lstrip("/"))]
     return max((path for path in found if (path / "initdb").exists()), default=None)
 
 
@@ -133,7 +133,7 @@ def _started(programs: Path) -> Iterator[str]:
 
 @contextmanager
 def cluster(programs: Path) -> Iterator[Cluster]:
-    """Make the data of a server of our own, and remove it, with the server, at the end."""
+    """Create a cluster for a server of our own, and remove both at the end."""
     user = unprivileged_user()
     with tempfile.TemporaryDirectory(prefix="textproof-postgresql-") as name:
         folder = Path(name)
@@ -159,7 +159,7 @@ def cluster(programs: Path) -> Iterator[Cluster]:
 
 @dataclass(slots=True)
 class Cluster:
-    """A server that can be stopped and started again, at the same address."""
+    """A server that can be stopped and started again at the same address."""
 
     programs: Path
     folder: Path
@@ -169,11 +169,11 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """Return where the server is to be reached."""
+        """Return the server's URL."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server, and wait until it answers."""
         options = ["fsync=off", "listen_addresses=127.0.0.1", "max_connections=200"]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -190,7 +190,7 @@ class Cluster:
         _wait_for(self.url, self.process)
 
     def stop(self) -> None:
-        """Stop it without waiting for its clients."""
+        """Stop the server without waiting for its clients."""
         if self.process is not None:
             self.process.send_signal(signal.SIGINT)
             self.process.wait()
@@ -198,18 +198,11 @@ class Cluster:
 
 
 def unprivileged_user() -> str | None:
-    """Name a user to run the server as, since PostgreSQL refuses to run as root."""
+    """Return a user to run the server as: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return None
     known = Path("/etc/passwd").read_text(encoding="utf-8")
     return "postgres" if "\npostgres:" in known else "nobody"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
@@ -226,12 +219,12 @@ def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 def execute(url: URL, statement: str) -> None:
-    """Run a statement on a server, as its administrator."""
+    """Execute a statement on a server as its administrator."""
     _run(_execute(url, statement))
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
-    """Run in a thread of its own: a test whose loop is running may make a database too."""
+    """Run a coroutine in a thread of its own: the test's own loop may be running."""
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, work).result()
 

@@ -1,4 +1,4 @@
-"""The bot as its operator runs it: in processes of its own."""
+"""`bot …` in processes of its own, as an operator runs it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ from aiohttp import ClientConnectionError, ClientSession
 
 from bot import app
 from bot.cli.main import main
-from bot.services.clock import SystemClock
-from bot.simulator.sandbox import BOT_NUMBER, LONG_DEADLINES
-from bot.simulator.telnyx.server import API_KEY, SimulatedTelnyx
+from bot.simulator.sandbox import LONG_DEADLINES
 from tests.kit.fork_server import fork
 from tests.kit.timeouts import TEST_TIMEOUT, wait_until
 
@@ -31,15 +29,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Self
 
-    from sqlalchemy import URL
-
-SECRET = "a-secret-of-the-tests-that-is-long-enough"
-_ASK_EVERY = 0.1
+_POLL_INTERVAL = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What a process has left: its exit code and all that it wrote."""
+    """The exit code and the output of a process that has ended."""
 
     code: int
     out: str
@@ -47,18 +42,18 @@ class Ended:
 
 
 def run_bot(arguments: list[str]) -> None:
-    """Be `bot …`, but with time for the database on a machine that stands still at times."""
-    setattr(app, "run_bot", partial(app.run_bot, deadlines=LONG_DEADLINES))  # noqa: B010 - mypy minds
+    """Run `bot …` with long deadlines: a busy machine may stall."""
+    setattr(app, "run_bot", partial(app.run_bot, deadlines=LONG_DEADLINES))  # noqa: B010 - mypy refuses the assignment
     main(arguments, prog_name="bot")
 
 
 def run_bot_with_its_own_deadlines(arguments: list[str]) -> None:
-    """Be `bot …`, as hurried as it is for Telnyx."""
+    """Run `bot …` with the deadlines that it has for Telnyx."""
     main(arguments, prog_name="bot")
 
 
 class BotProcess:
-    """A `bot …` at work, and all that it has written so far."""
+    """A running `bot …` and its output so far."""
 
     def __init__(self, process: Process | BaseProcess, out: Path, err: Path) -> None:
         self._process = process
@@ -78,22 +73,22 @@ class BotProcess:
 
     @property
     def out(self) -> str:
-        """Return what came on standard output."""
+        """Return the standard output."""
         return self._out.read_text(encoding="utf-8")
 
     @property
     def err(self) -> str:
-        """Return what came on standard error: the log."""
+        """Return the standard error: the log."""
         return self._err.read_text(encoding="utf-8")
 
     @property
     def log(self) -> list[dict[str, Any]]:
-        """Return the log's finished lines, where it is written as JSON."""
+        """Return the complete lines of a log in JSON."""
         lines = self.err.splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.startswith("{") and line[-1] == "\n"]
 
     async def logged(self, beginning: str) -> dict[str, Any]:
-        """Wait for an event in the log; raises AssertionError where the process ends before."""
+        """Wait for an event in the log; raise AssertionError if the process ends before."""
 
         def found() -> list[dict[str, Any]]:
             return [line for line in self.log if line["event"].startswith(beginning)]
@@ -103,7 +98,7 @@ class BotProcess:
         return found()[0]
 
     async def ready(self) -> str:
-        """Wait until the web server welcomes webhooks, and return its address."""
+        """Wait until the web server is ready, and return its address."""
         url: str = (await self.logged("listening"))["url"]
         async with asyncio.timeout(TEST_TIMEOUT), ClientSession() as session:
             while True:
@@ -111,10 +106,10 @@ class BotProcess:
                     async with session.get(f"{url}/readyz") as answer:
                         if answer.status == 200:
                             return url
-                await asyncio.sleep(_ASK_EVERY)
+                await asyncio.sleep(_POLL_INTERVAL)
 
-    def tell(self, line: str) -> None:
-        """Write a line to the standard input of a talkative process."""
+    def write_line(self, line: str) -> None:
+        """Write a line to standard input, for a process with `stdin`."""
         assert isinstance(self._process, Process)
         assert self._process.stdin is not None
         self._process.stdin.write(f"{line}\n".encode())
@@ -124,42 +119,19 @@ class BotProcess:
         os.kill(self.pid, signal)
 
     async def end(self) -> Ended:
-        """Wait until the process has ended by itself; raises TimeoutError."""
+        """Wait until the process has ended by itself; raise TimeoutError."""
         await wait_until(lambda: self.code is not None)
         return Ended(self.code or 0, self.out, self.err)
 
     async def kill(self) -> Ended:
-        """End the process as a power cut would."""
+        """Kill the process (SIGKILL)."""
         if self.code is None:
             self._process.kill()
         return await self.end()
 
 
-def environment(url: URL, telnyx: SimulatedTelnyx | None = None, **more: str) -> dict[str, str]:
-    """Make the settings of a bot at work on a database, with a Telnyx or with none in reach."""
-    telnyx = telnyx or SimulatedTelnyx(SystemClock())
-    return {
-        "TELNYX_API_KEY": API_KEY,
-        "TELNYX_PUBLIC_KEY": telnyx.public_key,
-        "TELNYX_BASE_URL": telnyx.base_url or "http://127.0.0.1:9/v2",
-        "FROM_NUMBER": BOT_NUMBER,
-        "SECRET_KEY": SECRET,
-        "DATABASE_URL": as_written(url),
-        "HOST": "127.0.0.1",
-        "PORT": "0",
-        "LOG_FORMAT": "json",
-        **more,
-    }
-
-
-def as_written(url: URL) -> str:
-    """Write a URL as hosts hand it out: `postgres://`, which names no driver."""
-    written = url.set(drivername="postgres") if url.get_backend_name() == "postgresql" else url
-    return written.render_as_string(hide_password=False)
-
-
 class Processes:
-    """Starts `bot …` from one folder, with no environment but what is given."""
+    """Starts `bot …` in one folder, with the given environment only."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -179,8 +151,8 @@ class Processes:
         env: Mapping[str, str] | None = None,
         main: Callable[[list[str]], None] = run_bot,
     ) -> BotProcess:
-        """Fork one."""
-        out, err = self._output()
+        """Fork a process that runs `bot …`."""
+        out, err = self._output_files()
         process = await asyncio.to_thread(
             fork,
             main,
@@ -190,40 +162,40 @@ class Processes:
             out=out,
             err=err,
         )
-        return self._at_work(BotProcess(process, out, err))
+        return self._started(BotProcess(process, out, err))
 
     async def start_cold(
-        self, *arguments: str, env: Mapping[str, str] | None = None, talkative: bool = False
+        self, *arguments: str, env: Mapping[str, str] | None = None, stdin: bool = False
     ) -> BotProcess:
-        """Start one as its operator does; a `talkative` one is told lines by the test."""
-        out, err = self._output()
+        """Start `bot …` in a new interpreter, with a pipe as its standard input if `stdin`."""
+        out, err = self._output_files()
         with out.open("ab") as stdout, err.open("ab") as stderr:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", "bot", *arguments),
                 cwd=self._folder,
                 env={"PATH": os.defpath, **(env or {})},
-                stdin=PIPE if talkative else DEVNULL,
+                stdin=PIPE if stdin else DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
             )
-        return self._at_work(BotProcess(process, out, err))
+        return self._started(BotProcess(process, out, err))
 
     async def run(self, *arguments: str, env: Mapping[str, str] | None = None) -> Ended:
-        """Fork one and wait until it has ended by itself."""
+        """Fork a process and wait until it has ended by itself."""
         return await (await self.start(*arguments, env=env)).end()
 
     async def run_cold(self, *arguments: str, env: Mapping[str, str] | None = None) -> Ended:
-        """Start one as its operator does, and wait until it has ended by itself."""
+        """Start a new interpreter and wait until it has ended by itself."""
         return await (await self.start_cold(*arguments, env=env)).end()
 
-    def _output(self) -> tuple[Path, Path]:
+    def _output_files(self) -> tuple[Path, Path]:
         number = next(self._numbers)
         files = self._files / f"{number}.out", self._files / f"{number}.err"
         for file in files:
             file.touch()
         return files
 
-    def _at_work(self, bot: BotProcess) -> BotProcess:
+    def _started(self, bot: BotProcess) -> BotProcess:
         self._stack.push_async_callback(bot.kill)
         return bot

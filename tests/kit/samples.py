@@ -1,4 +1,4 @@
-"""People who text, as events; and the rules they are met with."""
+"""Sample webhooks and rules."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _numbers = itertools.count(1)
 
 
 def text(
-    said: str,
+    body: str,
     *,
     phone: str = PHONE,
     key: str | None = None,
     answered: AutoReply | None = None,
 ) -> InboundText:
-    """Make the event of a person's text; every one is new unless a key is given."""
-    name = key or f"message:{next(_numbers)}"
-    return InboundText(name, phone, BOT_NUMBER, TextReceived(said, auto_reply=answered))
+    """Return a received text; each one is new unless a key is given."""
+    webhook_key = key or f"message:{next(_numbers)}"
+    return InboundText(webhook_key, phone, BOT_NUMBER, TextReceived(body, auto_reply=answered))
 
 
 def report(carrier_id: str, delivery: DeliveryStatus, fault: str | None = None) -> DeliveryReport:
-    """Make the event of a delivery report."""
+    """Return a delivery report."""
     return DeliveryReport(f"event:{next(_numbers)}", carrier_id, delivery, fault)
 
 
 def conversation(phone: str = PHONE) -> ConversationKey:
-    """Name the conversation of a phone with the bot."""
+    """Return the key of a phone's conversation with the bot."""
     return ConversationKey(phone, BOT_NUMBER)

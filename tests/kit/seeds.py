@@ -1,4 +1,4 @@
-"""Chance that can be had again: each round has a seed, and a failure names it."""
+"""Random numbers that can be repeated: each round has a seed, and a failure names it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SEED = int(os.environ.get("PROOF_SEED") or time.time())
-"""Where all chance in the proof comes from; set PROOF_SEED to have it again."""
+"""The seed of all random numbers in tests/proof; set PROOF_SEED to repeat a run."""
 SOAK = Path(os.environ.get("SOAK_FILE") or "soak.json")
-"""How far the soak has come, so that it can be stopped and resumed; remove it to start anew."""
+"""The progress of the soak tests, which can be stopped and resumed; remove it to start again."""
 
 
 @contextmanager
 def seeded(name: str, number: int = 0) -> Iterator[random.Random]:
-    """Give the chance of one round; an error in it says how to have that round again."""
+    """Yield the random numbers of one round; an error in the round names its seed."""
     try:
         yield random.Random(f"{SEED} {name} {number}")  # noqa: S311 - no secret
     except BaseException as error:
@@ -30,11 +30,11 @@ def seeded(name: str, number: int = 0) -> Iterator[random.Random]:
 
 
 def soak_rounds(name: str, rounds: int) -> Iterator[tuple[int, random.Random]]:
-    """Number the rounds that are still to be done, and note each when it is."""
+    """Yield the number and the random numbers of each remaining round, and record its end."""
     for number in range(_done().get(name, 0), rounds):
         began = time.monotonic()
-        with seeded(name, number) as chance:
-            yield number, chance
+        with seeded(name, number) as rng:
+            yield number, rng
         done = _done() | {name: number + 1}
         SOAK.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
         took = time.monotonic() - began

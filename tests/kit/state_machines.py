@@ -1,4 +1,4 @@
-"""State machines of Hypothesis that play on a stage."""
+"""State machines of Hypothesis that run in a sandbox."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from bot.simulator.sandbox import Sandbox
 
 
-class Player(RuleBasedStateMachine):
-    """A machine with a stage, and with what runs its coroutines."""
+class SandboxMachine(RuleBasedStateMachine):
+    """A state machine with a sandbox and a runner for coroutines."""
 
     runner: asyncio.Runner
     sandbox: Sandbox
 
 
-def play(machine: type[Player], url: URL, chance: random.Random, **size: Any) -> None:
-    """Have the machine run on one stage; each run is to meet new people."""
-    seed(chance.getrandbits(64))(machine)
+def run_machine(machine: type[SandboxMachine], url: URL, rng: random.Random, **size: Any) -> None:
+    """Run a state machine in one sandbox; each of its runs must use new phones."""
+    seed(rng.getrandbits(64))(machine)
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
-        unpaced = open_sandbox(url, StoppedClock(), send_rate_account=0)
-        sandbox = runner.run(stack.enter_async_context(unpaced))
+        opening = open_sandbox(url, StoppedClock(), send_rate_account=0)
+        sandbox = runner.run(stack.enter_async_context(opening))
         try:
             machine.runner, machine.sandbox = runner, sandbox
             run_state_machine_as_test(
@@ -43,7 +43,7 @@ def play(machine: type[Player], url: URL, chance: random.Random, **size: Any) ->
                     database=None,
                     suppress_health_check=list(HealthCheck),
                     print_blob=True,
-                    phases=[Phase.generate],  # shrinking takes minutes; the seed has it again
+                    phases=[Phase.generate],  # shrinking takes minutes; the seed repeats the run
                     **size,
                 ),
             )

@@ -1,4 +1,4 @@
-"""What stands in the database, read as a person would look into it."""
+"""Reads of the database."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 async def outbox_rows(database: Database) -> list[Row[Any]]:
-    """Read the outbox in the order it was written."""
+    """Return the rows of the outbox in the order of insertion."""
 
     def read(connection: Connection) -> list[Row[Any]]:
         table = OutboxRow.__table__
@@ -29,20 +29,20 @@ async def outbox_rows(database: Database) -> list[Row[Any]]:
 
 
 async def conversation_of(database: Database, phone: str = PHONE) -> Conversation:
-    """Read the one conversation of a phone."""
-    (known,) = await database.read(conversations.find, phone)
-    return known.conversation
+    """Return the only conversation of a phone."""
+    (stored,) = await database.read(conversations.find, phone)
+    return stored.conversation
 
 
 async def code_of(database: Database, phone: str = PHONE) -> str:
-    """Derive the code that a phone was sent last."""
-    found = await conversation_of(database, phone)
-    assert found.token is not None
-    return RULES.keyring.code(found.token, found.bot_number, phone)
+    """Return the code that was last sent to a phone."""
+    conversation = await conversation_of(database, phone)
+    assert conversation.token is not None
+    return RULES.keyring.code(conversation.token, conversation.bot_number, phone)
 
 
 async def row_count(database: Database, table: type[Base]) -> int:
-    """Count the rows of a table."""
+    """Return the number of rows of a table."""
 
     def count(connection: Connection) -> int:
         return connection.scalar(select(func.count()).select_from(table.__table__)) or 0
@@ -51,5 +51,5 @@ async def row_count(database: Database, table: type[Base]) -> int:
 
 
 def other_than(code: str) -> str:
-    """Make a wrong code of the right shape."""
+    """Return a wrong code of the same form."""
     return code[:-1] + ("1" if code[-1] != "1" else "2")

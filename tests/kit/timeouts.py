@@ -1,7 +1,7 @@
-"""How long a test waits for what must happen: long enough for a machine that stands still at times.
+"""Timeouts that are long enough for a busy machine.
 
-No test may depend on how fast a machine is. Deadlines that a bot has for the sake of Telnyx, which
-waits two seconds, are therefore much longer here, except in the tests of those deadlines.
+No test may depend on the speed of the machine. The deadlines that a bot has because Telnyx waits
+two seconds are therefore much longer here, except in the tests of those deadlines.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 TEST_TIMEOUT = 60.0
-"""Seconds until a test gives up on what takes a few on a slow machine."""
-_LOOK_EVERY = 0.01
+"""Seconds until a test fails; a few are normal on a slow machine."""
+_POLL_INTERVAL = 0.01
 
 
 def slow_database(url: URL) -> Database:
-    """Open a database whose transactions are not cut short on a busy machine."""
+    """Open a database whose transactions have time on a busy machine."""
     return Database(url, TEST_TIMEOUT)
 
 
-async def wait_until(happened: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Wait until something has happened that sets no event; raises TimeoutError."""
+async def wait_until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Poll until a condition holds; raise TimeoutError."""
     async with asyncio.timeout(TEST_TIMEOUT):
         while True:
-            found = happened()
-            if found if isinstance(found, bool) else await found:
+            result = condition()
+            if result if isinstance(result, bool) else await result:
                 return
-            await asyncio.sleep(_LOOK_EVERY)
+            await asyncio.sleep(_POLL_INTERVAL)

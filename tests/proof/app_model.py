@@ -1,6 +1,6 @@
-"""What an app and a person may expect of each other's codes, told without the bot's own rules.
+"""A model of the codes of apps and of a person, written without the bot's own rules.
 
-One phone and one number of the bot, the usual settings, times in seconds.
+One phone, one bot number, the default settings, times in seconds.
 """
 
 from __future__ import annotations
@@ -8,29 +8,29 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
-LIFE, COOLDOWN, REFUSAL = 10 * MINUTE, 30.0, HOUR
-TRIES, AN_HOUR, A_DAY = 5, 5, 10
+CODE_LIFETIME, COOLDOWN, REFUSAL = 10 * MINUTE, 30.0, HOUR
+TRIES, CODES_PER_HOUR, CODES_PER_DAY = 5, 5, 10
 FIRST_LOCK = 15 * MINUTE
 
 
 @dataclass(slots=True)
 class Code:
-    """One code, whoever asked for it."""
+    """A code, requested by an app or by the person."""
 
     issued: float
-    again_from: float = 0.0
+    resend_after: float = 0.0
     guesses: int = 0
     status: str = "pending"
 
-    def ends(self, status: str) -> None:
-        """Take its end, unless it has had one."""
+    def end(self, status: str) -> None:
+        """End the code, unless it has ended."""
         if self.status == "pending":
             self.status = status
 
 
 @dataclass(slots=True)
-class Spent:
-    """What was spent in one way: by text, or elsewhere."""
+class Limits:
+    """The counts and locks of one channel: by text, or elsewhere."""
 
     wrong: int = 0
     locks: int = 0
@@ -38,7 +38,7 @@ class Spent:
     code_times: list[float] = field(default_factory=list)
 
     def lock_if_due(self, now: float) -> bool:
-        """Lock after as many wrong guesses as are allowed."""
+        """Lock after the last allowed wrong guess; return whether it is locked."""
         if self.wrong < TRIES:
             return False
         self.locked_until = now + min(FIRST_LOCK * 2**self.locks, DAY)
@@ -46,62 +46,62 @@ class Spent:
         return True
 
     def may_have_code(self, now: float) -> bool:
-        """Tell whether the limits leave room for a code."""
-        within = [sum(now - time < span for time in self.code_times) for span in (HOUR, DAY)]
-        return within[0] < AN_HOUR and within[1] < A_DAY
+        """Return whether the limits allow another code."""
+        counts = [sum(now - time < span for time in self.code_times) for span in (HOUR, DAY)]
+        return counts[0] < CODES_PER_HOUR and counts[1] < CODES_PER_DAY
 
 
 @dataclass(slots=True)
 class Expected:
-    """Where one phone stands, with the codes of apps by name."""
+    """The expected state of one phone, with the codes of apps by the verification's id."""
 
-    by_text: Spent = field(default_factory=Spent)
-    elsewhere: Spent = field(default_factory=Spent)
+    by_text: Limits = field(default_factory=Limits)
+    elsewhere: Limits = field(default_factory=Limits)
     own: Code | None = None
     apps: dict[str, Code] = field(default_factory=dict)
     opted_out: bool = False
     refused_until: float = 0.0
 
-    def notice(self, now: float) -> None:
-        """End what is over by now."""
-        for code in self._live():
-            if now >= code.issued + LIFE:
-                code.ends("expired")
+    def expire(self, now: float) -> None:
+        """End the codes that have expired."""
+        for code in self._pending():
+            if now >= code.issued + CODE_LIFETIME:
+                code.end("expired")
 
     def begin(self, name: str, now: float) -> str:
-        """Follow an app that asks for a code."""
-        self.notice(now)
-        refusal = self._refuses_app(now)
+        """An app requests a code; return the outcome."""
+        self.expire(now)
+        refusal = self._refusal_of_app(now)
         if not refusal:
             self.apps[name] = Code(now, now + COOLDOWN)
             self.elsewhere.code_times.append(now)
         return refusal or "done"
 
     def resend(self, name: str, now: float) -> str:
-        """Follow an app that asks for the same code again."""
-        self.notice(now)
+        """An app requests the same code again; return the outcome."""
+        self.expire(now)
         code = self.apps[name]
         if code.status != "pending":
             return "not_pending"
-        if now < code.again_from:
+        if now < code.resend_after:
             return "too_soon"
-        refusal = self._refuses_app(now)
+        refusal = self._refusal_of_app(now)
         if not refusal:
-            code.again_from = now + COOLDOWN
+            code.resend_after = now + COOLDOWN
             self.elsewhere.code_times.append(now)
         return refusal or "done"
 
     def cancel(self, name: str, now: float) -> str:
-        """Follow an app that cancels."""
-        self.notice(now)
+        """An app cancels; return the outcome."""
+        self.expire(now)
         if self.apps[name].status != "pending":
             return "not_pending"
-        self.apps[name].ends("canceled")
+        self.apps[name].end("canceled")
         return "done"
 
     def type(self, name: str, now: float, *, right: bool) -> str:
-        """Follow a code typed elsewhere."""
-        self.notice(now)
+        """A code is typed elsewhere; return the outcome."""
+        self.expire(now)
         code = self.apps[name]
         if code.status != "pending":
             return "not_pending"
@@ -109,24 +109,24 @@ class Expected:
             return "too_many_guesses"
         code.guesses += 1
         if right:
-            code.ends("verified")
+            code.end("verified")
             self.elsewhere.wrong = self.elsewhere.locks = 0
             return "right"
         self.elsewhere.wrong += 1
         self.elsewhere.lock_if_due(now)
         if code.guesses >= TRIES:
-            code.ends("failed")
+            code.end("failed")
         return "wrong"
 
     def guess(self, now: float, right: Code | None) -> bool:
-        """Follow a code that is texted, and tell whether it succeeds."""
-        self.notice(now)
-        if not self._hears(now) or not self._live() or self._knows_as_used(right, now):
+        """A code is texted; return whether it succeeds."""
+        self.expire(now)
+        if not self._accepts(now) or not self._pending() or self._is_used(right, now):
             return False
-        for code in self._live():
+        for code in self._pending():
             code.guesses += 1
         if right is not None and right.status == "pending":
-            right.ends("verified")
+            right.end("verified")
             self.by_text.wrong = self.by_text.locks = 0
             self._end_guessed_out()
             return True
@@ -140,59 +140,59 @@ class Expected:
         return False
 
     def verify(self, now: float) -> bool:
-        """Follow VERIFY, and tell whether a code is texted."""
-        self.notice(now)
+        """VERIFY is texted; return whether a code is sent."""
+        self.expire(now)
         waiting = self.own is not None and self.own.status == "pending"
-        if not self._hears(now) or (waiting and self.own and now < self.own.again_from):
+        if not self._accepts(now) or (waiting and self.own and now < self.own.resend_after):
             return False
         if now < self.refused_until or not self.by_text.may_have_code(now):
             return False
         self.by_text.code_times.append(now)
         if not waiting or self.own is None:
             self.own = Code(now)
-        self.own.again_from = now + COOLDOWN
+        self.own.resend_after = now + COOLDOWN
         return True
 
     def not_me(self, now: float) -> None:
-        """Follow NOT ME."""
-        self.notice(now)
+        """NOT ME is texted."""
+        self.expire(now)
         if not self.opted_out:
             self.refused_until = now + REFUSAL
             self._end_all()
 
     def stop(self, now: float) -> None:
-        """Follow STOP."""
-        self.notice(now)
+        """STOP is texted."""
+        self.expire(now)
         self.opted_out = True
         self._end_all()
 
     def start(self) -> None:
-        """Follow START."""
+        """START is texted."""
         self.opted_out = False
 
-    def _knows_as_used(self, code: Code | None, now: float) -> bool:
-        """Tell whether it is a code that has done its work: texting it again costs no try."""
+    def _is_used(self, code: Code | None, now: float) -> bool:
+        """Return whether the code was used and is remembered: texting it again costs no try."""
         if code is None or code.status != "verified":
             return False
-        return code is self.own or now < code.issued + LIFE
+        return code is self.own or now < code.issued + CODE_LIFETIME
 
-    def _live(self) -> list[Code]:
+    def _pending(self) -> list[Code]:
         own = [self.own] if self.own is not None else []
         return [code for code in (*own, *self.apps.values()) if code.status == "pending"]
 
     def _end_all(self) -> None:
-        for code in self._live():
-            code.ends("failed")
+        for code in self._pending():
+            code.end("failed")
 
     def _end_guessed_out(self) -> None:
-        for code in self._live():
+        for code in self._pending():
             if code.guesses >= TRIES:
-                code.ends("failed")
+                code.end("failed")
 
-    def _hears(self, now: float) -> bool:
+    def _accepts(self, now: float) -> bool:
         return not self.opted_out and now >= self.by_text.locked_until
 
-    def _refuses_app(self, now: float) -> str:
+    def _refusal_of_app(self, now: float) -> str:
         if self.opted_out:
             return "opted_out"
         if now < self.by_text.locked_until:

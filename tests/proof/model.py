@@ -1,6 +1,6 @@
-"""What a person may expect of the bot, told without looking at how the bot decides.
+"""A model of the bot's conversation with a person, written without the bot's own rules.
 
-One phone and one number of the bot, the usual settings, times in seconds.
+One phone, one bot number, the default settings, times in seconds.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
-CODE_LIVES, COOLDOWN, REFUSAL = 10 * MINUTE, 30.0, HOUR
-TRIES, AN_HOUR, A_DAY = 5, 5, 10
+CODE_LIFETIME, COOLDOWN, REFUSAL = 10 * MINUTE, 30.0, HOUR
+TRIES, CODES_PER_HOUR, CODES_PER_DAY = 5, 5, 10
 FIRST_LOCK, MAX_LOCK = 15 * MINUTE, DAY
 
 
-class Came(StrEnum):
-    """What came back, as far as it matters here."""
+class Outcome(StrEnum):
+    """The reply to a text, as far as the model knows it."""
 
     NEW_CODE = "a new code"
     SAME_CODE = "the same code"
@@ -26,11 +26,11 @@ class Came(StrEnum):
 
 @dataclass(slots=True)
 class Expectation:
-    """Where one phone stands."""
+    """The expected state of one phone."""
 
     state: str = "idle"
     issued: float = 0.0
-    again_from: float = 0.0
+    resend_after: float = 0.0
     wrong: int = 0
     locks: int = 0
     locked_until: float = 0.0
@@ -38,77 +38,79 @@ class Expectation:
     code_times: list[float] = field(default_factory=list)
     has_expired: bool = False
 
-    def hear(self, what: str, now: float) -> Came:
-        """Follow one text, and tell what is to come back."""
-        self._notice(now)
-        if self.state == "opted_out" and what != "START":
-            return Came.NOTHING
-        came = getattr(self, f"_{what.lower().replace(' ', '_')}")(now)
-        return Came(came)
+    def receive(self, text: str, now: float) -> Outcome:
+        """Receive a text; return the expected outcome."""
+        self._expire(now)
+        if self.state == "opted_out" and text != "START":
+            return Outcome.NOTHING
+        outcome = getattr(self, f"_{text.lower().replace(' ', '_')}")(now)
+        return Outcome(outcome)
 
-    def _notice(self, now: float) -> None:
-        self.has_expired = self.state == "awaiting_code" and now >= self.issued + CODE_LIVES
+    def _expire(self, now: float) -> None:
+        self.has_expired = self.state == "awaiting_code" and now >= self.issued + CODE_LIFETIME
         lock_over = self.state == "locked" and now >= self.locked_until
         if self.has_expired or lock_over:
             self.state = "idle"
         if self.state == "idle" and now < self.locked_until:
-            self.state = "locked"  # STOP and START do not shed a lock
+            self.state = "locked"  # STOP and START do not end a lock
 
-    def _verify(self, now: float) -> Came:
+    def _verify(self, now: float) -> Outcome:
         if self.state == "locked":
-            return Came.NOTHING
+            return Outcome.NOTHING
         waiting = self.state == "awaiting_code"
-        if waiting and now < self.again_from:
-            return Came.NOTHING
+        if waiting and now < self.resend_after:
+            return Outcome.NOTHING
         if not self._may_have_code(now):
-            return Came.OTHER
+            return Outcome.OTHER
         self.state = "awaiting_code"
         self.code_times.append(now)
-        self.again_from = now + COOLDOWN
+        self.resend_after = now + COOLDOWN
         if waiting:
-            return Came.SAME_CODE
+            return Outcome.SAME_CODE
         self.issued = now
-        return Came.NEW_CODE
+        return Outcome.NEW_CODE
 
     def _may_have_code(self, now: float) -> bool:
-        within = [sum(now - time < span for time in self.code_times) for span in (HOUR, DAY)]
-        return within[0] < AN_HOUR and within[1] < A_DAY and now >= self.refused_until
+        counts = [sum(now - time < span for time in self.code_times) for span in (HOUR, DAY)]
+        return (
+            counts[0] < CODES_PER_HOUR and counts[1] < CODES_PER_DAY and now >= self.refused_until
+        )
 
-    def _resend(self, now: float) -> Came:
+    def _resend(self, now: float) -> Outcome:
         nothing_to_send = self.state in ("idle", "verified") and not self.has_expired
-        return Came.OTHER if nothing_to_send else self._verify(now)
+        return Outcome.OTHER if nothing_to_send else self._verify(now)
 
-    def _code(self, _now: float) -> Came:
+    def _code(self, _now: float) -> Outcome:
         if self.state != "awaiting_code":
-            return Came.OTHER
+            return Outcome.OTHER
         self.state, self.wrong, self.locks = "verified", 0, 0
-        return Came.SUCCESS
+        return Outcome.SUCCESS
 
-    def _wrong_code(self, now: float) -> Came:
+    def _wrong_code(self, now: float) -> Outcome:
         if self.state == "awaiting_code":
             self.wrong += 1
             if self.wrong == TRIES:
                 length = min(FIRST_LOCK * 2**self.locks, MAX_LOCK)
                 self.state, self.locked_until = "locked", now + length
                 self.wrong, self.locks = 0, self.locks + 1
-        return Came.OTHER
+        return Outcome.OTHER
 
-    def _not_me(self, now: float) -> Came:
+    def _not_me(self, now: float) -> Outcome:
         self.refused_until = now + REFUSAL
         if self.state == "awaiting_code":
             self.state = "idle"
-        return Came.OTHER
+        return Outcome.OTHER
 
-    def _stop(self, _now: float) -> Came:
+    def _stop(self, _now: float) -> Outcome:
         self.state = "opted_out"
-        return Came.OTHER
+        return Outcome.OTHER
 
-    def _start(self, now: float) -> Came:
+    def _start(self, now: float) -> Outcome:
         if self.state == "opted_out":
             self.state = "idle"
         elif self.state == "awaiting_code":
-            self.again_from = now
-        return Came.OTHER
+            self.resend_after = now
+        return Outcome.OTHER
 
-    def _chatter(self, _now: float) -> Came:
-        return Came.OTHER
+    def _chatter(self, _now: float) -> Outcome:
+        return Outcome.OTHER

@@ -1,4 +1,4 @@
-"""Apps and a person at once, in any order, against a small model of what may come of it."""
+"""Apps and a person at once, in any order, against a small model of the results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bot.services.verifications import VerificationRequest, Verifications
 from bot.simulator.stories.transcript import code_in
 from bot.store.tables import TokenRow
 from tests.kit.seeds import seeded, soak_rounds
-from tests.kit.state_machines import Player, play
+from tests.kit.state_machines import SandboxMachine, run_machine
 from tests.proof.app_model import TRIES, Code, Expected
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 _numbers = itertools.count(1)
 _JUMPS = (5, 31, 299, 601, 901, 1801, 3601, 86401)
-_which = st.integers(0, 9)
+_index = st.integers(0, 9)
 
 
-class Requests(Player):
+class Requests(SandboxMachine):
     """One person, some apps, and time that passes."""
 
     @initialize()
@@ -58,40 +58,40 @@ class Requests(Player):
         for _ in range(wrong_first):
             self.type_wrong(9)
 
-    @rule(which=_which)
-    def type_right(self, which: int) -> None:
-        self._type(which, right=True)
+    @rule(index=_index)
+    def type_right(self, index: int) -> None:
+        self._type(index, right=True)
 
-    @rule(which=_which)
-    def type_wrong(self, which: int) -> None:
-        self._type(which, right=False)
+    @rule(index=_index)
+    def type_wrong(self, index: int) -> None:
+        self._type(index, right=False)
 
-    def _type(self, which: int, *, right: bool) -> None:
-        if name := self._name(which):
+    def _type(self, index: int, *, right: bool) -> None:
+        if name := self._name(index):
             code = self.codes[name] if right else self._wrong()
             result = self._run(self.apps.check(name, code))
             assert result.outcome == self.expected.type(name, self._now(), right=right)
             self._compare()
 
-    @rule(which=_which)
-    def resend(self, which: int) -> None:
-        if name := self._name(which):
+    @rule(index=_index)
+    def resend(self, index: int) -> None:
+        if name := self._name(index):
             result = self._run(self.apps.resend(name))
             assert result.outcome == self.expected.resend(name, self._now())
             if result.outcome == "done":
                 assert self._latest_code() == self.codes[name]
             self._compare()
 
-    @rule(which=_which)
-    def cancel(self, which: int) -> None:
-        if name := self._name(which):
+    @rule(index=_index)
+    def cancel(self, index: int) -> None:
+        if name := self._name(index):
             result = self._run(self.apps.cancel(name))
             assert result.outcome == self.expected.cancel(name, self._now())
             self._compare()
 
-    @rule(which=_which)
-    def text_a_code_of_an_app(self, which: int) -> None:
-        if name := self._name(which):
+    @rule(index=_index)
+    def text_a_code_of_an_app(self, index: int) -> None:
+        if name := self._name(index):
             self._guess(self.codes[name], self.expected.apps[name])
 
     @rule()
@@ -106,14 +106,14 @@ class Requests(Player):
 
     @rule()
     def verify(self) -> None:
-        came = self._text("VERIFY")
-        codes = [code for code in map(code_in, came) if code]
-        assert bool(codes) is self.expected.verify(self._now()), came
+        texts = self._text("VERIFY")
+        codes = [code for code in map(code_in, texts) if code]
+        assert bool(codes) is self.expected.verify(self._now()), texts
         self.own_code = codes[0] if codes else self.own_code
         self._compare()
 
     @rule()
-    def say_not_me(self) -> None:
+    def text_not_me(self) -> None:
         self._text("NOT ME")
         self.expected.not_me(self._now())
         self._compare()
@@ -133,13 +133,13 @@ class Requests(Player):
 
     def _guess(self, text: str, right: Code | None) -> None:
         known = {self.own_code, *self.codes.values()}
-        came = self._text(text)
-        succeeded = any("this number is verified" in sent for sent in came)
-        assert succeeded is self.expected.guess(self._now(), right), (text in known, came)
+        texts = self._text(text)
+        succeeded = any("this number is verified" in sent for sent in texts)
+        assert succeeded is self.expected.guess(self._now(), right), (text in known, texts)
         self._compare()
 
     def _compare(self) -> None:
-        self.expected.notice(self._now())
+        self.expected.expire(self._now())
         for name, code in self.expected.apps.items():
             found = self._run(self.apps.get(name))
             assert found is not None
@@ -151,9 +151,9 @@ class Requests(Player):
         assert self.sandbox.bot.verifications is not None
         return self.sandbox.bot.verifications
 
-    def _name(self, which: int) -> str | None:
+    def _name(self, index: int) -> str | None:
         names = list(self.codes)
-        return names[which % len(names)] if names else None
+        return names[index % len(names)] if names else None
 
     def _wrong(self) -> str:
         taken = {self.own_code, *self.codes.values()}
@@ -165,8 +165,8 @@ class Requests(Player):
         return code_in(texts[-1]) or ""
 
     def _text(self, text: str) -> list[str]:
-        came = self._run(self.sandbox.text(self.phone, text))
-        return [sent.text for sent in came if sent.author == "bot"]
+        texts = self._run(self.sandbox.text(self.phone, text))
+        return [sent.text for sent in texts if sent.author == "bot"]
 
     def _now(self) -> float:
         return self.sandbox.clock.now().timestamp()
@@ -179,14 +179,14 @@ def most_guesses(connection: Connection) -> int:
     return connection.scalar(select(func.max(TokenRow.__table__.c.guesses))) or 0
 
 
-def test_apps_and_a_person_get_what_the_model_says(database_url: URL) -> None:
-    with seeded("apps model") as chance:
-        play(Requests, database_url, chance, max_examples=25, stateful_step_count=20)
+def test_apps_and_a_person_get_the_results_of_the_model(database_url: URL) -> None:
+    with seeded("apps model") as rng:
+        run_machine(Requests, database_url, rng, max_examples=25, stateful_step_count=20)
 
 
 @pytest.mark.soak
-def test_apps_and_a_person_get_what_the_model_says_for_long(
+def test_apps_and_a_person_get_the_results_of_the_model_for_long(
     make_database: MakeDatabase, request: pytest.FixtureRequest
 ) -> None:
-    for _, chance in soak_rounds(request.node.name, 20):
-        play(Requests, make_database(), chance, max_examples=10, stateful_step_count=50)
+    for _, rng in soak_rounds(request.node.name, 20):
+        run_machine(Requests, make_database(), rng, max_examples=10, stateful_step_count=50)

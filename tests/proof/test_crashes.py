@@ -1,4 +1,4 @@
-"""Whatever moment the process dies at, nothing acknowledged is lost and nothing is doubled."""
+"""The process dies at any moment: nothing acknowledged is lost and nothing is doubled."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ import pytest
 from bot.services.clock import SystemClock
 from bot.simulator.telnyx.server import SimulatedTelnyx
 from bot.web.app import WEBHOOK_PATH
-from tests.kit.crash_points import POINTS, run_until_struck
-from tests.kit.persistent_texter import PersistentTexter, check, drained, free_port
-from tests.kit.processes import BotProcess, Processes, environment
+from tests.kit.crash_points import POINTS, run_until_crash
+from tests.kit.persistent_texter import PersistentTexter, check, wait_until_drained
+from tests.kit.ports import free_port
+from tests.kit.processes import BotProcess, Processes
 from tests.kit.seeds import seeded, soak_rounds
+from tests.kit.settings import environment
 from tests.kit.timeouts import slow_database
 
 if TYPE_CHECKING:
@@ -50,39 +52,39 @@ async def serve(
     port = telnyx.webhook_url.split(":")[2].partition("/")[0]
     env = environment(url, telnyx, PORT=port)
     arguments = (point, str(nth), "serve")
-    return await processes.start(*arguments, env=env, main=run_until_struck)
+    return await processes.start(*arguments, env=env, main=run_until_crash)
 
 
 @pytest.mark.parametrize(
     ("make_database", "point"),
-    # Each point once, on this database or on that; the soak has all on both.
+    # Each point once, on one of the databases; the soak has all points on both.
     list(zip(itertools.cycle(["sqlite", "postgresql"]), POINTS, strict=False)),
     indirect=["make_database"],
 )
 async def test_a_crash_loses_nothing_and_doubles_nothing(
     point: str, database_url: URL, telnyx: SimulatedTelnyx, processes: Processes
 ) -> None:
-    with seeded(point) as chance:
-        await crash(point, database_url, telnyx, processes, chance)
+    with seeded(point) as rng:
+        await crash(point, database_url, telnyx, processes, rng)
 
 
 async def test_a_crash_at_any_moment_loses_nothing_and_doubles_nothing(
     database_url: URL, telnyx: SimulatedTelnyx, processes: Processes
 ) -> None:
-    with seeded("any moment") as chance:
-        await crash(None, database_url, telnyx, processes, chance)
+    with seeded("any moment") as rng:
+        await crash(None, database_url, telnyx, processes, rng)
 
 
 @pytest.mark.soak
-async def test_a_thousand_crashes_lose_nothing_and_double_nothing(
+async def test_hundreds_of_crashes_lose_nothing_and_double_nothing(
     make_database: MakeDatabase, folder: Path, request: pytest.FixtureRequest
 ) -> None:
-    """Half of them at the named points, half at random; five hundred on each kind of database."""
+    """Half of the crashes are at the named points, half at random; 500 on each database."""
     named = list(POINTS)
-    for number, chance in soak_rounds(request.node.name, 500):
+    for number, rng in soak_rounds(request.node.name, 500):
         point = named[number // 2 % len(named)] if number % 2 else None
         async with carrier() as telnyx, Processes(folder) as processes:
-            await crash(point, make_database(), telnyx, processes, chance)
+            await crash(point, make_database(), telnyx, processes, rng)
 
 
 async def crash(
@@ -90,17 +92,17 @@ async def crash(
     url: URL,
     telnyx: SimulatedTelnyx,
     processes: Processes,
-    chance: random.Random,
+    rng: random.Random,
 ) -> None:
-    """Have three people verify themselves while the process dies once, and check."""
+    """Let three people verify themselves while the process dies once, and check."""
     texter = PersistentTexter(telnyx)
-    nth = 0 if point is None else chance.randint(1, 3)
+    nth = 0 if point is None else rng.randint(1, 3)
     bot = await serve(processes, url, telnyx, point or "after settling", nth)
     if point is None:
         await bot.ready()
-    texting = asyncio.gather(*(person(texter, phone) for phone in PHONES))
+    texting = asyncio.gather(*(verify(texter, phone) for phone in PHONES))
     if point is None:
-        await asyncio.sleep(chance.uniform(0, 0.3))
+        await asyncio.sleep(rng.uniform(0, 0.3))
         bot.send(signal.SIGKILL)
     ended = await bot.end()
     assert ended.code == -9, ended.err
@@ -108,12 +110,12 @@ async def crash(
     await texting
     database = slow_database(url)
     try:
-        await drained(database)
+        await wait_until_drained(database)
         await check(database, texter)
     finally:
         await database.close()
 
 
-async def person(texter: PersistentTexter, phone: str) -> None:
-    await texter.say(phone, "VERIFY")
-    await texter.say(phone, await texter.code_of(phone))
+async def verify(texter: PersistentTexter, phone: str) -> None:
+    await texter.text(phone, "VERIFY")
+    await texter.text(phone, await texter.code_of(phone))

@@ -1,4 +1,4 @@
-"""SIGTERM in the middle of work: the process ends in time, and what it was doing is not lost."""
+"""SIGTERM during work: the process ends in time and loses nothing."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from bot.simulator.telnyx import payloads
 from bot.simulator.telnyx.server import SimulatedTelnyx
 from bot.store.tables import ProcessedWebhookRow
 from bot.web.app import WEBHOOK_PATH
-from tests.kit.persistent_texter import codes_to, drained
-from tests.kit.processes import Processes, environment
+from tests.kit.persistent_texter import codes_to, wait_until_drained
 from tests.kit.seeds import seeded, soak_rounds
+from tests.kit.settings import environment
 from tests.kit.timeouts import slow_database, wait_until
 
 if TYPE_CHECKING:
@@ -31,55 +31,56 @@ if TYPE_CHECKING:
 
     from bot.services.clock import Clock
     from tests.conftest import MakeDatabase
+    from tests.kit.processes import Processes
 
-DOWN_TIMEOUT = 8.0
-"""Seconds: hosts that roll out a new release give ten, and then kill. A busy machine may be later,
-so only the soak, which has it to itself, looks at the time."""
+SHUTDOWN_TIMEOUT = 8.0
+"""Seconds; hosting providers kill a process after ten. Only the soak, which has the machine to
+itself, checks the time."""
 SENDS, WEBHOOKS = 20, 50
 
 
 class SlowTelnyx(SimulatedTelnyx):
-    """Takes its time over each request, which begins when it is let."""
+    """Holds each request until `released` is set, and then `delay` seconds longer."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
-        self.takes = 1.0
-        self.asked = 0
-        self.let = asyncio.Event()
+        self.delay = 1.0
+        self.request_count = 0
+        self.released = asyncio.Event()
 
-    async def _answer(self, request: web.Request, raw: bytes) -> web.Response | None:
-        self.asked += 1
-        await self.let.wait()
-        await asyncio.sleep(self.takes)
-        return await super()._answer(request, raw)
+    async def _respond(self, request: web.Request, raw: bytes) -> web.Response | None:
+        self.request_count += 1
+        await self.released.wait()
+        await asyncio.sleep(self.delay)
+        return await super()._respond(request, raw)
 
 
-def verify(number: int) -> dict[str, Any]:
+def verify_text(number: int) -> dict[str, Any]:
     return payloads.inbound(f"+1312{number:07}", BOT_NUMBER, "VERIFY")
 
 
-async def drain(url: URL, processes: Processes, chance: random.Random) -> float:
-    """End a bot in the middle of work, check, and return how long it took (seconds)."""
+async def drain(url: URL, processes: Processes, rng: random.Random) -> float:
+    """Stop a bot during work, check, and return how long the shutdown took (seconds)."""
     telnyx = SlowTelnyx(SystemClock())
-    telnyx.takes = chance.uniform(1, 4)
+    telnyx.delay = rng.uniform(1, 4)
     async with telnyx.running():
         env = environment(url, telnyx)
         bot = await processes.start("serve", env=env)
         telnyx.webhook_url = await bot.ready() + WEBHOOK_PATH
-        first = [verify(number) for number in range(SENDS)]
-        second = [verify(SENDS + number) for number in range(WEBHOOKS)]
+        first = [verify_text(number) for number in range(SENDS)]
+        second = [verify_text(SENDS + number) for number in range(WEBHOOKS)]
         sent = await asyncio.gather(*(post(telnyx, message) for message in first))
-        await wait_until(lambda: telnyx.asked >= sent.count(200))
+        await wait_until(lambda: telnyx.request_count >= sent.count(200))
         posting = [asyncio.create_task(post(telnyx, message)) for message in second]
-        await asyncio.sleep(chance.uniform(0, 0.05))
+        await asyncio.sleep(rng.uniform(0, 0.05))
         began = time.monotonic()
         bot.send(signal.SIGTERM)
-        telnyx.let.set()
+        telnyx.released.set()
         ended = await bot.end()
         took = time.monotonic() - began
         answers = await asyncio.gather(*posting)
         assert ended.code == 0, ended.err
-        telnyx.takes = 0.0
+        telnyx.delay = 0.0
         again = await processes.start("serve", env=env)
         telnyx.webhook_url = await again.ready() + WEBHOOK_PATH
         await check(url, telnyx, [*first, *second], [*sent, *answers])
@@ -102,7 +103,7 @@ async def check(
 ) -> None:
     database = slow_database(url)
     try:
-        await drained(database)
+        await wait_until_drained(database)
         keys = set(
             await database.read(
                 lambda c: c.scalars(select(ProcessedWebhookRow.__table__.c.key)).all()
@@ -118,16 +119,14 @@ async def check(
         assert len(codes) == stored
 
 
-async def test_a_process_that_is_told_to_end_loses_nothing(
-    database_url: URL, processes: Processes
-) -> None:
-    with seeded("drain") as chance:
-        await drain(database_url, processes, chance)
+async def test_a_terminated_process_loses_nothing(database_url: URL, processes: Processes) -> None:
+    with seeded("drain") as rng:
+        await drain(database_url, processes, rng)
 
 
 @pytest.mark.soak
-async def test_twenty_processes_that_are_told_to_end_lose_nothing(
+async def test_twenty_terminated_processes_lose_nothing(
     make_database: MakeDatabase, processes: Processes, request: pytest.FixtureRequest
 ) -> None:
-    for _, chance in soak_rounds(request.node.name, 20):
-        assert await drain(make_database(), processes, chance) < DOWN_TIMEOUT
+    for _, rng in soak_rounds(request.node.name, 20):
+        assert await drain(make_database(), processes, rng) < SHUTDOWN_TIMEOUT

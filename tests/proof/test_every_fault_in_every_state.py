@@ -1,4 +1,4 @@
-"""Whatever Telnyx does with a request, in whatever state: one text, or a failure that shows."""
+"""Every fault of Telnyx in every state: one text, or a failure that is recorded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bot.carrier.errors import OPTED_OUT_FAULT
 from bot.conversation.state import State
 from bot.simulator.sandbox import BOT_NUMBER
 from bot.simulator.stories.transcript import code_in
-from bot.simulator.telnyx.faults import MENU, ApiFault
+from bot.simulator.telnyx.faults import NAMED_FAULTS, ApiFault
 from bot.store import conversations
 from bot.store.tables import OUTBOX_FAILURES, OutboxState
 from tests.kit.stored import outbox_rows
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from bot.simulator.sandbox import Sandbox
     from bot.simulator.telnyx.faults import Fault
 
-# Later, hold, never; what each code of Telnyx's means is a test of the carrier's own.
+# One code of each class: later, hold, never. The tests of bot/carrier have all codes.
 EACH_CLASS = ("40318", "40333", "40310", OPTED_OUT_FAULT)
 HTML = {"Content-Type": "text/html"}
-ANSWERS = [
+API_FAULTS = [
     *(ApiFault.error(400, code) for code in EACH_CLASS),
     ApiFault.error(401, "10009"),
     ApiFault.error(429, "10011", **{"Retry-After": "7"}),
@@ -36,28 +36,28 @@ ANSWERS = [
     ApiFault(None, after=0.2),
 ]
 FAULTS: list[Fault] = [
-    *ANSWERS,
-    *(choice.fault for name, choice in MENU.items() if name != "hang"),
+    *API_FAULTS,
+    *(named.fault for name, named in NAMED_FAULTS.items() if name != "hang"),
 ]
 
 
-async def nothing_before(_sandbox: Sandbox, _phone: str) -> str:
+async def in_idle(_sandbox: Sandbox, _phone: str) -> str:
     return "VERIFY"
 
 
-async def a_code_before(sandbox: Sandbox, phone: str) -> str:
+async def in_awaiting_code(sandbox: Sandbox, phone: str) -> str:
     await sandbox.text(phone, "VERIFY")
     sandbox.clock.travel(timedelta(seconds=31))
     return "RESEND"
 
 
-async def verified_before(sandbox: Sandbox, phone: str) -> str:
+async def in_verified(sandbox: Sandbox, phone: str) -> str:
     (sent,) = await sandbox.text(phone, "VERIFY")
     await sandbox.text(phone, code_in(sent.text))
     return "STATUS"
 
 
-async def wrong_guesses_before(sandbox: Sandbox, phone: str) -> str:
+async def before_locked(sandbox: Sandbox, phone: str) -> str:
     (sent,) = await sandbox.text(phone, "VERIFY")
     wrong = "000000" if code_in(sent.text) != "000000" else "111111"
     for _ in range(4):
@@ -65,55 +65,55 @@ async def wrong_guesses_before(sandbox: Sandbox, phone: str) -> str:
     return wrong
 
 
-async def opted_out_before(sandbox: Sandbox, phone: str) -> str:
+async def in_opted_out(sandbox: Sandbox, phone: str) -> str:
     await sandbox.text(phone, "please revoke my consent to all of this")
     await sandbox.text(phone, "unstop please")
     return "START"
 
 
 STATES = {
-    State.IDLE: (nothing_before, State.AWAITING_CODE),
-    State.AWAITING_CODE: (a_code_before, State.AWAITING_CODE),
-    State.VERIFIED: (verified_before, State.VERIFIED),
-    State.LOCKED: (wrong_guesses_before, State.LOCKED),
-    State.OPTED_OUT: (opted_out_before, State.IDLE),
+    State.IDLE: (in_idle, State.AWAITING_CODE),
+    State.AWAITING_CODE: (in_awaiting_code, State.AWAITING_CODE),
+    State.VERIFIED: (in_verified, State.VERIFIED),
+    State.LOCKED: (before_locked, State.LOCKED),
+    State.OPTED_OUT: (in_opted_out, State.IDLE),
 }
 
 
 @pytest.mark.parametrize("state", STATES)
-async def test_a_fault_costs_no_state_and_no_person_more_than_one_text(
+async def test_a_fault_changes_no_state_and_sends_no_text_twice(
     sandbox: Sandbox, state: State
 ) -> None:
-    before, after = STATES[state]
+    prepare, expected = STATES[state]
     for number, fault in enumerate(FAULTS):
-        await meet(sandbox, f"+1312555{number + 1000}", fault, before, after)
+        await text_with_fault(sandbox, f"+1312555{number + 1000}", fault, prepare, expected)
 
 
-async def meet(
+async def text_with_fault(
     sandbox: Sandbox,
     phone: str,
     fault: Fault,
-    before: Callable[[Sandbox, str], Awaitable[str]],
-    after: State,
+    prepare: Callable[[Sandbox, str], Awaitable[str]],
+    expected: State,
 ) -> None:
-    said = await before(sandbox, phone)
+    text = await prepare(sandbox, phone)
     rows_before = len(await outbox_rows(sandbox.bot.database))
     texts_before = len(sandbox.telnyx.texts)
     sandbox.telnyx.arm(fault)
-    assert await sandbox.telnyx.text(phone, BOT_NUMBER, said) == 200
+    assert await sandbox.telnyx.text(phone, BOT_NUMBER, text) == 200
     await sandbox.quiet()
     for _ in range(6):
         sandbox.move_clock(timedelta(seconds=10))
         await sandbox.quiet()
-    for unmet in (sandbox.telnyx.faults, sandbox.telnyx.report_faults):
-        unmet.clear()
+    for unused in (sandbox.telnyx.faults, sandbox.telnyx.report_faults):
+        unused.clear()
     rows = (await outbox_rows(sandbox.bot.database))[rows_before:]
-    texts = [text for text in sandbox.telnyx.texts[texts_before:] if text.author == "bot"]
+    texts = [sent for sent in sandbox.telnyx.texts[texts_before:] if sent.author == "bot"]
     arrived = [row for row in rows if row.state not in OUTBOX_FAILURES]
     assert len(texts) == len(arrived) == len({row.id for row in arrived}), (fault, rows, texts)
     assert len(rows) <= 1
     assert all(row.state is OutboxState.DELIVERED for row in arrived), (fault, arrived)
     assert all(row.fault for row in rows if row.state in OUTBOX_FAILURES), (fault, rows)
-    (known,) = await sandbox.bot.database.read(conversations.find, phone)
+    (stored,) = await sandbox.bot.database.read(conversations.find, phone)
     blocked = isinstance(fault, ApiFault) and OPTED_OUT_FAULT in fault.body and rows
-    assert known.conversation.state is (State.OPTED_OUT if blocked else after), fault
+    assert stored.conversation.state is (State.OPTED_OUT if blocked else expected), fault

@@ -1,4 +1,4 @@
-"""Whatever arrives at the door: an answer, no fault of our own, and no memory that grows."""
+"""Hostile input: every request is answered, without internal errors or growing memory."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from bot.simulator.sandbox import BOT_NUMBER, PHONE
 from bot.simulator.telnyx import payloads
 from bot.simulator.telnyx.server import SimulatedTelnyx
 from bot.web.app import WEBHOOK_PATH
-from tests.kit.processes import BotProcess, Processes, environment
 from tests.kit.seeds import seeded, soak_rounds
+from tests.kit.settings import environment
 from tests.kit.timeouts import TEST_TIMEOUT
 
 if TYPE_CHECKING:
@@ -29,119 +29,117 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL
 
-AT_ONCE = 50
-WEIRD: list[Any] = [
+    from tests.kit.processes import BotProcess, Processes
+
+CONCURRENCY = 50
+ODD_VALUES: list[Any] = [
     *(None, True, 0, -1, 10**400, 1e308, float("nan"), float("inf"), "", "\x00", "\ud800", "+1"),
     *([], {}, [[]], {"": None}, "9" * 5000, ["x"] * 500, "\u202e321", "VERIFY", BOT_NUMBER),
 ]
 Json = Any
 
 
-def an_event(chance: random.Random) -> Json:
-    """Make an event as Telnyx would, of any kind."""
-    phone = f"+1312{chance.randrange(10**7):07}"
-    texted = payloads.inbound(phone, BOT_NUMBER, a_text(chance))
+def make_event(rng: random.Random) -> Json:
+    """Return a valid event of any type."""
+    phone = f"+1312{rng.randrange(10**7):07}"
+    inbound = payloads.inbound(phone, BOT_NUMBER, make_text(rng))
     sent = payloads.outbound({"from": BOT_NUMBER, "to": phone, "text": "Hello"})
-    kind, payload = chance.choice(
+    kind, payload = rng.choice(
         [
-            ("message.received", texted),
-            ("message.sent", payloads.reported(sent, "sent")),
-            ("message.finalized", payloads.reported(sent, "delivered")),
-            ("message.finalized", payloads.reported(sent, "delivery_failed")),
+            ("message.received", inbound),
+            ("message.sent", payloads.delivery_report(sent, "sent")),
+            ("message.finalized", payloads.delivery_report(sent, "delivered")),
+            ("message.finalized", payloads.delivery_report(sent, "delivery_failed")),
         ]
     )
     return payloads.event(kind, payload, NOON, "")
 
 
-def a_text(chance: random.Random) -> str:
-    """Make a text of up to 1,600 characters from all planes, surrogates that stand alone too."""
-    length = chance.choice([0, 1, 6, 70, 160, 1600])
-    make: Callable[[], str] = chance.choice(
+def make_text(rng: random.Random) -> str:
+    """Return a text of up to 1,600 characters from all planes, with lone surrogates."""
+    length = rng.choice([0, 1, 6, 70, 160, 1600])
+    make: Callable[[], str] = rng.choice(
         [
-            lambda: "".join(chr(chance.randrange(0x110000)) for _ in range(length)),
-            lambda: "".join(chr(chance.randrange(0xD800, 0xE000)) for _ in range(length)),
-            lambda: "".join(chance.choices("\u200f\u202e\u2066\u0000 \n0123456789", k=length)),
-            lambda: "".join(chance.choices(string.printable, k=length)),
-            lambda: chance.choice(
-                ["VERIFY", "STOP", "START", "HELP", "STATUS", "NOT ME", "123456"]
-            ),
+            lambda: "".join(chr(rng.randrange(0x110000)) for _ in range(length)),
+            lambda: "".join(chr(rng.randrange(0xD800, 0xE000)) for _ in range(length)),
+            lambda: "".join(rng.choices("\u200f\u202e\u2066\u0000 \n0123456789", k=length)),
+            lambda: "".join(rng.choices(string.printable, k=length)),
+            lambda: rng.choice(["VERIFY", "STOP", "START", "HELP", "STATUS", "NOT ME", "123456"]),
         ]
     )
     return make()
 
 
-def with_another_value(chance: random.Random, value: Json) -> Json:
+def change_value(rng: random.Random, value: Json) -> Json:
     """Replace, remove or repeat something somewhere in a JSON value."""
-    if chance.random() < 0.15 or not isinstance(value, (dict, list)) or not value:
-        return chance.choice(WEIRD)
+    if rng.random() < 0.15 or not isinstance(value, (dict, list)) or not value:
+        return rng.choice(ODD_VALUES)
     if isinstance(value, list):
-        where = chance.randrange(len(value))
-        return [*value[:where], with_another_value(chance, value[where]), *value[where + 1 :]]
-    name = chance.choice(list(value))
-    if chance.random() < 0.1:
+        where = rng.randrange(len(value))
+        return [*value[:where], change_value(rng, value[where]), *value[where + 1 :]]
+    name = rng.choice(list(value))
+    if rng.random() < 0.1:
         return {key: kept for key, kept in value.items() if key != name}
-    return value | {name: with_another_value(chance, value[name])}
+    return value | {name: change_value(rng, value[name])}
 
 
-def with_other_bytes(chance: random.Random, body: bytes) -> bytes:
+def change_bytes(rng: random.Random, body: bytes) -> bytes:
     """Flip, cut, repeat or insert bytes."""
     changed = bytearray(body)
-    for _ in range(chance.choice([1, 1, 2, 10])):
-        where = chance.randrange(len(changed) + 1)
-        match chance.randrange(4):
+    for _ in range(rng.choice([1, 1, 2, 10])):
+        where = rng.randrange(len(changed) + 1)
+        match rng.randrange(4):
             case 0:
-                changed[where : where + 1] = chance.randbytes(1)
+                changed[where : where + 1] = rng.randbytes(1)
             case 1:
-                del changed[where : where + chance.choice([1, 10, 500])]
+                del changed[where : where + rng.choice([1, 10, 500])]
             case 2:
                 changed[where:where] = changed[where : where + 50]
             case _:
-                changed[where:where] = chance.choice(
-                    [b"[" * 2000, b"\x00", b"\xff\xfe", b'"', b"{"]
-                )
+                changed[where:where] = rng.choice([b"[" * 2000, b"\x00", b"\xff\xfe", b'"', b"{"])
     return bytes(changed)
 
 
-def a_body(chance: random.Random) -> bytes:
-    """Make a body, whole or damaged."""
-    event = an_event(chance)
-    for _ in range(chance.choice([0, 1, 1, 2, 5])):
-        event = with_another_value(chance, event)
-    body = json.dumps(event, ensure_ascii=chance.random() < 0.8).encode(errors="surrogatepass")
-    return with_other_bytes(chance, body) if chance.random() < 0.4 else body
+def make_body(rng: random.Random) -> bytes:
+    """Return a body, valid or damaged."""
+    event = make_event(rng)
+    for _ in range(rng.choice([0, 1, 1, 2, 5])):
+        event = change_value(rng, event)
+    body = json.dumps(event, ensure_ascii=rng.random() < 0.8).encode(errors="surrogatepass")
+    return change_bytes(rng, body) if rng.random() < 0.4 else body
 
 
-def damaged(chance: random.Random, headers: dict[str, str]) -> list[tuple[str, str]]:
-    """Damage the headers of a signature so that none is left that verifies."""
+def damage_signature(rng: random.Random, headers: dict[str, str]) -> list[tuple[str, str]]:
+    """Return signature headers that do not verify."""
     signature = bytearray(base64.b64decode(headers[SIGNATURE_HEADER]))
-    signature[chance.randrange(64)] ^= 1 << chance.randrange(8)
+    signature[rng.randrange(64)] ^= 1 << rng.randrange(8)
     flipped = base64.b64encode(signature).decode()
     whole = headers[SIGNATURE_HEADER]
     others: list[Callable[[], tuple[str, str]]] = [
         lambda: (flipped, headers[TIMESTAMP_HEADER]),
-        lambda: (whole[: chance.randrange(86)], headers[TIMESTAMP_HEADER]),
-        lambda: (whole, str(int(headers[TIMESTAMP_HEADER]) + chance.choice([-1, 1, 10**6]))),
-        lambda: (whole, chance.choice(["9" * 4000, "-1", "1e9", "nan", "", "٣", "0x10"])),
-        lambda: ("=" * chance.randrange(200), headers[TIMESTAMP_HEADER]),
+        lambda: (whole[: rng.randrange(86)], headers[TIMESTAMP_HEADER]),
+        lambda: (whole, str(int(headers[TIMESTAMP_HEADER]) + rng.choice([-1, 1, 10**6]))),
+        lambda: (whole, rng.choice(["9" * 4000, "-1", "1e9", "nan", "", "٣", "0x10"])),
+        lambda: ("=" * rng.randrange(200), headers[TIMESTAMP_HEADER]),
     ]
-    bad = chance.choice(others)()
+    bad = rng.choice(others)()
     made = [(SIGNATURE_HEADER, bad[0]), (TIMESTAMP_HEADER, bad[1])]
-    return made * chance.choice([1, 1, 2])
+    return made * rng.choice([1, 1, 2])
 
 
-async def throw(telnyx: SimulatedTelnyx, chance: random.Random, count: int) -> None:
-    """Throw signed bodies at the bot, with every tenth a signature that does not verify."""
+async def post_bodies(telnyx: SimulatedTelnyx, rng: random.Random, count: int) -> None:
+    """Post signed bodies to the bot, every tenth with a bad signature."""
 
-    async def one() -> None:
-        body = a_body(chance)
+    async def post_one() -> None:
+        body = make_body(rng)
         headers = telnyx.signed(body)
-        forged = chance.random() < 0.1
-        sent = damaged(chance, headers) if forged else list(headers.items())
+        forged = rng.random() < 0.1
+        sent = damage_signature(rng, headers) if forged else list(headers.items())
         async with telnyx._session.post(telnyx.webhook_url, data=body, headers=sent) as answer:
             assert answer.status in ({401} if forged else {200, 400, 503}), (answer.status, body)
 
-    for _ in range(0, count, AT_ONCE):
-        await asyncio.gather(*(one() for _ in range(AT_ONCE)))
+    for _ in range(0, count, CONCURRENCY):
+        await asyncio.gather(*(post_one() for _ in range(CONCURRENCY)))
 
 
 @pytest.fixture
@@ -150,7 +148,7 @@ async def telnyx() -> AsyncIterator[SimulatedTelnyx]:
         yield telnyx
 
 
-async def listening(url: URL, telnyx: SimulatedTelnyx, processes: Processes) -> BotProcess:
+async def serve(url: URL, telnyx: SimulatedTelnyx, processes: Processes) -> BotProcess:
     bot = await processes.start("serve", "--web-only", env=environment(url, telnyx))
     telnyx.webhook_url = await bot.ready() + WEBHOOK_PATH
     return bot
@@ -159,56 +157,56 @@ async def listening(url: URL, telnyx: SimulatedTelnyx, processes: Processes) -> 
 async def test_no_body_no_header_and_no_text_makes_the_bot_fail(
     database_url: URL, telnyx: SimulatedTelnyx, processes: Processes
 ) -> None:
-    bot = await listening(database_url, telnyx, processes)
-    with seeded("fuzz") as chance:
-        await throw(telnyx, chance, 2000)
+    bot = await serve(database_url, telnyx, processes)
+    with seeded("fuzz") as rng:
+        await post_bodies(telnyx, rng, 2000)
     assert await telnyx.text(PHONE, BOT_NUMBER, "VERIFY") == 200
     assert not [line for line in bot.log if line["level"] in ("error", "critical")]
 
 
 @pytest.mark.soak
-async def test_a_million_bodies_make_the_bot_neither_fail_nor_grow(
+async def test_a_million_bodies_cause_no_error_and_no_growth_of_memory(
     database_url: URL,
     telnyx: SimulatedTelnyx,
     processes: Processes,
     request: pytest.FixtureRequest,
 ) -> None:
     on_sqlite = database_url.get_backend_name() == "sqlite"
-    bot = await listening(database_url, telnyx, processes)
+    bot = await serve(database_url, telnyx, processes)
     sizes = []
-    for number, chance in soak_rounds(request.node.name, 100 if on_sqlite else 10):
-        await throw(telnyx, chance, 10_000)
+    for number, rng in soak_rounds(request.node.name, 100 if on_sqlite else 10):
+        await post_bodies(telnyx, rng, 10_000)
         sizes.append(memory(bot.pid))
         print(f"round {number}: {sizes[-1]} kB")  # noqa: T201 - progress
-    warm = sizes[1:]
-    assert not warm or max(warm) <= 1.1 * min(warm), sizes
+    after_first = sizes[1:]
+    assert not after_first or max(after_first) <= 1.1 * min(after_first), sizes
     assert not [line for line in bot.log if line["level"] in ("error", "critical")]
 
 
 def memory(pid: int) -> int:
-    """Read how much memory a process holds (RSS, in kB)."""
+    """Return the resident memory of a process (kB)."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
 
 
-async def test_five_hundred_who_send_a_byte_a_second_keep_nobody_out(
+async def test_five_hundred_slow_connections_do_not_block_webhooks(
     database_url: URL, telnyx: SimulatedTelnyx, processes: Processes
 ) -> None:
-    await listening(database_url, telnyx, processes)
-    quiet = await slowest(telnyx, 0)
-    dripping = [asyncio.Event() for _ in range(500)]
-    slow = [asyncio.create_task(drip(telnyx, begun)) for begun in dripping]
+    await serve(database_url, telnyx, processes)
+    before = await p99_latency(telnyx, 0)
+    started = [asyncio.Event() for _ in range(500)]
+    clients = [asyncio.create_task(send_slowly(telnyx, begun)) for begun in started]
     async with asyncio.timeout(TEST_TIMEOUT):
-        await asyncio.gather(*(begun.wait() for begun in dripping))
-    besieged = await slowest(telnyx, 500)
-    for client in slow:
+        await asyncio.gather(*(begun.wait() for begun in started))
+    during = await p99_latency(telnyx, 500)
+    for client in clients:
         client.cancel()
-    await asyncio.gather(*slow, return_exceptions=True)
-    print(f"p99 quiet {quiet * 1000:.1f} ms, besieged {besieged * 1000:.1f} ms")  # noqa: T201
+    await asyncio.gather(*clients, return_exceptions=True)
+    print(f"p99 before {before * 1000:.1f} ms, during {during * 1000:.1f} ms")  # noqa: T201
 
 
-async def drip(telnyx: SimulatedTelnyx, begun: asyncio.Event) -> None:
-    """Send a request byte by byte, and begin again when the bot has had enough."""
+async def send_slowly(telnyx: SimulatedTelnyx, begun: asyncio.Event) -> None:
+    """Send a request byte by byte, and start again when the bot closes the connection."""
     host, port = telnyx.webhook_url.split("/")[2].split(":")
     head = f"POST {WEBHOOK_PATH} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 60000\r\n\r\n"
     while True:
@@ -226,8 +224,8 @@ async def drip(telnyx: SimulatedTelnyx, begun: asyncio.Event) -> None:
             writer.close()
 
 
-async def slowest(telnyx: SimulatedTelnyx, first: int, count: int = 200) -> float:
-    """Text one after the other and return the 99th percentile of the answers (seconds)."""
+async def p99_latency(telnyx: SimulatedTelnyx, first: int, count: int = 200) -> float:
+    """Text one after the other, and return the 99th percentile of the response time (seconds)."""
     took = []
     for number in range(first, first + count):
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""What holds whatever happens, a test each; `docs/reliability.md` says where else it is tried."""
+"""The invariants of `docs/reliability.md`, one test each; that page names further tests."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from bot.simulator.clock import NOON, StoppedClock
 from bot.simulator.sandbox import BOT_NUMBER, PHONE
 from bot.simulator.stories.transcript import code_in
 from bot.simulator.telnyx import payloads
-from bot.simulator.telnyx.faults import MENU, ApiFault
+from bot.simulator.telnyx.faults import NAMED_FAULTS, ApiFault
 from bot.store import conversations
 from bot.store.queues import outbox
 from bot.store.tables import OUTBOX_FAILURES, Base, OutboxState, TokenRow
+from tests.kit import samples
 from tests.kit.persistent_texter import codes_to
-from tests.kit.processes import SECRET
-from tests.kit.samples import text
 from tests.kit.seeds import seeded
+from tests.kit.settings import SECRET
 from tests.kit.stored import other_than, outbox_rows, row_count
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ async def code_for(sandbox: Sandbox, phone: str = PHONE) -> str:
 
 
 async def state_of(sandbox: Sandbox, phone: str = PHONE) -> State:
-    (known,) = await sandbox.bot.database.read(conversations.find, phone)
-    return known.conversation.state
+    (stored,) = await sandbox.bot.database.read(conversations.find, phone)
+    return stored.conversation.state
 
 
 async def wait(sandbox: Sandbox, seconds: float, step: float = 1) -> None:
@@ -66,9 +66,9 @@ async def wait(sandbox: Sandbox, seconds: float, step: float = 1) -> None:
 
 async def test_1_every_webhook_answered_200_is_applied_exactly_once(sandbox: Sandbox) -> None:
     messages = [payloads.inbound(phone, BOT_NUMBER, "VERIFY") for phone in PHONES]
-    with seeded("webhooks") as chance:
+    with seeded("webhooks") as rng:
         deliveries = messages * 4
-        chance.shuffle(deliveries)
+        rng.shuffle(deliveries)
         answers = await asyncio.gather(
             *(sandbox.telnyx.post_event("message.received", message) for message in deliveries)
         )
@@ -79,18 +79,18 @@ async def test_1_every_webhook_answered_200_is_applied_exactly_once(sandbox: San
 
 
 @pytest.mark.parametrize("round_", range(5))
-async def test_2_every_verify_ends_in_one_code_or_in_a_failure_that_shows(
+async def test_2_every_verify_ends_in_one_code_or_in_a_recorded_failure(
     sandbox: Sandbox, round_: int
 ) -> None:
-    faults = [choice.fault for name, choice in MENU.items() if name != "hang"]
+    faults = [named.fault for name, named in NAMED_FAULTS.items() if name != "hang"]
     faults += [ApiFault.error(401, "10009"), ApiFault.error(400, "40333"), ApiFault(503)]
-    with seeded("outage", round_) as chance:
-        for fault in chance.choices(faults, k=12):
+    with seeded("outage", round_) as rng:
+        for fault in rng.choices(faults, k=12):
             sandbox.telnyx.arm(fault)
         for phone in PHONES:
             assert await sandbox.telnyx.text(phone, BOT_NUMBER, "VERIFY") == 200
         await sandbox.quiet()
-        await wait(sandbox, chance.randint(0, 40))
+        await wait(sandbox, rng.randint(0, 40))
         sandbox.telnyx.faults.clear()  # the carrier works again
         await wait(sandbox, 60)
         rows = await outbox_rows(sandbox.bot.database)
@@ -115,12 +115,12 @@ async def test_2_a_code_past_its_expiry_is_never_sent(sandbox: Sandbox) -> None:
     assert sandbox.telnyx.texts == []
 
 
-@pytest.mark.parametrize(("heeds_keys", "most"), [(True, 1), (False, 2)])
+@pytest.mark.parametrize(("honours_idempotency_keys", "most"), [(True, 1), (False, 2)])
 @pytest.mark.parametrize("fault", ["drop", "cut", "broken"])
-async def test_3_a_text_reaches_a_person_once_or_where_keys_are_not_heeded_twice(
-    sandbox: Sandbox, fault: str, *, heeds_keys: bool, most: int
+async def test_3_a_text_reaches_a_person_once_or_twice_without_idempotency_keys(
+    sandbox: Sandbox, fault: str, *, honours_idempotency_keys: bool, most: int
 ) -> None:
-    sandbox.telnyx.heeds_keys = heeds_keys
+    sandbox.telnyx.honours_idempotency_keys = honours_idempotency_keys
     for _ in range(50):
         sandbox.arm(fault)
     await sandbox.telnyx.text(PHONE, BOT_NUMBER, "VERIFY")
@@ -131,7 +131,7 @@ async def test_3_a_text_reaches_a_person_once_or_where_keys_are_not_heeded_twice
     assert len(set(texts)) == 1
 
 
-async def test_4_the_guesses_that_are_compared_stay_within_the_limits_for_a_day(
+async def test_4_the_guesses_of_a_day_stay_within_the_limits(
     sandbox: Sandbox,
 ) -> None:
     for _ in range(24 * 4):
@@ -143,7 +143,7 @@ async def test_4_the_guesses_that_are_compared_stay_within_the_limits_for_a_day(
         sandbox.clock.travel(timedelta(minutes=15))
     guesses = await sandbox.bot.database.read(lambda c: c.scalars(select(TOKENS.c.guesses)).all())
     assert max(guesses) == 5
-    # Locks of 15 minutes, then twice as long each time: seven begin within a day.
+    # The first lock lasts 15 minutes, each further one twice as long: seven begin within a day.
     assert sum(guesses) <= 7 * 5
 
 
@@ -191,21 +191,21 @@ async def test_5_a_success_is_recorded_if_and_only_if_its_transaction_committed(
     assert SUCCESS in sandbox.telnyx.texts[-1].text
 
 
-@pytest.mark.parametrize(("said", "confirmations"), [("STOP", 0), ("revoke", 1)])
+@pytest.mark.parametrize(("text", "confirmations"), [("STOP", 0), ("revoke", 1)])
 async def test_6_nothing_is_sent_after_stop_until_start(
-    sandbox: Sandbox, said: str, confirmations: int
+    sandbox: Sandbox, text: str, confirmations: int
 ) -> None:
     sandbox.telnyx.arm(ApiFault(503))
     await sandbox.text(PHONE, "VERIFY")
     await sandbox.text(PHONE, "HELP ME PLEASE")
     before = len(sandbox.telnyx.requests)
-    await sandbox.text(PHONE, said)
+    await sandbox.text(PHONE, text)
     for later in ("VERIFY", "123456", "STATUS"):
         await sandbox.text(PHONE, later)
         await wait(sandbox, 60, step=10)
-    asked = [request.body["text"] for request in sandbox.telnyx.requests[before:]]
-    assert len(asked) == confirmations
-    assert all("opted out" in one for one in asked)
+    sent = [request.body["text"] for request in sandbox.telnyx.requests[before:]]
+    assert len(sent) == confirmations
+    assert all("opted out" in reply for reply in sent)
     await sandbox.text(PHONE, "START")
     assert await code_for(sandbox)
 
@@ -248,10 +248,10 @@ async def contents(database: Database) -> dict[str, list[Any]]:
     return await database.read(read)
 
 
-async def test_9_after_a_restart_no_text_stays_stuck_beyond_its_lease_and_a_look(
+async def test_9_after_a_restart_no_text_is_stuck_for_longer_than_a_lease_and_a_poll(
     make_sandbox: MakeSandbox, database: Database
 ) -> None:
-    events = [text("VERIFY", phone=phone) for phone in PHONES]
+    events = [samples.text("VERIFY", phone=phone) for phone in PHONES]
     rules = Rules(Policy(), Keyring([SECRET]))
     await database.write(inbox_module.apply, events, NOON, rules)
     assert len(await database.write(outbox.claim, 5, NOON)) == 5  # and then the process dies
@@ -280,7 +280,7 @@ async def test_10_a_token_from_the_future_counts_as_expired(sandbox: Sandbox) ->
 
 
 class JumpingClock(StoppedClock):
-    """Time by which the bot decides, and a wall clock that somebody sets."""
+    """A clock whose wall time can be set apart from its own."""
 
     jumped = timedelta()
 
@@ -308,7 +308,9 @@ async def test_10_a_wall_clock_that_jumps_extends_no_code_and_no_lock(
     assert await code_for(sandbox, locked)
 
 
-def test_10_the_time_to_decide_by_is_not_the_wall_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_10_the_bots_own_time_does_not_follow_the_wall_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     clock = SystemClock()
     before = clock.now()
     monkeypatch.setattr("bot.services.clock.datetime", None)

@@ -1,4 +1,4 @@
-"""A transaction may be run twice, or be rolled back: nothing but the database knows of it then."""
+"""A transaction may run twice or be rolled back: it has no effect outside of the database."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 OTHER = "+13125550002"
 
 
-class _InVainError(Exception):
+class _RollbackError(Exception):
     """Rolls a transaction back."""
 
 
 @pytest.fixture
 def logged_within(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Run each transaction that writes in vain before it counts; note what is logged in any."""
+    """Roll each write transaction back once before it runs; collect the log of all transactions."""
     within, logged = ContextVar("within", default=False), list[str]()
 
     def watched(work: Callable[..., Any]) -> Callable[..., Any]:
@@ -47,10 +47,10 @@ def logged_within(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
         return run
 
-    def in_vain(work: Callable[..., Any]) -> Callable[..., NoReturn]:
+    def rolled_back(work: Callable[..., Any]) -> Callable[..., NoReturn]:
         def run(connection: Connection, *args: Any) -> NoReturn:
             watched(work)(connection, *args)
-            raise _InVainError
+            raise _RollbackError
 
         return run
 
@@ -64,9 +64,9 @@ def logged_within(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     async def write_twice(
         self: Database, deadline: float, work: Any, *args: Any, wait_for_locks: bool
     ) -> Any:
-        with pytest.raises(Exception) as ended:  # noqa: PT011 - a warm-up ends itself
-            await write(self, deadline, in_vain(work), *args, wait_for_locks=wait_for_locks)
-        if not isinstance(ended.value, _InVainError):
+        with pytest.raises(Exception) as ended:  # noqa: PT011 - a warm-up raises its own error
+            await write(self, deadline, rolled_back(work), *args, wait_for_locks=wait_for_locks)
+        if not isinstance(ended.value, _RollbackError):
             raise ended.value
         return await write(self, deadline, watched(work), *args, wait_for_locks=wait_for_locks)
 
@@ -81,7 +81,7 @@ def logged_within(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     structlog.configure(**before)
 
 
-async def test_a_transaction_that_is_run_in_vain_first_does_nothing_twice_and_logs_nothing(
+async def test_a_transaction_that_is_rolled_back_first_has_no_effect_twice_and_logs_nothing(
     make_sandbox: MakeSandbox, logged_within: list[str]
 ) -> None:
     sandbox = await make_sandbox(with_app=True, send_rate_account=1000)
@@ -89,11 +89,11 @@ async def test_a_transaction_that_is_run_in_vain_first_does_nothing_twice_and_lo
     assert apps is not None
     assert expirer is not None
     await sandbox.bot.database.write(throttle.save, {ACCOUNT: Throttle(sandbox.clock.now())})
-    # By then the sender has forgotten the pace that came with the table.
+    # By then the sender has reloaded the throttle of the new table.
     sandbox.move_clock(timedelta(seconds=10))
     sandbox.arm("429")
     assert await sandbox.text(PHONE, "VERIFY") == []
-    # Its time is over before the next try: it is dropped.
+    # The code expires before the next attempt: the text is dropped.
     assert await sandbox.travel(PHONE, timedelta(minutes=11)) == []
     (sent,) = await sandbox.text(PHONE, "VERIFY")
     code = code_in(sent.text) or ""

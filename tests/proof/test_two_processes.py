@@ -1,4 +1,4 @@
-"""Several processes on one database: no text is sent twice, no guess goes uncounted."""
+"""Several processes on one database: no text is sent twice, and every guess is counted."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from bot.simulator.telnyx.server import SimulatedTelnyx
 from bot.store import conversations, phone_limits
 from bot.store.tables import TokenRow
 from bot.web.app import WEBHOOK_PATH
-from tests.kit.apps import app_with, make_key, persist
-from tests.kit.persistent_texter import PersistentTexter, check, codes_to, drained
-from tests.kit.processes import Processes, environment
+from tests.kit.apps import app_with, make_key, post_until_answered
+from tests.kit.persistent_texter import PersistentTexter, check, codes_to, wait_until_drained
+from tests.kit.settings import environment
 from tests.kit.timeouts import slow_database, wait_until
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from bot.store.engine.database import Database
     from tests.kit.apps import App
+    from tests.kit.processes import Processes
 
 GUESSES = 200
 TRIES = 5
@@ -36,7 +37,7 @@ PHONES = [f"+1312555{number:04}" for number in range(20)]
 
 @pytest.fixture
 async def carriers() -> AsyncIterator[list[SimulatedTelnyx]]:
-    """One Telnyx that calls two doors: both know its key, and both send to the first's API."""
+    """Two with one key, one for each process's webhooks; both processes use the first's API."""
     async with SimulatedTelnyx(SystemClock()).running() as one:
         other = SimulatedTelnyx(SystemClock())
         other._key = one._key
@@ -51,10 +52,10 @@ async def database(database_url: URL) -> AsyncIterator[Database]:
     await database.close()
 
 
-async def both_serve(
+async def serve_twice(
     carriers: list[SimulatedTelnyx], processes: Processes, url: URL, *arguments: str
 ) -> list[PersistentTexter]:
-    """Start a process for each door, and someone who texts through it."""
+    """Start two processes, and return a texter for each."""
     env = environment(url, carriers[0])
     bots = [await processes.start("serve", *arguments, env=env) for _ in carriers]
     for bot, carrier in zip(bots, carriers, strict=True):
@@ -68,24 +69,24 @@ async def test_guesses_in_parallel_at_two_processes_are_all_counted(
     carriers: list[SimulatedTelnyx],
     processes: Processes,
 ) -> None:
-    one, other = await both_serve(carriers, processes, database_url)
-    await one.say(PHONE, "VERIFY")
+    one, other = await serve_twice(carriers, processes, database_url)
+    await one.text(PHONE, "VERIFY")
     code = await one.code_of(PHONE)
     wrong = [f"{number:06}" for number in range(GUESSES + 1) if f"{number:06}" != code][:GUESSES]
-    doors = [one, other] * (GUESSES // 2)
+    texters = [one, other] * (GUESSES // 2)
     await asyncio.gather(
-        *(door.say(PHONE, guess) for door, guess in zip(doors, wrong, strict=True))
+        *(texter.text(PHONE, guess) for texter, guess in zip(texters, wrong, strict=True))
     )
-    await other.say(PHONE, code)
-    (known,) = await database.read(conversations.find, PHONE)
+    await other.text(PHONE, code)
+    (stored,) = await database.read(conversations.find, PHONE)
     limits = await database.read(phone_limits.read, PHONE)
-    assert known.conversation.state is State.LOCKED
-    assert known.conversation.verified_at is None
+    assert stored.conversation.state is State.LOCKED
+    assert stored.conversation.verified_at is None
     assert (limits.locks, limits.wrong_guesses) == (1, 0)
     assert await database.read(guesses_of_all_tokens) == [TRIES]
-    await drained(database)
-    told = [text.text for text in carriers[0].texts]
-    assert sum("Too many wrong codes" in text for text in told) == 1
+    await wait_until_drained(database)
+    sent = [text.text for text in carriers[0].texts]
+    assert sum("Too many wrong codes" in text for text in sent) == 1
 
 
 async def test_guesses_typed_in_parallel_at_two_processes_cost_the_person_nothing(
@@ -94,68 +95,70 @@ async def test_guesses_typed_in_parallel_at_two_processes_cost_the_person_nothin
     carriers: list[SimulatedTelnyx],
     processes: Processes,
 ) -> None:
-    one, other = await both_serve(carriers, processes, database_url)
+    one, other = await serve_twice(carriers, processes, database_url)
     key = await make_key(database, SystemClock())
-    async with app_with(door_of(one), key) as here, app_with(door_of(other), key) as there:
+    async with app_with(url_of(one), key) as here, app_with(url_of(other), key) as there:
         begun = await here.begin(to=PHONE)
         code = await one.code_of(PHONE)
         wrong = [f"{number:06}" for number in range(GUESSES + 1) if f"{number:06}" != code]
         apps = [here, there] * (GUESSES // 2)
-        told = await asyncio.gather(
-            *(check_typed(app, begun["id"], guess) for app, guess in zip(apps, wrong, strict=False))
+        results = await asyncio.gather(
+            *(type_code(app, begun["id"], guess) for app, guess in zip(apps, wrong, strict=False))
         )
-        assert Counter(told) == {"wrong": TRIES, "not_pending": GUESSES - TRIES}
-        assert await check_typed(there, begun["id"], code) == "not_pending"
+        assert Counter(results) == {"wrong": TRIES, "not_pending": GUESSES - TRIES}
+        assert await type_code(there, begun["id"], code) == "not_pending"
         ended = (await there.get(f"verifications/{begun['id']}")).body
         assert (ended["status"], ended["reason"]) == ("failed", "too_many_guesses")
     assert await database.read(guesses_of_all_tokens) == [TRIES]
-    by_others = await database.read(phone_limits.read, PHONE, phone_limits.WEB_LIMITS)
-    assert (by_others.locks, by_others.wrong_guesses) == (1, 0)
-    # Whose phone it is has all tries, and a code of their own.
+    elsewhere = await database.read(phone_limits.read, PHONE, phone_limits.WEB_LIMITS)
+    assert (elsewhere.locks, elsewhere.wrong_guesses) == (1, 0)
+    # The person still has all tries by text, and gets a code of their own.
     by_text = await database.read(phone_limits.read, PHONE)
     assert (by_text.locks, by_text.wrong_guesses, by_text.code_times) == (0, 0, ())
-    await other.say(PHONE, "VERIFY")
+    await other.text(PHONE, "VERIFY")
     await wait_until(lambda: len(codes_to(carriers[0], PHONE)) > 1)
-    await one.say(PHONE, codes_to(carriers[0], PHONE)[-1])
-    (known,) = await database.read(conversations.find, PHONE)
-    assert known.conversation.state is State.VERIFIED
+    await one.text(PHONE, codes_to(carriers[0], PHONE)[-1])
+    (stored,) = await database.read(conversations.find, PHONE)
+    assert stored.conversation.state is State.VERIFIED
 
 
-def door_of(texter: PersistentTexter) -> str:
+def url_of(texter: PersistentTexter) -> str:
     return texter.telnyx.webhook_url.removesuffix(WEBHOOK_PATH)
 
 
-async def check_typed(app: App, name: str, code: str) -> str:
-    """Type a code until the bot has answered; tell what came of it."""
-    answer = await persist(app, f"verifications/{name}/check", {"code": code}, once=code)
+async def type_code(app: App, name: str, code: str) -> str:
+    """Type a code until the bot answers; return the result."""
+    answer = await post_until_answered(
+        app, f"verifications/{name}/check", {"code": code}, once=code
+    )
     if answer.status == 200:
         return "right" if answer.body["valid"] else "wrong"
     return str(answer.body["code"])
 
 
-async def test_two_that_send_and_two_that_listen_text_each_person_once(
+async def test_two_workers_and_two_web_processes_text_each_person_once(
     database_url: URL,
     database: Database,
     carriers: list[SimulatedTelnyx],
     processes: Processes,
 ) -> None:
-    one, other = await both_serve(carriers, processes, database_url, "--web-only")
+    one, other = await serve_twice(carriers, processes, database_url, "--web-only")
     workers = environment(database_url, carriers[0])
     for _ in range(2):
         await processes.start("work", env=workers)
-    doors = [one, other] * (len(PHONES) // 2)
+    texters = [one, other] * (len(PHONES) // 2)
     await asyncio.gather(
-        *(door.say(phone, "VERIFY") for door, phone in zip(doors, PHONES, strict=True))
+        *(texter.text(phone, "VERIFY") for texter, phone in zip(texters, PHONES, strict=True))
     )
     await wait_until(lambda: len(carriers[0].texts) >= len(PHONES))
     codes = {phone: await one.code_of(phone) for phone in PHONES}
     await asyncio.gather(
         *(
-            door.say(phone, codes[phone])
-            for door, phone in zip(reversed(doors), PHONES, strict=True)
+            texter.text(phone, codes[phone])
+            for texter, phone in zip(reversed(texters), PHONES, strict=True)
         )
     )
-    await drained(database)
+    await wait_until_drained(database)
     one.accepted += other.accepted
     await check(database, one)
 

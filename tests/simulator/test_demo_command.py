@@ -37,7 +37,7 @@ STORY = """\
 """
 
 
-async def test_a_story_is_played_aloud(processes: Processes, tmp_path: Path) -> None:
+async def test_playing_a_story_prints_its_texts(processes: Processes, tmp_path: Path) -> None:
     file = tmp_path / "saved.story"
     file.write_text(STORY, encoding="utf-8")
     ended = await processes.run("demo", "--play", str(file))
@@ -50,34 +50,34 @@ async def test_a_story_is_played_aloud(processes: Processes, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("wrong", "right", "told"),
+    ("original", "changed", "error"),
     [
         ("= locked", "= verified", "line 7: = verified\nexpected this state, and got: locked\n"),
         ("15 minutes", "16 minutes", "expected this, and got: Too many wrong codes."),
-        ("ATTEMPTS=1", "ATTEMPTS=none", "setting of TOKEN_ATTEMPTS is wrong"),
-        ("TOKEN_ATTEMPTS=1", "DATABASE_URL=x", "a story can set NAME=VALUE of: APP_NAME"),
-        ("2026-03-01", "yesterday", "# at yesterdayT08:30:00+00:00\na moment is like 2026"),
+        ("ATTEMPTS=1", "ATTEMPTS=none", "wrong value for TOKEN_ATTEMPTS"),
+        ("TOKEN_ATTEMPTS=1", "DATABASE_URL=x", "a story can set NAME=VALUE for: APP_NAME"),
+        ("2026-03-01", "yesterday", "# at yesterdayT08:30:00+00:00\na time is like 2026"),
         ("# with", "/dance with", "a line begins with one of"),
     ],
 )
-async def test_a_story_that_turns_out_otherwise_ends_with_1_and_says_where(
-    wrong: str, right: str, told: str, capsys: pytest.CaptureFixture[str]
+async def test_a_story_that_does_not_go_as_written_exits_with_1_and_names_the_line(
+    original: str, changed: str, error: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert await play(STORY.replace(wrong, right)) == 1
-    assert told in capsys.readouterr().err
+    assert await play(STORY.replace(original, changed)) == 1
+    assert error in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("line", ["> \x1b[2J", "\x1b]0;title\x07"])
-async def test_what_a_story_says_has_no_power_over_the_terminal(
+async def test_a_story_cannot_control_the_terminal(
     line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert await play(line) == 1
-    told = capsys.readouterr()
-    assert "\N{REPLACEMENT CHARACTER}" in told.out + told.err
-    assert "\x1b" not in (told.out + told.err).replace("\x1b[31m", "").replace("\x1b[0m", "")
+    printed = capsys.readouterr()
+    assert "\N{REPLACEMENT CHARACTER}" in printed.out + printed.err
+    assert "\x1b" not in (printed.out + printed.err).replace("\x1b[31m", "").replace("\x1b[0m", "")
 
 
-async def test_a_port_that_is_taken_is_told_in_a_sentence(processes: Processes) -> None:
+async def test_a_port_that_is_taken_is_reported_in_one_line(processes: Processes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         ended = await processes.run("demo", "--port", port)
@@ -96,7 +96,7 @@ async def demo(processes: Processes, tmp_path: Path) -> AsyncIterator[tuple[BotP
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_without_a_terminal_it_goes_on_until_told_to_stop_and_leaves_nothing_behind(
+async def test_without_a_terminal_it_runs_until_a_signal_and_leaves_nothing_behind(
     number: int, processes: Processes, tmp_path: Path
 ) -> None:
     before = set(tmp_path.iterdir())
@@ -110,7 +110,7 @@ async def test_without_a_terminal_it_goes_on_until_told_to_stop_and_leaves_nothi
     assert set(tmp_path.iterdir()) == before
 
 
-async def test_the_key_it_prints_can_ask_the_api(processes: Processes, tmp_path: Path) -> None:
+async def test_the_printed_key_can_call_the_api(processes: Processes, tmp_path: Path) -> None:
     async with demo(processes, tmp_path) as (bot, _):
         await wait_until(lambda: bool(re.search(r"TEXTPROOF_KEY=\S+\n", bot.out)))
         printed = dict(re.findall(r"(TEXTPROOF_\w+)=(\S+)", bot.out))
@@ -120,13 +120,11 @@ async def test_the_key_it_prints_can_ask_the_api(processes: Processes, tmp_path:
             session.post("/v1/verifications", json={"to": PHONE}) as answer,
         ):
             assert answer.status == 201
-        await wait_until(lambda: f"is told: verification.delivered, {PHONE}" in bot.out)
+        await wait_until(lambda: f"receives verification.delivered, {PHONE}" in bot.out)
     assert "Textproof code: " in bot.out
 
 
-async def test_it_ends_while_telnyx_keeps_a_request_waiting(
-    processes: Processes, tmp_path: Path
-) -> None:
+async def test_it_ends_while_telnyx_delays_a_response(processes: Processes, tmp_path: Path) -> None:
     async with demo(processes, tmp_path) as (bot, url), ClientSession(url) as session:
         await session.post("/simulator/faults", json={"fault": "hang"})
         await session.post("/simulator/texts", json={"from": PHONE, "text": "VERIFY"})
@@ -139,13 +137,13 @@ async def test_it_ends_while_telnyx_keeps_a_request_waiting(
     assert ended.code == 0
 
 
-def test_what_serves_does_not_even_import_the_simulator() -> None:
-    look = (
+def test_bot_serve_does_not_import_the_simulator() -> None:
+    script = (
         "import sys, bot.cli.main, bot.app, bot.web.app, bot.settings, bot.logs;"
         "print([name for name in sys.modules if name.startswith('bot.simulator')])"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", look],
+        [sys.executable, "-c", script],
         capture_output=True,
         text=True,
         check=True,

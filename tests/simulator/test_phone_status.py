@@ -11,7 +11,7 @@ from bot.conversation.state import State
 from bot.conversation.verification import Origin
 from bot.services.verifications import VerificationRequest
 from bot.simulator.clock import NOON
-from bot.simulator.phone_status import keep_updated
+from bot.simulator.phone_status import record_changes
 from bot.simulator.sandbox import BOT_NUMBER, PHONE
 from bot.simulator.stories.transcript import code_in
 from bot.simulator.telnyx.journal import PhoneStatus
@@ -30,50 +30,50 @@ MINUTE = timedelta(minutes=1)
 
 
 @pytest_asyncio.fixture(autouse=True)
-async def telling(sandbox: Sandbox) -> AsyncIterator[asyncio.Task[None]]:
-    """Tell where the phones stand, for as long as a test runs."""
-    task = asyncio.create_task(keep_updated(sandbox))
+async def recording(sandbox: Sandbox) -> AsyncIterator[asyncio.Task[None]]:
+    """Record the phones' status for as long as a test runs."""
+    task = asyncio.create_task(record_changes(sandbox))
     yield task
     assert not task.done()
     task.cancel()
 
 
-def told(sandbox: Sandbox, phone: str = PHONE) -> list[PhoneStatus]:
+def statuses(sandbox: Sandbox, phone: str = PHONE) -> list[PhoneStatus]:
     entries = sandbox.telnyx.journal.entries
     return [entry for entry in entries if isinstance(entry, PhoneStatus) and entry.phone == phone]
 
 
-async def told_that(
+async def status_with(
     sandbox: Sandbox, state: State, tries_left: int = 5, phone: str = PHONE
 ) -> PhoneStatus:
-    """Wait until a phone is told to stand somewhere."""
+    """Wait until a phone has a state and a number of tries, and return its status."""
     journal = sandbox.telnyx.journal
     async with asyncio.timeout(TEST_TIMEOUT):
         while True:
-            count, known = len(journal.entries), told(sandbox, phone)
-            if known and (known[-1].state, known[-1].tries_left) == (state, tries_left):
-                return known[-1]
-            await journal.longer_than(count)
+            count, found = len(journal.entries), statuses(sandbox, phone)
+            if found and (found[-1].state, found[-1].tries_left) == (state, tries_left):
+                return found[-1]
+            await journal.wait_for_more_than(count)
 
 
-async def asked_for_a_code(sandbox: Sandbox, phone: str = PHONE) -> str:
+async def request_code(sandbox: Sandbox, phone: str = PHONE) -> str:
     (sent,) = await sandbox.text(phone, "VERIFY")
     code = code_in(sent.text)
     assert code is not None
     return code
 
 
-async def wrong_codes(sandbox: Sandbox, code: str, count: int) -> None:
+async def text_wrong_codes(sandbox: Sandbox, code: str, count: int) -> None:
     for _ in range(count):
         await sandbox.text(PHONE, code[:-1] + ("1" if code[-1] != "1" else "2"))
 
 
-async def test_a_phone_that_waits_for_its_code_has_all_tries_until_the_code_ends(
+async def test_a_phone_with_a_new_code_has_all_tries_and_the_time_of_expiry(
     sandbox: Sandbox,
 ) -> None:
-    await asked_for_a_code(sandbox)
-    stands = await told_that(sandbox, State.AWAITING_CODE)
-    assert stands == PhoneStatus(
+    await request_code(sandbox)
+    status = await status_with(sandbox, State.AWAITING_CODE)
+    assert status == PhoneStatus(
         at=NOON,
         phone=PHONE,
         bot_number=BOT_NUMBER,
@@ -88,66 +88,66 @@ async def test_a_phone_that_waits_for_its_code_has_all_tries_until_the_code_ends
 async def test_each_wrong_code_takes_a_try_and_the_right_one_gives_them_back(
     sandbox: Sandbox,
 ) -> None:
-    code = await asked_for_a_code(sandbox)
+    code = await request_code(sandbox)
     for left in (4, 3):
-        await wrong_codes(sandbox, code, 1)
-        assert (await told_that(sandbox, State.AWAITING_CODE, left)).expires_at is not None
+        await text_wrong_codes(sandbox, code, 1)
+        assert (await status_with(sandbox, State.AWAITING_CODE, left)).expires_at is not None
     sandbox.move_clock(MINUTE)
     await sandbox.text(PHONE, code)
-    stands = await told_that(sandbox, State.VERIFIED)
-    assert (stands.at, stands.verified_at) == (NOON + MINUTE, NOON + MINUTE)
-    assert stands.expires_at is None
+    status = await status_with(sandbox, State.VERIFIED)
+    assert (status.at, status.verified_at) == (NOON + MINUTE, NOON + MINUTE)
+    assert status.expires_at is None
 
 
-async def test_a_code_that_is_sent_again_does_not_end_later(sandbox: Sandbox) -> None:
-    await asked_for_a_code(sandbox)
-    await told_that(sandbox, State.AWAITING_CODE)
+async def test_a_code_that_is_sent_again_does_not_expire_later(sandbox: Sandbox) -> None:
+    await request_code(sandbox)
+    await status_with(sandbox, State.AWAITING_CODE)
     sandbox.move_clock(MINUTE)
     assert len(await sandbox.text(PHONE, "RESEND")) == 1
-    await wrong_codes(sandbox, "000000", 1)
-    stands = await told_that(sandbox, State.AWAITING_CODE, 4)
-    assert stands.expires_at == NOON + 10 * MINUTE
+    await text_wrong_codes(sandbox, "000000", 1)
+    status = await status_with(sandbox, State.AWAITING_CODE, 4)
+    assert status.expires_at == NOON + 10 * MINUTE
 
 
-async def test_a_lock_is_told_with_its_end(sandbox: Sandbox) -> None:
-    code = await asked_for_a_code(sandbox)
-    await wrong_codes(sandbox, code, 5)
-    stands = await told_that(sandbox, State.LOCKED)
-    assert stands.locked_until == NOON + 15 * MINUTE
-    assert stands.expires_at is None
+async def test_a_lock_is_recorded_with_its_end(sandbox: Sandbox) -> None:
+    code = await request_code(sandbox)
+    await text_wrong_codes(sandbox, code, 5)
+    status = await status_with(sandbox, State.LOCKED)
+    assert status.locked_until == NOON + 15 * MINUTE
+    assert status.expires_at is None
 
 
-async def test_who_is_refused_by_telnyx_is_told_as_opted_out_though_no_text_was_seen(
+async def test_a_phone_that_telnyx_blocks_is_recorded_as_opted_out_without_a_text(
     sandbox: Sandbox,
 ) -> None:
     sandbox.arm("500")
     sandbox.arm("40300")
     assert await sandbox.text(PHONE, "VERIFY") == []
-    await told_that(sandbox, State.AWAITING_CODE)
+    await status_with(sandbox, State.AWAITING_CODE)
     assert await sandbox.travel(PHONE, MINUTE) == []
-    assert (await told_that(sandbox, State.OPTED_OUT)).at == NOON + MINUTE
+    assert (await status_with(sandbox, State.OPTED_OUT)).at == NOON + MINUTE
 
 
-async def test_where_a_phone_stands_is_told_only_when_it_is_news(sandbox: Sandbox) -> None:
-    code = await asked_for_a_code(sandbox)
-    await told_that(sandbox, State.AWAITING_CODE)
-    for said in ("STATUS", "thanks", "RESEND", "hello?"):
+async def test_a_status_is_recorded_only_when_it_has_changed(sandbox: Sandbox) -> None:
+    code = await request_code(sandbox)
+    await status_with(sandbox, State.AWAITING_CODE)
+    for text in ("STATUS", "thanks", "RESEND", "hello?"):
         sandbox.move_clock(timedelta(seconds=1))
-        await sandbox.text(PHONE, said)
+        await sandbox.text(PHONE, text)
     await sandbox.text(PHONE, code)
-    await told_that(sandbox, State.VERIFIED)
-    assert [stands.state for stands in told(sandbox)] == [State.AWAITING_CODE, State.VERIFIED]
+    await status_with(sandbox, State.VERIFIED)
+    assert [status.state for status in statuses(sandbox)] == [State.AWAITING_CODE, State.VERIFIED]
 
 
-async def test_each_phone_stands_where_it_stands(sandbox: Sandbox) -> None:
-    await asked_for_a_code(sandbox)
+async def test_each_phone_has_a_status_of_its_own(sandbox: Sandbox) -> None:
+    await request_code(sandbox)
     await sandbox.text(OTHER_PHONE, "STOP")
-    await told_that(sandbox, State.OPTED_OUT, phone=OTHER_PHONE)
-    await told_that(sandbox, State.AWAITING_CODE)
-    assert [stands.state for stands in told(sandbox)] == [State.AWAITING_CODE]
+    await status_with(sandbox, State.OPTED_OUT, phone=OTHER_PHONE)
+    await status_with(sandbox, State.AWAITING_CODE)
+    assert [status.state for status in statuses(sandbox)] == [State.AWAITING_CODE]
 
 
-async def test_a_database_out_of_reach_is_looked_at_again(
+async def test_an_unavailable_database_is_read_again_later(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database, failed = sandbox.bot.database, asyncio.Event()
@@ -155,23 +155,22 @@ async def test_a_database_out_of_reach_is_looked_at_again(
 
     async def failing(*_: object) -> None:
         failed.set()
-        raise UnavailableError("out of reach")
+        raise UnavailableError("unavailable")
 
-    await asked_for_a_code(sandbox)
-    await told_that(sandbox, State.AWAITING_CODE)
+    await request_code(sandbox)
+    await status_with(sandbox, State.AWAITING_CODE)
     monkeypatch.setattr(type(database), "read", failing)
-    status = await sandbox.telnyx.text(PHONE, BOT_NUMBER, "NOT ME")
-    assert status == 200
+    assert await sandbox.telnyx.text(PHONE, BOT_NUMBER, "NOT ME") == 200
     async with asyncio.timeout(TEST_TIMEOUT):
         await failed.wait()
-    assert [stands.state for stands in told(sandbox)] == [State.AWAITING_CODE]
+    assert [status.state for status in statuses(sandbox)] == [State.AWAITING_CODE]
     monkeypatch.setattr(type(database), "read", read)
-    await told_that(sandbox, State.IDLE)
+    await status_with(sandbox, State.IDLE)
 
 
-async def test_a_code_that_an_app_asked_for_has_a_time_to_expire(sandbox: Sandbox) -> None:
+async def test_a_code_that_an_app_requested_has_a_time_of_expiry(sandbox: Sandbox) -> None:
     apps = sandbox.bot.verifications
     assert apps is not None
     await apps.begin(VerificationRequest(Origin.APP, PHONE))
-    standing = await told_that(sandbox, State.AWAITING_CODE)
-    assert standing.expires_at == NOON + 10 * MINUTE
+    status = await status_with(sandbox, State.AWAITING_CODE)
+    assert status.expires_at == NOON + 10 * MINUTE

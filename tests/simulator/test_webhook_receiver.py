@@ -1,4 +1,4 @@
-"""The pretend app of `bot demo`: it asks by a key, and hears of what comes of it."""
+"""The simulated app of `bot demo`: it calls the API with a key and receives app events."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ async def sandbox(make_sandbox: MakeSandbox) -> Sandbox:
     return await make_sandbox(with_app=True)
 
 
-def heard(sandbox: Sandbox) -> list[Exchange]:
+def received(sandbox: Sandbox) -> list[Exchange]:
     entries = sandbox.telnyx.journal.entries
     return [e for e in entries if isinstance(e, Exchange) and e.wire is Wire.EVENT]
 
 
-def told(sandbox: Sandbox) -> list[str]:
-    return [json.loads(exchange.request.body)["type"] for exchange in heard(sandbox)]
+def event_types(sandbox: Sandbox) -> list[str]:
+    return [json.loads(exchange.request.body)["type"] for exchange in received(sandbox)]
 
 
-async def test_it_is_told_of_what_was_asked_with_its_key_and_the_terminal_says_so(
+async def test_it_receives_the_events_of_its_verification_and_the_terminal_prints_them(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sandbox.telnyx.journal.watchers.append(Printer())
@@ -46,31 +46,35 @@ async def test_it_is_told_of_what_was_asked_with_its_key_and_the_terminal_says_s
         await app.begin(to=PHONE)
     await sandbox.quiet()
     await sandbox.text(PHONE, code_in(sandbox.telnyx.texts[-1].text) or "")
-    await wait_until(lambda: "verification.verified" in told(sandbox))
-    assert told(sandbox)[0] == "verification.pending"
-    assert {e.answer.start for e in heard(sandbox) if e.answer} == {"HTTP/1.1 204 No Content"}
+    await wait_until(lambda: "verification.verified" in event_types(sandbox))
+    assert event_types(sandbox)[0] == "verification.pending"
+    assert {e.response.start for e in received(sandbox) if e.response} == {
+        "HTTP/1.1 204 No Content"
+    }
     printed = click.unstyle(capsys.readouterr().out)
-    assert f"   app  is told: verification.verified, {PHONE}\n" in printed
+    assert f"   app  receives verification.verified, {PHONE}\n" in printed
 
 
-async def test_it_believes_nobody_else(
+async def test_it_refuses_requests_without_a_valid_signature(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sandbox.telnyx.journal.watchers.append(Printer())
     async with app_with(sandbox.bot.url or "", sandbox.key) as app:
         await app.begin()
-    await wait_until(lambda: bool(heard(sandbox)))
-    asked = dict(heard(sandbox)[0].request.headers)
+    await wait_until(lambda: bool(received(sandbox)))
+    headers_of_event = dict(received(sandbox)[0].request.headers)
     capsys.readouterr()
     async with ClientSession() as session:
-        url = f"http://{asked['Host']}/textproof"
-        forged = {name: asked[name] for name in asked if name.startswith("webhook-")}
-        answers = await asyncio.gather(
+        url = f"http://{headers_of_event['Host']}/textproof"
+        forged = {
+            name: value for name, value in headers_of_event.items() if name.startswith("webhook-")
+        }
+        responses = await asyncio.gather(
             *(session.post(url, data=b"no JSON", headers=headers) for headers in ({}, forged))
         )
-    assert [answer.status for answer in answers] == [400, 400]
+    assert [response.status for response in responses] == [400, 400]
     assert capsys.readouterr().out == ""
 
 
-async def test_without_one_there_is_no_key(make_sandbox: MakeSandbox) -> None:
+async def test_without_an_app_there_is_no_key(make_sandbox: MakeSandbox) -> None:
     assert (await make_sandbox()).key is None

@@ -1,1 +1,1 @@
-"""Simulated phones: a page in the browser and one in the terminal."""
+"""Simulated phones: on a page in the browser, and in the terminal."""

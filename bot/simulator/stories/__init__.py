@@ -1,1 +1,1 @@
-"""Conversations as readable scripts: played as tests, written from a session."""
+"""Stories: scripts of conversations, played as tests and written from sessions."""

@@ -1,1 +1,1 @@
-"""A simulated Telnyx: it accepts texts, signs webhooks, and fails on request."""
+"""A simulated Telnyx: accepts texts, signs webhooks, and fails on request."""

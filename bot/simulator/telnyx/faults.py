@@ -1,4 +1,4 @@
-"""What can be made to go wrong on purpose, each time with the next thing that happens."""
+"""Faults that can be armed; each one affects the next request, report or webhook of its kind."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ _JSON = {"Content-Type": "application/json"}
 
 @dataclass(frozen=True, slots=True)
 class ApiFault:
-    """How the next API request is answered instead.
+    """A faulty response to the next API request.
 
-    Without a `status` the connection is dropped; where it is `cut`, that happens in the middle of
-    the body. `accepted` tells that the text leaves all the same, and `after` how many seconds
-    pass before the answer.
+    Without a `status` the connection is dropped; if `cut`, it is dropped in the middle of the
+    body. If `accepted`, the text is sent all the same. `after` is the delay in seconds.
     """
 
     status: int | None
@@ -34,13 +33,13 @@ class ApiFault:
 
     @classmethod
     def error(cls, status: int, code: str, **headers: str) -> Self:
-        """Make an error as Telnyx writes them."""
-        body = json.dumps({"errors": [{"code": code, "title": "A fault that was asked for"}]})
+        """Return an error in Telnyx's format."""
+        body = json.dumps({"errors": [{"code": code, "title": "A simulated fault"}]})
         return cls(status, body, _JSON | headers)
 
 
 class ReportFault(StrEnum):
-    """What goes wrong with the delivery reports of the next text to a phone."""
+    """A fault in the delivery reports of the next text to a phone."""
 
     EARLY = "early"
     LATE = "late"
@@ -50,7 +49,7 @@ class ReportFault(StrEnum):
 
 
 class WebhookFault(StrEnum):
-    """What goes wrong with the webhook of the next text from a phone."""
+    """A fault in the webhook of the next text from a phone."""
 
     TWICE = "twice"
 
@@ -59,56 +58,62 @@ Fault = ApiFault | ReportFault | WebhookFault
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """A fault that has a name, as people pick it."""
+class NamedFault:
+    """A fault and its title for people."""
 
     title: str
     fault: Fault
 
 
-MENU: Mapping[str, Choice] = {
-    "429": Choice(
+NAMED_FAULTS: Mapping[str, NamedFault] = {
+    "429": NamedFault(
         "Telnyx answers 429: too many requests",
         ApiFault.error(429, "10011", **{"Retry-After": "2"}),
     ),
-    "500": Choice("Telnyx answers 500", ApiFault.error(500, "10007")),
-    "40300": Choice(
+    "500": NamedFault("Telnyx answers 500", ApiFault.error(500, "10007")),
+    "40300": NamedFault(
         "Telnyx answers 40300: the person has opted out", ApiFault.error(400, OPTED_OUT_FAULT)
     ),
-    "hang": Choice("Telnyx does not answer for 30 seconds", ApiFault(None, after=30)),
-    "drop": Choice(
-        "Telnyx takes the text, then drops the connection", ApiFault(None, accepted=True)
+    "hang": NamedFault("Telnyx does not answer for 30 seconds", ApiFault(None, after=30)),
+    "drop": NamedFault(
+        "Telnyx accepts the text, then drops the connection", ApiFault(None, accepted=True)
     ),
-    "refuse": Choice("Telnyx drops the connection, and does not take the text", ApiFault(None)),
-    "cut": Choice(
-        "Telnyx takes the text, and its answer breaks off",
+    "refuse": NamedFault(
+        "Telnyx drops the connection and does not accept the text", ApiFault(None)
+    ),
+    "cut": NamedFault(
+        "Telnyx accepts the text, and its answer breaks off",
         ApiFault(200, '{"data": {"id": "', _JSON, accepted=True, cut=True),
     ),
-    "html": Choice(
-        "a proxy answers in Telnyx's place",
+    "html": NamedFault(
+        "a proxy answers instead of Telnyx",
         ApiFault(200, "<html>Sign in to this network</html>", {"Content-Type": "text/html"}),
     ),
-    "broken": Choice(
-        "Telnyx takes the text, and answers what is no JSON",
+    "broken": NamedFault(
+        "Telnyx accepts the text, and its answer is not JSON",
         ApiFault(200, '{"data": {"id"', _JSON, accepted=True),
     ),
-    ReportFault.EARLY: Choice("delivery reports come before the API's answer", ReportFault.EARLY),
-    ReportFault.LATE: Choice("delivery reports come 20 seconds late", ReportFault.LATE),
-    ReportFault.FAILED: Choice("the text does not reach the phone", ReportFault.FAILED),
-    ReportFault.REVERSED: Choice("delivery reports come in the wrong order", ReportFault.REVERSED),
-    ReportFault.REPEATED: Choice("delivery reports come twice", ReportFault.REPEATED),
-    WebhookFault.TWICE: Choice("Telnyx delivers the webhook twice", WebhookFault.TWICE),
+    ReportFault.EARLY: NamedFault(
+        "delivery reports come before the API's answer", ReportFault.EARLY
+    ),
+    ReportFault.LATE: NamedFault("delivery reports come 20 seconds late", ReportFault.LATE),
+    ReportFault.FAILED: NamedFault("the text does not reach the phone", ReportFault.FAILED),
+    ReportFault.REVERSED: NamedFault(
+        "delivery reports come in the wrong order", ReportFault.REVERSED
+    ),
+    ReportFault.REPEATED: NamedFault("delivery reports come twice", ReportFault.REPEATED),
+    WebhookFault.TWICE: NamedFault("Telnyx delivers the webhook twice", WebhookFault.TWICE),
 }
-"""Every fault with a name: a word of the story language, of the terminal and of the page."""
+"""The faults by their names in the story language, the terminal and the page."""
 
 
-def fault_named(name: str) -> Fault:
-    """Find a fault by its name; raises ValueError, which lists the names."""
-    if name not in MENU:
-        raise ValueError(f"there is no fault {name!r}, but {', '.join(MENU)}")
-    return MENU[name].fault
+def find_fault(name: str) -> Fault:
+    """Return the fault with this name; raise ValueError, which lists the names."""
+    if name not in NAMED_FAULTS:
+        raise ValueError(f"unknown fault {name!r}, not one of {', '.join(NAMED_FAULTS)}")
+    return NAMED_FAULTS[name].fault
 
 
-def name_of(fault: Fault) -> str | None:
-    """Name a fault; None for one that is not on the menu."""
-    return next((name for name, choice in MENU.items() if choice.fault == fault), None)
+def fault_name(fault: Fault) -> str | None:
+    """Return the name of a fault, or None if it has none."""
+    return next((name for name, named in NAMED_FAULTS.items() if named.fault == fault), None)

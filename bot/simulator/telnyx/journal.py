@@ -1,4 +1,4 @@
-"""All that has happened between the phones and the bot, in order, told as it happens."""
+"""Everything that happened between the phones and the bot, in order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Author(StrEnum):
-    """Who wrote a text."""
+    """The author of a text."""
 
     PERSON = "person"
     BOT = "bot"
@@ -26,7 +26,7 @@ class Author(StrEnum):
 
 
 class Arrival(StrEnum):
-    """How far a text has come, by what has been reported of it."""
+    """How far a text has come, in order."""
 
     QUEUED = "queued"
     SENT = "sent"
@@ -38,8 +38,8 @@ class Arrival(StrEnum):
 class PhoneText:
     """A text between a phone and the bot (both E.164).
 
-    `took` is how long after the phone's own last text it came. A text that gets further is told
-    again, under the same `id`.
+    `took` is the time since the phone's own last text. A text is added again, with the same `id`,
+    when its `arrival` changes.
     """
 
     id: int
@@ -49,13 +49,13 @@ class PhoneText:
     bot_number: str
     text: str
     shape: Shape = Shape.PLAIN
-    progress: Arrival = Arrival.QUEUED
+    arrival: Arrival = Arrival.QUEUED
     took: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class HttpMessage:
-    """A request or an answer as it went over the wire."""
+    """A request or a response as it was sent."""
 
     start: str
     headers: tuple[tuple[str, str], ...]
@@ -63,10 +63,7 @@ class HttpMessage:
 
 
 class Wire(StrEnum):
-    """Which way a request went: Telnyx's webhook to the bot, the bot's to Telnyx's API or an app's.
-
-    The last is an event.
-    """
+    """The two ends of a request: Telnyx to the bot, the bot to Telnyx, or the bot to an app."""
 
     WEBHOOK = "webhook"
     API = "api"
@@ -75,22 +72,23 @@ class Wire(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A request and, once there is one, its answer; told again, under the same `id`, with that.
+    """A request and its response.
 
-    `seconds` is how long it took. One whose connection was dropped has them, and no answer.
+    `seconds` is how long it took. An exchange is added again, with the same `id`, when it ends; if
+    its connection was dropped, it then has `seconds` and no response.
     """
 
     id: int
     at: datetime
     wire: Wire
     request: HttpMessage
-    answer: HttpMessage | None = None
+    response: HttpMessage | None = None
     seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PhoneStatus:
-    """Where a phone stands, as the bot sees it."""
+    """The bot's view of a phone."""
 
     at: datetime
     phone: str
@@ -104,57 +102,57 @@ class PhoneStatus:
 
 @dataclass(frozen=True, slots=True)
 class ClockMoved:
-    """Somebody moved the clock ahead."""
+    """The clock was moved ahead."""
 
     at: datetime
-    length: timedelta
+    duration: timedelta
 
 
 @dataclass(frozen=True, slots=True)
 class FaultArmed:
-    """Somebody asked for a fault."""
+    """A fault was requested."""
 
     at: datetime
     fault: Fault
 
 
 @dataclass(frozen=True, slots=True)
-class FaultMet:
-    """A fault that was asked for has come about."""
+class FaultTriggered:
+    """An armed fault has happened."""
 
     at: datetime
     fault: Fault
 
 
-Entry = PhoneText | Exchange | PhoneStatus | ClockMoved | FaultArmed | FaultMet
+Entry = PhoneText | Exchange | PhoneStatus | ClockMoved | FaultArmed | FaultTriggered
 
 
 class Journal:
-    """Entries in the order they were added; each of `watchers` is called with every one."""
+    """Entries in the order they were added; each of `watchers` is called with every entry."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.watchers: list[Callable[[Entry], None]] = []
-        self._news = asyncio.Event()
+        self._added = asyncio.Event()
 
     def add(self, entry: Entry) -> None:
-        """Write an entry down, and tell all who watch or follow."""
+        """Add an entry and notify watchers and followers."""
         self.entries.append(entry)
         for watch in self.watchers:
             watch(entry)
-        self._news.set()
-        self._news = asyncio.Event()
+        self._added.set()
+        self._added = asyncio.Event()
 
     async def follow(self) -> AsyncIterator[Entry]:
-        """Tell every entry, from the first on, and go on as more are added."""
-        told = 0
+        """Yield every entry from the first on, including those that are added later."""
+        seen = 0
         while True:
-            await self.longer_than(told)
-            for entry in self.entries[told:]:
+            await self.wait_for_more_than(seen)
+            for entry in self.entries[seen:]:
                 yield entry
-                told += 1
+                seen += 1
 
-    async def longer_than(self, count: int) -> None:
+    async def wait_for_more_than(self, count: int) -> None:
         """Wait until more than `count` entries have been added."""
         while len(self.entries) <= count:
-            await self._news.wait()
+            await self._added.wait()

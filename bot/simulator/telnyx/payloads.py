@@ -1,4 +1,4 @@
-"""Bodies in the shape of Telnyx's own documentation and OpenAPI description."""
+"""Bodies as in Telnyx's documentation and OpenAPI description."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def event(
     event_type: str, payload: Mapping[str, Any], occurred_at: datetime, webhook_url: str
 ) -> dict[str, Any]:
-    """Make the body of a webhook; each has an id of its own, a second one for an event too."""
+    """Return the body of a webhook, with an event id that is new at every call."""
     return {
         "data": {
             "event_type": event_type,
@@ -36,7 +36,7 @@ def inbound(
     shape: Shape = Shape.PLAIN,
     received_at: datetime | None = None,
 ) -> dict[str, Any]:
-    """Make the payload of a text from a phone to the bot, which Telnyx received at a time (UTC)."""
+    """Return the payload of a text from a phone to the bot, received by Telnyx at a time (UTC)."""
     picture = {"url": "http://127.0.0.1/picture.png", "content_type": "image/png", "size": 5}
     others = (
         [{"phone_number": "+13125550199", "line_type": "Wireless"}] if shape is Shape.GROUP else []
@@ -68,7 +68,7 @@ def inbound(
 
 
 def outbound(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the payload that the API answers a send with."""
+    """Return the payload of the API's response to a send."""
     return {
         "cost": {"amount": "0.0040", "currency": "USD"},
         "direction": "outbound",
@@ -92,9 +92,9 @@ def outbound(body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def reported(payload: Mapping[str, Any], status: str) -> dict[str, Any]:
-    """Make the payload of a delivery report on a text that the API has accepted."""
-    failed = {"code": "40008", "title": "Undeliverable", "detail": "A fault that was asked for"}
+def delivery_report(payload: Mapping[str, Any], status: str) -> dict[str, Any]:
+    """Return the payload of a delivery report for a text that the API accepted."""
+    failed = {"code": "40008", "title": "Undeliverable", "detail": "A simulated fault"}
     return {
         **payload,
         "errors": [failed] if status == "delivery_failed" else [],

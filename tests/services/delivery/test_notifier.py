@@ -334,7 +334,7 @@ async def test_an_event_that_does_not_arrive_in_time_keeps_its_lease(
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[EventReceiver]:
-    async with EventReceiver().listening() as receiver:
+    async with EventReceiver().running() as receiver:
         yield receiver
 
 
@@ -354,8 +354,8 @@ async def test_a_bot_posts_events_as_soon_as_a_webhook_is_committed(
     draft = NewAppEvent(PHONE, "number.opted_out", '{"type":"number.opted_out"}')
     await sandbox.bot.database.write(app_events.add, [draft], sandbox.clock.now())
     await sandbox.text(PHONE, "VERIFY")
-    await wait_until(lambda: len(receiver.heard) == 1)
-    assert receiver.heard[0].event == {"type": "number.opted_out"}
+    await wait_until(lambda: len(receiver.received) == 1)
+    assert receiver.received[0].event == {"type": "number.opted_out"}
     assert receiver.refused == []
     async with ClientSession() as session, session.get(f"{sandbox.bot.url}/readyz") as answer:
         assert (await answer.json())["notifier"] is True

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot.conversation.inputs import Shape
-from bot.simulator.clock import NOON, to_length
+from bot.simulator.clock import NOON, parse_duration
 from bot.simulator.sandbox import PHONE
-from bot.simulator.stories.player import Player, StoryError, beginning_of, settings_of
+from bot.simulator.stories.player import Player, StoryError, settings_of, start_time_of
 from bot.simulator.stories.transcript import code_in
-from bot.simulator.telnyx.faults import fault_named
+from bot.simulator.telnyx.faults import find_fault
 from bot.simulator.telnyx.journal import Author, ClockMoved, FaultArmed, PhoneText
 
 if TYPE_CHECKING:
@@ -31,15 +31,15 @@ NO_CODE = "No code is waiting for you here. Text VERIFY to get one."
 HELP = "Help: ask whoever gave you this number. Reply STOP to unsubscribe."
 
 
-def said_on(sandbox: Sandbox, author: Author = Author.PERSON) -> list[tuple[str, str]]:
-    """All texts of an author, by phone, in order."""
+def texts_by(sandbox: Sandbox, author: Author = Author.PERSON) -> list[tuple[str, str]]:
+    """Return the texts of an author in order, with their phones."""
     entries = sandbox.telnyx.journal.entries
     texts = {entry.id: entry for entry in entries if isinstance(entry, PhoneText)}
     return [(text.phone, text.text) for text in texts.values() if text.author is author]
 
 
 @on_sqlite
-async def test_a_story_is_played_as_it_stands(sandbox: Sandbox) -> None:
+async def test_a_story_is_played_line_by_line(sandbox: Sandbox) -> None:
     await Player(sandbox).play(f"""
         # one phone, and then another
 
@@ -57,43 +57,47 @@ async def test_a_story_is_played_as_it_stands(sandbox: Sandbox) -> None:
         > help
         * {HELP}
         """)
-    said = [(PHONE, "VERIFY"), (OTHER_PHONE, "hello"), (OTHER_PHONE, "look at this")]
-    assert said_on(sandbox) == [*said, (OTHER_PHONE, "help")]
+    texts = [(PHONE, "VERIFY"), (OTHER_PHONE, "hello"), (OTHER_PHONE, "look at this")]
+    assert texts_by(sandbox) == [*texts, (OTHER_PHONE, "help")]
     entries = sandbox.telnyx.journal.entries
     shapes = {entry.id: entry.shape for entry in entries if isinstance(entry, PhoneText)}
     assert set(shapes.values()) == set(Shape)
-    assert sandbox.clock.now() == NOON + to_length("92s")
-    moves = [entry.length for entry in entries if isinstance(entry, ClockMoved)]
-    assert moves == [to_length("90s"), to_length("2s")]
+    assert sandbox.clock.now() == NOON + parse_duration("92s")
+    moves = [entry.duration for entry in entries if isinstance(entry, ClockMoved)]
+    assert moves == [parse_duration("90s"), parse_duration("2s")]
     armed = [entry.fault for entry in entries if isinstance(entry, FaultArmed)]
-    assert armed == [fault_named("429")]
+    assert armed == [find_fault("429")]
 
 
 @on_sqlite
 @pytest.mark.parametrize(
-    ("script", "line", "words"),
+    ("script", "line", "error"),
     [
         ("VERIFY", "VERIFY", "a line begins with one of: # > < * = @ /later /fault"),
         (">VERIFY", ">VERIFY", "a line begins with one of"),
         ("/laugh 5m", "/laugh 5m", "a line begins with one of"),
-        ("/fault flood", "/fault flood", "there is no fault 'flood', but 429, 500, 40300"),
-        ("/fault", "/fault", "there is no fault '', but"),
-        ("/later soon", "/later soon", "a length is like 30s, 11m, 2h or 1d"),
-        ("/later", "/later", "a length is like"),
-        ("/later 4000d", "/later 4000d", "that is further ahead than this clock goes"),
+        ("/fault flood", "/fault flood", "unknown fault 'flood', not one of 429, 500, 40300"),
+        ("/fault", "/fault", "unknown fault '', not one of"),
+        ("/later soon", "/later soon", "a duration is like 30s, 11m, 2h or 1d"),
+        ("/later", "/later", "a duration is like"),
+        ("/later 4000d", "/later 4000d", "the clock cannot be more than ten years ahead"),
         ("/phone 5550002", "/phone 5550002", "a phone's number is like +13125550002"),
         ("/phone", "/phone", "a phone's number is like"),
-        ("< Hello", "< Hello", "expected this, and nothing came"),
+        ("< Hello", "< Hello", "expected this, and got nothing"),
         (f"> STATUS\n> {{code:9}}\n< {SUCCESS}", "> {code:9}", "expected nothing more, and"),
-        ("> my code is {code:9}", "> my code is {code:9}", "only 0 codes have come so far"),
-        (f"> VERIFY\n< {CODE}\n> {{code:2}}", "> {code:2}", "only 1 codes have come so far"),
-        (f"> VERIFY\n< {CODE}\n> {{code:0}}", "> {code:0}", "only 1 codes have come so far"),
+        ("> my code is {code:9}", "> my code is {code:9}", "only 0 codes have been sent so far"),
+        (f"> VERIFY\n< {CODE}\n> {{code:2}}", "> {code:2}", "only 1 codes have been sent so far"),
+        (f"> VERIFY\n< {CODE}\n> {{code:0}}", "> {code:0}", "only 1 codes have been sent so far"),
         ("> VERIFY\n< Hello", "< Hello", "expected this, and got: Textproof code: "),
         (f"> VERIFY\n< {CODE} ?", f"< {CODE} ?", "expected this, and got: Textproof code: "),
         ("> VERIFY\n< Textproof", "< Textproof", "expected this, and got: Textproof code: "),
         (f"> HELP\n< {HELP}", f"< {HELP}", f"expected this, and got: {HELP}"),
         (f"> VERIFY\n* {CODE}", f"* {CODE}", "expected this, and got: Textproof code: "),
-        (f"> VERIFY\n/phone {OTHER_PHONE}\n< {CODE}", f"< {CODE}", "expected this, and nothing"),
+        (
+            f"> VERIFY\n/phone {OTHER_PHONE}\n< {CODE}",
+            f"< {CODE}",
+            "expected this, and got nothing",
+        ),
         ("> VERIFY\n> STATUS", "> STATUS", f"expected nothing more, and {PHONE} got: Textproof"),
         ("> VERIFY\n= awaiting_code", "= awaiting_code", f"expected nothing more, and {PHONE}"),
         ("> VERIFY\n/fault 500", "/fault 500", f"expected nothing more, and {PHONE} got"),
@@ -101,23 +105,23 @@ async def test_a_story_is_played_as_it_stands(sandbox: Sandbox) -> None:
         (f"> HELP\n* {HELP}\n= verified", "= verified", "expected this state, and got: idle"),
     ],
 )
-async def test_what_turns_out_otherwise_is_told_with_its_line(
-    sandbox: Sandbox, script: str, line: str, words: str
+async def test_a_line_that_does_not_hold_is_named_in_the_error(
+    sandbox: Sandbox, script: str, line: str, error: str
 ) -> None:
     with pytest.raises(StoryError) as caught:
-        await Player(sandbox).play(f"# a remark\n\n{script}")
+        await Player(sandbox).play(f"# a comment\n\n{script}")
     number = script.splitlines().index(line) + 3
-    assert str(caught.value).startswith(f"line {number}: {line}\n{words}")
+    assert str(caught.value).startswith(f"line {number}: {line}\n{error}")
 
 
 @on_sqlite
-async def test_a_text_that_comes_after_the_last_line_is_told(sandbox: Sandbox) -> None:
+async def test_a_text_after_the_last_line_is_an_error(sandbox: Sandbox) -> None:
     with pytest.raises(StoryError, match=rf"expected nothing more, and \{PHONE} got: Textproof"):
         await Player(sandbox).play("> VERIFY")
 
 
 @on_sqlite
-async def test_a_story_that_ends_in_a_wait_is_not_over_before_what_it_brings(
+async def test_a_text_after_a_final_wait_is_an_error_too(
     sandbox: Sandbox,
 ) -> None:
     with pytest.raises(StoryError, match=rf"expected nothing more, and \{PHONE} got: Textproof"):
@@ -125,14 +129,14 @@ async def test_a_story_that_ends_in_a_wait_is_not_over_before_what_it_brings(
 
 
 @on_sqlite
-async def test_only_the_lines_up_to_what_turns_out_otherwise_are_played(sandbox: Sandbox) -> None:
+async def test_no_line_is_played_after_one_that_does_not_hold(sandbox: Sandbox) -> None:
     with pytest.raises(StoryError, match=r"^line 2: "):
         await Player(sandbox).play("> thanks\n< You are welcome.\n> HELP")
-    assert said_on(sandbox) == [(PHONE, "thanks")]
+    assert texts_by(sandbox) == [(PHONE, "thanks")]
 
 
 @on_sqlite
-async def test_a_code_is_the_last_that_came_and_by_its_number_any_that_came_to_anyone(
+async def test_code_is_the_latest_code_and_a_number_selects_an_earlier_one(
     sandbox: Sandbox,
 ) -> None:
     await Player(sandbox).play(
@@ -141,7 +145,7 @@ async def test_a_code_is_the_last_that_came_and_by_its_number_any_that_came_to_a
         f"> {{code:1}}\n< {SUCCESS}"
     )
     first, second = filter(None, (code_in(text.text) for text in sandbox.telnyx.texts))
-    assert said_on(sandbox) == [
+    assert texts_by(sandbox) == [
         (PHONE, "VERIFY"),
         (OTHER_PHONE, "VERIFY"),
         (OTHER_PHONE, f"it's {second}"),
@@ -151,7 +155,9 @@ async def test_a_code_is_the_last_that_came_and_by_its_number_any_that_came_to_a
 
 
 @on_sqlite
-async def test_a_code_that_is_sent_again_keeps_its_number_and_is_the_last(sandbox: Sandbox) -> None:
+async def test_a_code_that_is_sent_again_keeps_its_number_and_is_the_latest(
+    sandbox: Sandbox,
+) -> None:
     again = CODE.replace("10 minutes", "9 minutes")
     await Player(sandbox).play(
         f"> VERIFY\n< {CODE}\n/phone {OTHER_PHONE}\n> VERIFY\n< {CODE}\n/later 1m\n"
@@ -163,14 +169,14 @@ async def test_a_code_that_is_sent_again_keeps_its_number_and_is_the_last(sandbo
 
 @on_sqlite
 @pytest.mark.parametrize("settings", [{}, {"token_alphabet": "hex", "token_length": "64"}])
-async def test_a_wrong_code_has_the_shape_of_the_last_and_is_none_of_those_that_came(
+async def test_a_wrong_code_looks_like_the_latest_and_was_not_sent(
     make_sandbox: MakeSandbox, settings: dict[str, str]
 ) -> None:
     sandbox = await make_sandbox(clock=None, **settings)
     player = Player(sandbox)
     await player.play(f"> VERIFY\n< {CODE}\n> {{wrong}}\n< {WRONG}")
     (code,) = filter(None, (code_in(text.text) for text in sandbox.telnyx.texts))
-    (_, wrong) = said_on(sandbox)[-1]
+    (_, wrong) = texts_by(sandbox)[-1]
     assert len(wrong) == len(code)
     assert wrong[:-1] == code[:-1]
     assert wrong != code
@@ -178,16 +184,16 @@ async def test_a_wrong_code_has_the_shape_of_the_last_and_is_none_of_those_that_
 
 @on_sqlite
 @pytest.mark.parametrize("other", "0123456789")
-async def test_a_wrong_code_is_none_of_those_that_came_however_alike_they_are(
+async def test_a_wrong_code_was_not_sent_even_if_the_codes_differ_by_one_digit(
     sandbox: Sandbox, other: str
 ) -> None:
     player = Player(sandbox)
     for digit in "0123456789".replace(other, ""):
-        player._note_code(f"12345{digit}")
-    assert player._filled_in("{wrong} {code} {code:1} {CODE}").split()[0] == f"12345{other}"
+        player._record_code(f"12345{digit}")
+    assert player._fill_in("{wrong} {code} {code:1} {CODE}").split()[0] == f"12345{other}"
 
 
-def test_the_settings_of_a_script_are_read_wherever_they_stand() -> None:
+def test_the_settings_of_a_script_are_read_from_any_line() -> None:
     script = "# with TOKEN_ATTEMPTS=3\n> VERIFY\n#with X=1\n# within X=1\n# with  app_name = A=B  "
     assert settings_of(script) == {"token_attempts": "3", "app_name": "A=B"}
     assert settings_of("> VERIFY") == {}
@@ -196,12 +202,12 @@ def test_the_settings_of_a_script_are_read_wherever_they_stand() -> None:
 @pytest.mark.parametrize(
     "name", ["DATABASE_URL", "TELNYX_BASE_URL", "TELNYX_API_KEY", "HOST", "SECRET_KEY", "NONE"]
 )
-def test_a_story_has_no_say_in_where_things_are_kept_or_sent(name: str) -> None:
-    with pytest.raises(StoryError, match=rf"^# with {name}=x\na story can set NAME=VALUE of: "):
+def test_a_story_cannot_change_addresses_or_secrets(name: str) -> None:
+    with pytest.raises(StoryError, match=rf"^# with {name}=x\na story can set NAME=VALUE for: "):
         settings_of(f"# with {name}=x")
 
 
-def test_a_setting_without_a_value_is_told() -> None:
+def test_a_setting_without_a_value_is_an_error() -> None:
     with pytest.raises(StoryError, match=r"^# with TOKEN_ATTEMPTS\na story can set NAME"):
         settings_of("# with RESEND_COOLDOWN=0\n# with TOKEN_ATTEMPTS")
 
@@ -213,7 +219,7 @@ async def test_a_story_is_played_with_its_settings(make_sandbox: MakeSandbox) ->
 
 
 @pytest.mark.parametrize(
-    ("script", "moment"),
+    ("script", "start"),
     [
         ("> VERIFY", NOON),
         ("# at 2026-03-01T08:30:00+02:00", datetime(2026, 3, 1, 6, 30, tzinfo=UTC)),
@@ -222,14 +228,12 @@ async def test_a_story_is_played_with_its_settings(make_sandbox: MakeSandbox) ->
         ("# at 2026-03-01\n# at 2027-03-01", datetime(2026, 3, 1, tzinfo=UTC)),
     ],
 )
-def test_a_script_begins_when_it_says_in_utc_and_else_at_noon(
-    script: str, moment: datetime
-) -> None:
-    assert beginning_of(script) == moment
-    assert beginning_of(script).tzinfo is UTC
+def test_a_script_starts_at_its_own_time_in_utc_or_at_noon(script: str, start: datetime) -> None:
+    assert start_time_of(script) == start
+    assert start_time_of(script).tzinfo is UTC
 
 
-def test_a_beginning_that_is_no_moment_is_told() -> None:
-    expected = f"# at the end\na moment is like {NOON.isoformat()}"
+def test_a_malformed_start_time_is_an_error() -> None:
+    expected = f"# at the end\na time is like {NOON.isoformat()}"
     with pytest.raises(StoryError, match=f"^{re.escape(expected)}$"):
-        beginning_of("# at the end")
+        start_time_of("# at the end")

@@ -1,4 +1,4 @@
-"""Transcripts of sessions in which time passes by itself, as it does at a terminal."""
+"""Transcripts of sessions in which time passes without `/later`, as at a terminal."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bot.simulator import phone_status
-from bot.simulator.clock import StoppedClock, to_length
+from bot.simulator.clock import StoppedClock, parse_duration
 from bot.simulator.sandbox import PHONE, open_sandbox
-from bot.simulator.stories.player import SHAPES, Player, beginning_of
+from bot.simulator.stories.player import SHAPES, Player, start_time_of
 from bot.simulator.stories.transcript import code_in, transcript
-from bot.simulator.telnyx.faults import MENU
+from bot.simulator.telnyx.faults import NAMED_FAULTS
 from bot.store.queues import outbox
 from bot.store.tables import OutboxState
 
@@ -35,7 +35,7 @@ pytestmark = [
 PHONES = (PHONE, "+13125550002", "+447700900003")
 STEP = timedelta(seconds=0.5)
 
-few = settings(
+few_examples = settings(
     max_examples=15,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -44,10 +44,10 @@ few = settings(
 
 @dataclass
 class Session:
-    """A stage and what a person does there, in lines of a shorthand.
+    """A sandbox and actions in it, one a line.
 
-    A line is one of the story language's, in which `{n}` is the n-th code that came, or `... 5s`:
-    time passes without anybody's doing.
+    A line is one of the story language, in which `{n}` is the n-th code, or `... 5s`: time passes
+    without `/later`.
     """
 
     sandbox: Sandbox
@@ -63,16 +63,16 @@ class Session:
             word, _, rest = line.partition(" ")
             match word:
                 case "...":
-                    await self._wait(to_length(rest))
-                case "/later" if not await self._in_disorder():
-                    await self.sandbox.travel(self.phone, to_length(rest))
+                    await self._wait(parse_duration(rest))
+                case "/later" if not await self._is_order_undefined():
+                    await self.sandbox.travel(self.phone, parse_duration(rest))
                 case "/fault":
                     self.sandbox.arm(rest)
                 case "/phone":
                     self.phone = rest
                 case ">" | "/mms" | "/group":
                     await self._text(rest, SHAPES[word])
-            await self._tell_states()
+            await self._record_states()
 
     def written(self) -> str:
         return transcript(self.sandbox.telnyx.journal.entries, self.sandbox.clock.now())
@@ -82,28 +82,28 @@ class Session:
             text = text.replace(f"{{{number}}}", code)
         await self.sandbox.text(self.phone, text, shape)
 
-    async def _wait(self, length: timedelta) -> None:
-        """Let time pass in small steps, in each of which all that is due is done."""
-        until = self.sandbox.clock.now() + length
+    async def _wait(self, duration: timedelta) -> None:
+        """Let time pass in small steps, and wait in each until nothing more is due."""
+        until = self.sandbox.clock.now() + duration
         while (left := until - self.sandbox.clock.now()) > timedelta():
-            if await self._in_disorder():
+            if await self._is_order_undefined():
                 return
             self.sandbox.clock.travel(min(left, STEP))
             self.sandbox._sender.wake()
             await self.sandbox.quiet()
-            await self._tell_states()
+            await self._record_states()
 
-    async def _in_disorder(self) -> bool:
-        """Tell whether a fault is left to whichever of several texts comes first."""
+    async def _is_order_undefined(self) -> bool:
+        """Return whether an armed fault could affect any of several queued texts."""
         telnyx, counts = self.sandbox.telnyx, await self.sandbox.bot.database.read(outbox.counts)
         faults = len(telnyx.faults) + len(telnyx.report_faults)
         return faults > 0 and counts.get(OutboxState.QUEUED, 0) > 1
 
-    async def _tell_states(self) -> None:
+    async def _record_states(self) -> None:
         policy, now = self.sandbox.bot.rules.policy, self.sandbox.clock.now()
         read = self.sandbox.bot.database.read
-        for stands in await read(phone_status._read, set(PHONES), policy, now):
-            self.sandbox.telnyx.journal.add(stands)
+        for status in await read(phone_status.find, set(PHONES), policy, now):
+            self.sandbox.telnyx.journal.add(status)
 
 
 @asynccontextmanager
@@ -119,7 +119,7 @@ async def recorded(make_database: MakeDatabase, *lines: str) -> str:
 
 
 async def played_again(make_database: MakeDatabase, script: str) -> None:
-    async with open_sandbox(make_database(), StoppedClock(beginning_of(script))) as sandbox:
+    async with open_sandbox(make_database(), StoppedClock(start_time_of(script))) as sandbox:
         await Player(sandbox).play(script)
 
 
@@ -157,7 +157,7 @@ async def played_again(make_database: MakeDatabase, script: str) -> None:
         pytest.param(
             ["> VERIFY", "... 0.4s", "> STATUS", "... 0.1s", "> STATUS"],
             ["/later 0.4s", "> STATUS", "/later 0.1s", "> STATUS"],
-            id="states are not told of a short pause",
+            id="no states after a short pause",
         ),
         pytest.param(
             ["> VERIFY", "> FACADE", "> facade", "> 999999", "> my code is 999999"],
@@ -176,7 +176,7 @@ async def played_again(make_database: MakeDatabase, script: str) -> None:
         ),
     ],
 )
-async def test_a_session_turns_out_the_same_whatever_happened_in_its_pauses(
+async def test_a_session_with_pauses_goes_the_same_way_again(
     lines: list[str], written: list[str], make_database: MakeDatabase
 ) -> None:
     script = await recorded(make_database, *lines)
@@ -187,20 +187,20 @@ async def test_a_session_turns_out_the_same_whatever_happened_in_its_pauses(
 
 WORDS = ["VERIFY", "RESEND", "STATUS", "HELP", "NOT ME", "STOP", "START", "opt out", "hello"]
 CODES = ["{0}", "{1}", "{2}", "it's {0}", "000000", "12345", "FACADE", "", "two\nlines"]
-said = st.sampled_from(["VERIFY", *WORDS, *CODES])
+texts = st.sampled_from(["VERIFY", *WORDS, *CODES])
 actions = st.one_of(
-    st.builds("{} {}".format, st.sampled_from([">", ">", ">", "/mms", "/group"]), said),
+    st.builds("{} {}".format, st.sampled_from([">", ">", ">", "/mms", "/group"]), texts),
     st.builds("/phone {}".format, st.sampled_from(PHONES)),
-    st.builds("/fault {}".format, st.sampled_from(sorted(set(MENU) - {"hang"}))),
+    st.builds("/fault {}".format, st.sampled_from(sorted(set(NAMED_FAULTS) - {"hang"}))),
     st.builds("/later {}".format, st.sampled_from(["0.3s", "1s", "40s", "11m", "2h", "1.5d"])),
     st.builds("... {}".format, st.sampled_from(["0.1s", "0.7s", "2.5s", "5s"])),
 )
 
 
-@few
+@few_examples
 @given(lines=st.lists(actions, min_size=4, max_size=10))
 @example(lines=["/fault 500", "/fault drop", "> VERIFY", "... 2.5s", "/fault late", "> {0}"])
-async def test_any_session_turns_out_the_same_when_it_is_played_again(
+async def test_any_session_goes_the_same_way_when_it_is_played_again(
     lines: list[str], make_database: MakeDatabase
 ) -> None:
     await played_again(make_database, await recorded(make_database, *lines))

@@ -28,38 +28,38 @@ texts = gsm7_texts | ucs2_texts | st.text(max_size=200)
 
 
 def parts_of(text: str) -> list[str]:
-    """Split a text as phones put it together again, each part as full as it can be."""
+    """Split a text into parts that are each as full as possible."""
     gsm7 = set(text) <= GSM7_BASIC | set(EXTENSION)
 
-    def places(part: str) -> int:
+    def units(part: str) -> int:
         if gsm7:
             return len(part) + sum(map(part.count, EXTENSION))
         return len(part.encode("utf-16-be")) // 2
 
-    if places(text) <= (160 if gsm7 else 70):
+    if units(text) <= (160 if gsm7 else 70):
         return [text]
     parts = [""]
     for character in text:
-        if places(parts[-1] + character) > (153 if gsm7 else 67):
+        if units(parts[-1] + character) > (153 if gsm7 else 67):
             parts.append("")
         parts[-1] += character
     return parts
 
 
 @pytest.mark.parametrize("text", ["", "VERIFY", "£$¥èéÇ\n\rΔΩß¿ñü§à", EXTENSION])
-def test_a_text_of_the_alphabet_of_phones_and_its_extension_travels_as_it_is(text: str) -> None:
+def test_a_text_of_gsm7_and_its_extension_is_encoded_as_gsm7(text: str) -> None:
     assert encoding_of(text) is Encoding.GSM7
     assert segments_of(text) == 1
 
 
 @pytest.mark.parametrize("other", ["ç", "`", "\t", "“", "…", "\N{NO-BREAK SPACE}", "ё", EMOJI])
-def test_one_character_beyond_the_alphabet_turns_the_whole_text(other: str) -> None:
+def test_one_character_beyond_gsm7_makes_the_whole_text_ucs2(other: str) -> None:
     assert encoding_of("a" * 100) is Encoding.GSM7
     assert encoding_of("a" * 99 + other) is Encoding.UCS2
     assert (segments_of("a" * 100), segments_of("a" * 99 + other)) == (1, 2)
 
 
-def test_the_alphabets_have_the_names_that_telnyx_gives_them() -> None:
+def test_the_encodings_have_telnyxs_names() -> None:
     assert [str(encoding) for encoding in Encoding] == ["GSM-7", "UCS-2"]
 
 
@@ -82,7 +82,7 @@ def test_the_alphabets_have_the_names_that_telnyx_gives_them() -> None:
         ("€" * 153, 3),
     ],
 )
-def test_places_of_the_alphabet_of_phones_are_160_alone_and_153_in_each_of_several(
+def test_a_gsm7_text_has_160_septets_in_one_segment_and_153_in_each_of_several(
     text: str, segments: int
 ) -> None:
     assert segments_of(text) == segments
@@ -93,7 +93,7 @@ def test_places_of_the_alphabet_of_phones_are_160_alone_and_153_in_each_of_sever
     ("before", "after", "segments"),
     [(151, 153, 2), (152, 151, 2), (152, 152, 3), (153, 151, 2), (153, 152, 3)],
 )
-def test_a_character_of_the_extension_is_never_cut_in_two(
+def test_a_character_of_the_extension_is_never_split(
     extended: str, before: int, after: int, segments: int
 ) -> None:
     assert segments_of("a" * before + extended + "a" * after) == segments
@@ -118,7 +118,7 @@ def test_a_character_of_the_extension_is_never_cut_in_two(
         (BEYOND + "€" * 69, 1),
     ],
 )
-def test_places_of_other_texts_are_70_alone_and_67_in_each_of_several_and_an_emoji_is_kept_whole(
+def test_a_ucs2_text_has_70_units_in_one_segment_and_67_in_each_of_several_and_no_split_emoji(
     text: str, segments: int
 ) -> None:
     assert segments_of(text) == segments
@@ -128,7 +128,7 @@ def test_places_of_other_texts_are_70_alone_and_67_in_each_of_several_and_an_emo
 @given(texts)
 @example("a" * 152 + "€" + "a" * 152)
 @example(BEYOND * 66 + EMOJI + BEYOND * 66)
-def test_a_text_costs_as_many_segments_as_it_takes_to_carry_all_of_it(text: str) -> None:
+def test_a_text_has_as_many_segments_as_its_parts(text: str) -> None:
     parts = parts_of(text)
     assert "".join(parts) == text
     assert segments_of(text) == len(parts)
@@ -136,13 +136,13 @@ def test_a_text_costs_as_many_segments_as_it_takes_to_carry_all_of_it(text: str)
 
 @modest
 @given(texts, st.sampled_from(["a", "€", BEYOND, EMOJI]) | st.characters(exclude_categories=["Cs"]))
-def test_one_more_character_never_makes_a_text_cheaper(text: str, more: str) -> None:
+def test_one_more_character_never_reduces_the_segments(text: str, more: str) -> None:
     assert segments_of(text + more) >= segments_of(text)
 
 
 @pytest.mark.parametrize(("code", "hexadecimal"), LONGEST_CODES)
 @pytest.mark.parametrize("reply", sorted(set(Reply) - {Reply.CODE_FORM}))
-def test_every_reply_of_the_bot_costs_one_message(
+def test_every_reply_of_the_bot_fits_one_segment(
     reply: Reply, code: str, *, hexadecimal: bool
 ) -> None:
     text = compose(

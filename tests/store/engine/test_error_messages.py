@@ -22,7 +22,7 @@ from bot.cli.main import main
 from bot.store.engine.error_messages import explain
 from bot.store.engine.errors import UnavailableError, UnreachableError
 from tests.kit import pgbouncer, postgresql
-from tests.kit.processes import as_written
+from tests.kit.settings import as_written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,7 @@ from bot.store.engine.database import Database
 from bot.store.tables import ConversationRow
 from tests.kit import pgbouncer
 from tests.kit.pgbouncer import pooling
-from tests.kit.processes import environment
+from tests.kit.settings import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

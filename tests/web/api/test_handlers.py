@@ -21,7 +21,8 @@ from bot.store.engine.errors import UnavailableError
 from bot.web.api.handlers import MAX_BODY_BYTES
 from bot.web.api.openapi import document_text
 from tests.kit.api_server import served
-from tests.kit.apps import CODE, REFERENCE, App, FakeVerifications, app_with, make_key
+from tests.kit.apps import App, app_with, make_key
+from tests.kit.fake_verifications import CODE, REFERENCE, FakeVerifications
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection

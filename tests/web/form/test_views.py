@@ -25,7 +25,8 @@ from bot.web.app import error_middleware
 from bot.web.form.sessions import Sessions
 from bot.web.form.views import MAX_BODY_BYTES, RESPONSE_INTERVAL, Form, FormSettings
 from bot.web.http.lookup_gate import LookupGate
-from tests.kit.form_client import CODE, FormClient, InMemoryVerifications
+from tests.kit.fake_verifications import CODE, FIRST_ID, FakeVerifications
+from tests.kit.form_client import FormClient
 from tests.kit.timeouts import TEST_TIMEOUT, wait_until
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class FormServer:
     """The form alone, with verifications in memory."""
 
     client: TestClient[Any, Any]
-    engine: InMemoryVerifications
+    engine: FakeVerifications
     clock: StoppedClock
 
     def person(self) -> FormClient:
@@ -80,7 +81,7 @@ def make_server(aiohttp_client: AiohttpClient) -> Callable[..., Awaitable[FormSe
         **changes: Any,
     ) -> FormServer:
         clock = StoppedClock()
-        engine = InMemoryVerifications(clock)
+        engine = FakeVerifications(clock)
         settings = replace(SETTINGS, **changes)
         application = web.Application(middlewares=[error_middleware])
         form = Form(engine, settings, Sessions(keys, public_url), clock, LookupGate(lookup_timeout))
@@ -181,7 +182,7 @@ async def test_every_resend_gets_the_same_response(server: FormServer, person: F
     assert {page.path for page in shown} == {"/verify?message=again"}
     assert len({page.body for page in shown}) == 1
     assert "on its way once more" in shown[0].body
-    assert server.engine.resent == ["id-0"] * 5
+    assert server.engine.resent == [FIRST_ID] * 5
 
 
 async def test_a_reply_by_text_leads_to_the_success_page(
@@ -192,7 +193,7 @@ async def test_a_reply_by_text_leads_to_the_success_page(
     not_yet = await person.open("/success")
     assert not_yet.path == "/verify?message=not-yet"
     assert "No reply has arrived yet." in not_yet.body
-    server.engine.verify("id-0")
+    server.engine.verify(FIRST_ID)
     assert (await person.open("/status")).body == '{"verified": true}'
     assert (await person.open("/success")).path == "/success"
     assert (await person.open("/verify")).path == "/success"

@@ -1,1 +1,1 @@
-"""The phone page of `bot demo`, and the same powers over HTTP for an operator's own tests."""
+"""The phone page of `bot demo`, and its functions over HTTP for an operator's own tests."""

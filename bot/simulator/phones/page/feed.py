@@ -1,4 +1,4 @@
-"""Journal entries as the page and the HTTP answers have them: JSON, times in ISO 8601."""
+"""Journal entries as JSON for the page and the HTTP API, with times in ISO 8601."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bot.simulator.stories.transcript import code_in
-from bot.simulator.telnyx.faults import name_of
-from bot.simulator.telnyx.journal import FaultArmed, FaultMet, PhoneText
+from bot.simulator.telnyx.faults import fault_name
+from bot.simulator.telnyx.journal import FaultArmed, FaultTriggered, PhoneText
 from bot.simulator.telnyx.segments import encoding_of, segments_of
 
 if TYPE_CHECKING:
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 
 def as_event(entry: Entry, now: datetime) -> str:
-    """Tell the page of an entry; `now` lets it show the time as the bot has it."""
+    """Return an entry as a server-sent event's data; `now` is the bot's time."""
     match entry:
         case PhoneText():
-            facts = of_text(entry)
-        case FaultArmed() | FaultMet():
-            facts = {"name": name_of(entry.fault)}
+            fields = text_fields(entry)
+        case FaultArmed() | FaultTriggered():
+            fields = {"name": fault_name(entry.fault)}
         case _:
-            facts = asdict(entry)
-    return to_json({"kind": type(entry).__name__, "now": now} | facts)
+            fields = asdict(entry)
+    return to_json({"kind": type(entry).__name__, "now": now} | fields)
 
 
-def of_text(text: PhoneText) -> dict[str, Any]:
-    """Tell all of a text, with the code in it and what it costs."""
+def text_fields(text: PhoneText) -> dict[str, Any]:
+    """Return the fields of a text, with the code in it and its number of segments."""
     return asdict(text) | {
         "code": code_in(text.text),
         "encoding": encoding_of(text.text),
@@ -38,11 +38,11 @@ def of_text(text: PhoneText) -> dict[str, Any]:
 
 
 def to_json(value: Any) -> str:
-    """Write JSON; a length becomes its seconds."""
-    return json.dumps(value, default=_plain)
+    """Return JSON; a duration becomes its seconds."""
+    return json.dumps(value, default=_encode)
 
 
-def _plain(value: object) -> object:
+def _encode(value: object) -> object:
     match value:
         case datetime():
             return value.isoformat()

@@ -1,17 +1,17 @@
 "use strict";
 
-// The phones of `bot demo`. All that is shown comes as server-sent events; nothing is believed of
-// a text: it is only ever set as text.
+// The phones of `bot demo`. Everything shown comes as server-sent events. A text is untrusted: it
+// is only ever set as textContent.
 
 const TICKS = { queued: "queued", sent: "✓ sent", delivered: "✓✓ delivered", failed: "✗ failed" };
-const WRITTEN_BY = { person: "You", bot: "Bot", carrier: "Telnyx" };
+const AUTHORS = { person: "You", bot: "Bot", carrier: "Telnyx" };
 const STATES = {
   idle: "idle", awaiting_code: "awaiting the code", verified: "verified",
   locked: "locked", opted_out: "opted out",
 };
-const WAYS = { webhook: "Telnyx → bot", api: "bot → Telnyx", event: "bot → app" };
-const TYPES = { webhook: /"event_type": *"([^"]+)"/, event: /"type": *"([^"]+)"/ };
-const MOST_EXCHANGES = 200;
+const ROUTES = { webhook: "Telnyx → bot", api: "bot → Telnyx", event: "bot → app" };
+const EVENT_TYPES = { webhook: /"event_type": *"([^"]+)"/, event: /"type": *"([^"]+)"/ };
+const MAX_EXCHANGES = 200;
 
 const byId = (id) => document.getElementById(id);
 const { botNumber, firstPhone } = document.body.dataset;
@@ -25,34 +25,34 @@ function make(tag, className, text = "") {
   return element;
 }
 
-// Ask the demo for something; where it refuses, tell why in `place` and return null.
-async function ask(path, body, place) {
-  place.textContent = "";
-  const answer = await fetch(path, {
+// Post to the demo and return its response; on an error show it in `output` and return null.
+async function post(path, body, output) {
+  output.textContent = "";
+  const response = await fetch(path, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(body),
   }).catch(() => null);
-  if (answer === null) {
-    place.textContent = "The demo does not answer: is it still running?";
+  if (response === null) {
+    output.textContent = "The demo does not answer: is it still running?";
     return null;
   }
-  const told = await answer.json();
-  if (!answer.ok) {
-    place.textContent = told.detail;
+  const result = await response.json();
+  if (!response.ok) {
+    output.textContent = result.detail;
     return null;
   }
-  return told;
+  return result;
 }
 
-function lasting(milliseconds) {
+function formatCountdown(milliseconds) {
   const seconds = Math.ceil(milliseconds / 1000);
-  const two = (number) => String(number).padStart(2, "0");
-  const clock = `${two(Math.floor(seconds / 60) % 60)}:${two(seconds % 60)}`;
+  const pad = (number) => String(number).padStart(2, "0");
+  const clock = `${pad(Math.floor(seconds / 60) % 60)}:${pad(seconds % 60)}`;
   return seconds < 3600 ? clock : `${Math.floor(seconds / 3600)}:${clock}`;
 }
 
-function took(seconds) {
+function formatSeconds(seconds) {
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
   return seconds < 100 ? `${seconds.toFixed(1)} s` : `${Math.round(seconds)} s`;
 }
@@ -60,7 +60,7 @@ function took(seconds) {
 class Phone {
   constructor(number) {
     this.number = number;
-    this.standing = null;
+    this.status = null;
     this.messages = new Map();
     this.card = byId("phone-template").content.firstElementChild.cloneNode(true);
     this.card.dataset.phone = number;
@@ -69,7 +69,7 @@ class Phone {
     title.id = `phone-${number.slice(1)}`;
     this.card.setAttribute("aria-labelledby", title.id);
     this.log = this.card.querySelector(".messages");
-    this.told = this.card.querySelector(".told");
+    this.error = this.card.querySelector(".error");
     this.log.setAttribute("aria-label", `Messages of ${number}`);
     this.input = this.card.querySelector("input");
     this.input.setAttribute("aria-label", `Text from ${number}`);
@@ -87,10 +87,10 @@ class Phone {
   }
 
   async send(text) {
-    const answered = await ask("/simulator/texts", { from: this.number, text }, this.told);
-    if (answered === null) this.input.value ||= text;
-    else if (answered.webhook_status !== 200) {
-      this.told.textContent = `The bot answered the webhook with ${answered.webhook_status}.`;
+    const result = await post("/simulator/texts", { from: this.number, text }, this.error);
+    if (result === null) this.input.value ||= text;
+    else if (result.webhook_status !== 200) {
+      this.error.textContent = `The bot answered the webhook with ${result.webhook_status}.`;
     }
   }
 
@@ -100,10 +100,10 @@ class Phone {
   }
 
   show(text) {
-    const shown = this.messages.get(text.id);
-    const message = shown ?? make("div", "");
-    message.className = `message ${text.author} ${text.progress}`;
-    if (!shown) {
+    const known = this.messages.get(text.id);
+    const message = known ?? make("div", "");
+    message.className = `message ${text.author} ${text.arrival}`;
+    if (!known) {
       message.append(this.bubble(text), make("p", "meta"));
       this.messages.set(text.id, message);
       this.log.append(message);
@@ -114,7 +114,7 @@ class Phone {
 
   bubble(text) {
     const bubble = make("p", "bubble");
-    bubble.append(make("span", "unseen", `${WRITTEN_BY[text.author]}: `));
+    bubble.append(make("span", "unseen", `${AUTHORS[text.author]}: `));
     if (text.code === null || text.author !== "bot") {
       bubble.append(text.text);
       return bubble;
@@ -130,26 +130,26 @@ class Phone {
   }
 
   meta(text) {
-    const facts = [];
-    if (text.author === "carrier") facts.push("by Telnyx itself");
-    if (text.shape !== "plain") facts.push(text.shape);
-    if (text.took !== null) facts.push(`after ${took(text.took)}`);
-    facts.push(`${text.segments} ${text.segments === 1 ? "segment" : "segments"}, ${text.encoding}`);
-    return [`${facts.join(" · ")} · `, make("span", "progress", TICKS[text.progress])];
+    const parts = [];
+    if (text.author === "carrier") parts.push("by Telnyx itself");
+    if (text.shape !== "plain") parts.push(text.shape);
+    if (text.took !== null) parts.push(`after ${formatSeconds(text.took)}`);
+    parts.push(`${text.segments} ${text.segments === 1 ? "segment" : "segments"}, ${text.encoding}`);
+    return [`${parts.join(" · ")} · `, make("span", "arrival", TICKS[text.arrival])];
   }
 
   tick(now) {
-    if (this.standing === null) return this.unknown();
-    const { state, tries_left: tries, expires_at: expiry, locked_until: lock } = this.standing;
+    if (this.status === null) return this.showUnknown();
+    const { state, tries_left: tries, expires_at: expiry, locked_until: lock } = this.status;
     const locked = lock === null ? 0 : Date.parse(lock) - now;
     const left = expiry === null ? 0 : Date.parse(expiry) - now;
-    this.fact("state", locked > 0 ? `locked for ${lasting(locked)}` : STATES[state], state);
+    this.fact("state", locked > 0 ? `locked for ${formatCountdown(locked)}` : STATES[state], state);
     this.fact("tries", String(tries));
     const waiting = state === "awaiting_code" && expiry !== null;
-    this.fact("expiry", waiting ? (left > 0 ? `in ${lasting(left)}` : "it has expired") : "–");
+    this.fact("expiry", waiting ? (left > 0 ? `in ${formatCountdown(left)}` : "it has expired") : "–");
   }
 
-  unknown() {
+  showUnknown() {
     this.fact("state", "not known yet");
     this.fact("tries", "–");
     this.fact("expiry", "–");
@@ -162,7 +162,7 @@ class Phone {
   }
 
   clear() {
-    this.standing = null;
+    this.status = null;
     this.messages.clear();
     this.log.replaceChildren();
   }
@@ -179,29 +179,29 @@ function addPhone() {
   phoneOf(`+${next}`).input.focus();
 }
 
-function headline(exchange) {
+function makeSummary(exchange) {
   const summary = make("summary", "");
-  const way = WAYS[exchange.wire];
-  const what = TYPES[exchange.wire]?.exec(exchange.request.body)?.[1];
+  const route = ROUTES[exchange.wire];
+  const eventType = EVENT_TYPES[exchange.wire]?.exec(exchange.request.body)?.[1];
   const line = exchange.request.start.split(" ").slice(0, 2).join(" ");
-  const status = exchange.answer?.start.split(" ")[1];
-  const told = status ?? (exchange.seconds === null ? "waiting …" : "dropped");
-  const bad = !status?.startsWith("2") && exchange.seconds !== null;
-  const time = exchange.seconds === null ? "" : ` ${took(exchange.seconds)}`;
+  const status = exchange.response?.start.split(" ")[1];
+  const label = status ?? (exchange.seconds === null ? "waiting …" : "dropped");
+  const failed = !status?.startsWith("2") && exchange.seconds !== null;
+  const time = exchange.seconds === null ? "" : ` ${formatSeconds(exchange.seconds)}`;
   summary.append(
-    `${exchange.at.slice(11, 19)} ${way}: ${line} ${what ?? ""} `,
-    make("span", bad ? "status bad" : "status", told),
+    `${exchange.at.slice(11, 19)} ${route}: ${line} ${eventType ?? ""} `,
+    make("span", failed ? "status bad" : "status", label),
     time,
   );
   return summary;
 }
 
-function written(message) {
+function formatMessage(message) {
   const headers = message.headers.map(([name, value]) => `${name}: ${value}`);
   return [message.start, ...headers, "", message.body].join("\n");
 }
 
-function laidOut(body) {
+function formatJson(body) {
   try {
     return JSON.stringify(JSON.parse(body), null, 2);
   } catch {
@@ -209,23 +209,23 @@ function laidOut(body) {
   }
 }
 
-function inspect(exchange) {
+function showExchange(exchange) {
   const id = `exchange-${exchange.id}`;
-  const shown = byId(id);
-  const details = shown ?? make("details", "exchange");
+  const known = byId(id);
+  const details = known ?? make("details", "exchange");
   details.id = id;
-  const parts = [headline(exchange), make("pre", "", written(exchange.request))];
-  if (exchange.answer !== null) parts.push(make("pre", "", written(exchange.answer)));
-  const body = laidOut(exchange.request.body);
+  const parts = [makeSummary(exchange), make("pre", "", formatMessage(exchange.request))];
+  if (exchange.response !== null) parts.push(make("pre", "", formatMessage(exchange.response)));
+  const body = formatJson(exchange.request.body);
   if (body !== null) {
     const more = make("details", "");
-    more.append(make("summary", "", "The request's body, laid out"), make("pre", "", body));
+    more.append(make("summary", "", "The request's body, formatted"), make("pre", "", body));
     parts.push(more);
   }
   details.replaceChildren(...parts);
   const list = byId("exchanges");
-  if (!shown) list.prepend(details);
-  while (list.childElementCount > MOST_EXCHANGES) list.lastChild.remove();
+  if (!known) list.prepend(details);
+  while (list.childElementCount > MAX_EXCHANGES) list.lastChild.remove();
 }
 
 const armed = new Map();
@@ -239,29 +239,29 @@ function arm(name, by) {
   badge.textContent = ["", " armed"][count] ?? ` armed, ${count} times`;
 }
 
-function begin() {
+function reset() {
   for (const phone of phones.values()) phone.clear();
   for (const name of armed.keys()) arm(name, -Infinity);
   byId("exchanges").replaceChildren();
 }
 
-const SHOWN = {
-  Beginning: begin,
+const HANDLERS = {
+  Reset: reset,
   PhoneText: (entry) => phoneOf(entry.phone).show(entry),
-  Exchange: inspect,
+  Exchange: showExchange,
   PhoneStatus: (entry) => {
-    if (entry.bot_number === botNumber) phoneOf(entry.phone).standing = entry;
+    if (entry.bot_number === botNumber) phoneOf(entry.phone).status = entry;
   },
   FaultArmed: (entry) => arm(entry.name, +1),
-  FaultMet: (entry) => arm(entry.name, -1),
+  FaultTriggered: (entry) => arm(entry.name, -1),
   ClockMoved: () => {},
 };
 
 function tick() {
   const now = Date.now() + ahead;
-  const moment = new Date(now);
-  byId("time").dateTime = moment.toISOString();
-  byId("time").textContent = `${moment.toISOString().slice(0, 19).replace("T", " ")} UTC`;
+  const date = new Date(now);
+  byId("time").dateTime = date.toISOString();
+  byId("time").textContent = `${date.toISOString().slice(0, 19).replace("T", " ")} UTC`;
   for (const phone of phones.values()) phone.tick(now);
 }
 
@@ -272,20 +272,20 @@ function listen() {
   events.onmessage = ({ data }) => {
     const entry = JSON.parse(data);
     ahead = Date.parse(entry.now) - Date.now();
-    SHOWN[entry.kind](entry);
+    HANDLERS[entry.kind](entry);
     tick();
   };
 }
 
 for (const button of document.querySelectorAll("[data-jump]")) {
   button.addEventListener("click", async () => {
-    const moved = await ask("/simulator/clock", { ahead: button.dataset.jump }, byId("told"));
-    if (moved !== null) byId("told").textContent = `It is ${button.textContent} later now.`;
+    const moved = await post("/simulator/clock", { ahead: button.dataset.jump }, byId("message"));
+    if (moved !== null) byId("message").textContent = `The clock moved ahead by ${button.textContent}.`;
   });
 }
 for (const button of document.querySelectorAll("[data-fault]")) {
   button.addEventListener("click", () => {
-    ask("/simulator/faults", { fault: button.dataset.fault }, byId("told"));
+    post("/simulator/faults", { fault: button.dataset.fault }, byId("message"));
   });
 }
 byId("add-phone").addEventListener("click", addPhone);

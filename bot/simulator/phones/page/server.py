@@ -1,4 +1,4 @@
-"""The page's server, on loopback: only `bot demo` ever starts it."""
+"""The phone page's server, on loopback; only `bot demo` starts it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from bot.conversation.inputs import Shape
 from bot.conversation.numbers import is_e164
-from bot.simulator.clock import to_length
-from bot.simulator.phones.page.feed import as_event, of_text, to_json
+from bot.simulator.clock import parse_duration
+from bot.simulator.phones.page.feed import as_event, text_fields, to_json
 from bot.simulator.sandbox import BOT_NUMBER, PHONE
 from bot.simulator.stories.transcript import transcript
-from bot.simulator.telnyx.faults import MENU
+from bot.simulator.telnyx.faults import NAMED_FAULTS
 from bot.simulator.telnyx.journal import Author, PhoneText
 from bot.web.http.security_headers import NO_STORE, OWN_FILES, page_headers
 from bot.web.http.static import static_handler
@@ -32,18 +32,17 @@ if TYPE_CHECKING:
 
     from bot.simulator.sandbox import Sandbox
 
-PORT = 8025
-"""Where the page is, if nobody else is there."""
+DEFAULT_PORT = 8025
 _JUMPS = {"30s": "30 seconds", "11m": "11 minutes", "1d": "1 day"}
 _QUICK_TEXTS = ("VERIFY", "RESEND", "STATUS", "NOT ME", "STOP", "START")
 _MAX_TEXT_LENGTH = 1600
 _DEFAULT_WAIT, _MAX_WAIT = 10.0, 60.0
-_PING_EVERY = 1.0
-"""Seconds after which a page that was closed is noticed."""
-_RETRY = 1000
-"""Milliseconds after which a page that has lost the demo looks for it again."""
-_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
-_HEADERS = page_headers(OWN_FILES) | NO_STORE
+_PING_INTERVAL = 1.0
+"""Seconds until a closed page is noticed."""
+_RECONNECT_DELAY = 1000
+"""Milliseconds until a page that lost its connection tries again."""
+_LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+_SECURITY_HEADERS = page_headers(OWN_FILES) | NO_STORE
 _STATIC_FILES = ("phone.css", "phone.js", "icon.svg")
 
 _PageRequest = TypeVar("_PageRequest", bound="PageRequest")
@@ -56,11 +55,11 @@ def _phone(number: str) -> str:
 
 
 class PortError(Exception):
-    """The port asked for cannot be had; the message says why."""
+    """The port is not available; the message says why."""
 
 
 class PageRequest(BaseModel):
-    """What a request may ask for; a field that there is not is refused."""
+    """The parameters of a request; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -74,19 +73,19 @@ class TextRequest(PageRequest):
 
 
 class ClockRequest(PageRequest):
-    """How far the clock is to move ahead, like `11m`."""
+    """The duration to move the clock ahead by, like `11m`."""
 
     ahead: str
 
 
 class FaultRequest(PageRequest):
-    """A fault of the menu, by its name."""
+    """A fault's name."""
 
     fault: str
 
 
 class LatestRequest(PageRequest):
-    """Which message is waited for: one `to` a phone, after the one with the id `after`."""
+    """The message to wait for: one `to` a phone, after the one with the id `after`."""
 
     to: Annotated[str, AfterValidator(_phone)]
     after: int | None = None
@@ -94,28 +93,29 @@ class LatestRequest(PageRequest):
 
 
 class Page:
-    """The page and what it asks for, on one stage."""
+    """The page and its endpoints, for one sandbox."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Sandbox, ping_interval: float = _PING_INTERVAL) -> None:
         self._sandbox = sandbox
         self._journal = sandbox.telnyx.journal
+        self._ping_interval = ping_interval
         self._streams: set[EventSourceResponse] = set()
         templates = template_environment("bot.simulator.phones.page")
-        self._page = templates.get_template("phone.html").render(
+        self._html = templates.get_template("phone.html").render(
             bot_number=BOT_NUMBER,
             first_phone=PHONE,
             bot_url=sandbox.bot.url,
             form_url=sandbox.form_url,
             has_app=sandbox.key is not None,
             jumps=_JUMPS,
-            menu=MENU,
+            faults=NAMED_FAULTS,
             quick_texts=_QUICK_TEXTS,
         )
 
     def application(self) -> web.Application:
-        """Make the web application."""
-        application = web.Application(middlewares=[_from_this_machine, _told_what_is_wrong])
-        application.on_response_prepare.append(_guard)
+        """Return the web application."""
+        application = web.Application(middlewares=[_local_host_middleware, _problem_middleware])
+        application.on_response_prepare.append(_add_security_headers)
         application.on_shutdown.append(self._end_streams)
         application.add_routes(
             [
@@ -134,35 +134,35 @@ class Page:
         return application
 
     async def show(self, _request: web.Request) -> web.Response:
-        """Show the page."""
-        return web.Response(text=self._page, content_type="text/html")
+        """Return the page."""
+        return web.Response(text=self._html, content_type="text/html")
 
     async def events(self, request: web.Request) -> web.StreamResponse:
-        """Tell of all that has happened and happens; who connects again begins anew."""
-        async with sse_response(request, ping_interval=_PING_EVERY) as stream:
+        """Stream the journal as server-sent events, from the first entry at every connection."""
+        async with sse_response(request, ping_interval=self._ping_interval) as stream:
             self._streams.add(stream)
-            telling = asyncio.create_task(self._tell(stream))
+            sending = asyncio.create_task(self._send_events(stream))
             try:
                 await stream.wait()
             finally:
-                telling.cancel()
+                sending.cancel()
                 self._streams.discard(stream)
         return stream
 
-    async def _tell(self, stream: EventSourceResponse) -> None:
-        beginning = to_json({"kind": "Beginning", "now": self._sandbox.clock.now()})
+    async def _send_events(self, stream: EventSourceResponse) -> None:
+        reset = to_json({"kind": "Reset", "now": self._sandbox.clock.now()})
         with contextlib.suppress(ConnectionError):
-            await stream.send(beginning, retry=_RETRY)
+            await stream.send(reset, retry=_RECONNECT_DELAY)
             async for entry in self._journal.follow():
                 await stream.send(as_event(entry, self._sandbox.clock.now()))
 
     async def _end_streams(self, _application: web.Application) -> None:
-        """Let go of the pages that are open: they would wait for ever."""
+        """End the streams of open pages: the server would wait for them for ever."""
         for stream in self._streams:
             stream.stop_streaming()
 
     async def text(self, request: web.Request) -> web.Response:
-        """Text the bot from a phone; answer how the bot answered the webhook."""
+        """Text the bot from a phone; return the HTTP status of the webhook."""
         params = await _read(request, TextRequest)
         status = await self._sandbox.telnyx.text(
             params.phone, BOT_NUMBER, params.text, params.shape
@@ -170,71 +170,78 @@ class Page:
         return web.json_response({"webhook_status": status})
 
     async def move_clock(self, request: web.Request) -> web.Response:
-        """Move the clock ahead; answer what time it is then."""
-        self._sandbox.move_clock(to_length((await _read(request, ClockRequest)).ahead))
+        """Move the clock ahead; return the new time."""
+        self._sandbox.move_clock(parse_duration((await _read(request, ClockRequest)).ahead))
         return web.json_response({"now": self._sandbox.clock.now()}, dumps=to_json)
 
     async def arm(self, request: web.Request) -> web.Response:
-        """Have a fault come about at its next occasion."""
+        """Arm a fault."""
         self._sandbox.arm((await _read(request, FaultRequest)).fault)
         return web.json_response({"armed": True})
 
     async def latest(self, request: web.Request) -> web.Response:
-        """Answer the latest message to a phone, waiting for one that is new.
+        """Return the latest message to a phone; wait until there is a new one.
 
-        New is what came after the message `after`; without that, after the phone's own last text.
+        A new one came after the message `after`, or by default after the phone's own last text.
         """
         query = dict(request.query)
         if "to" in query:
-            query["to"] = query["to"].replace(" ", "+", 1)  # what "+" means in a query
+            query["to"] = query["to"].replace(" ", "+", 1)  # "+" is a space in a query
         params = LatestRequest.model_validate(query)
         try:
             async with asyncio.timeout(params.wait):
                 while (found := self._latest(params)) is None:
-                    await self._journal.longer_than(len(self._journal.entries))
+                    await self._journal.wait_for_more_than(len(self._journal.entries))
         except TimeoutError:
-            what = f"no new message to {params.to} within {params.wait:g} seconds"
-            return _problem(404, f"{what}; has the phone texted the bot?")
-        return web.json_response(of_text(found), dumps=to_json)
+            detail = f"no new message to {params.to} within {params.wait:g} seconds"
+            return _problem(404, f"{detail}; has the phone texted the bot?")
+        return web.json_response(text_fields(found), dumps=to_json)
 
     async def transcript(self, _request: web.Request) -> web.Response:
-        """Answer the session so far, in the story language."""
+        """Return the session so far as a story."""
         script = transcript(self._journal.entries, self._sandbox.clock.now())
-        saved = {"Content-Disposition": 'attachment; filename="session.story"'}
-        return web.Response(text=script, headers=saved)
+        headers = {"Content-Disposition": 'attachment; filename="session.story"'}
+        return web.Response(text=script, headers=headers)
 
     def _latest(self, params: LatestRequest) -> PhoneText | None:
         after = params.after
         if after is None:
-            said = [
+            own_ids = [
                 entry.id
                 for entry in self._journal.entries
                 if isinstance(entry, PhoneText)
                 and entry.phone == params.to
                 and entry.author is Author.PERSON
             ]
-            after = max(said, default=0)
+            after = max(own_ids, default=0)
         texts = self._sandbox.telnyx.texts
-        came = [text for text in texts if text.phone == params.to and text.id > after]
-        return came[-1] if came else None
+        new = [text for text in texts if text.phone == params.to and text.id > after]
+        return new[-1] if new else None
 
 
 @asynccontextmanager
-async def served(sandbox: Sandbox, port: int | None) -> AsyncIterator[str]:
-    """Serve the page until the block ends, and give its address.
+async def serve_page(
+    sandbox: Sandbox,
+    port: int | None,
+    *,
+    default_port: int = DEFAULT_PORT,
+    ping_interval: float = _PING_INTERVAL,
+) -> AsyncIterator[str]:
+    """Serve the page until the block ends, and yield its address.
 
-    Without a port it is `PORT`, or a free one where that is taken. Raises PortError where the
-    port asked for cannot be had.
+    Without a port, use `default_port`, or a free one if that is taken. Raise PortError if `port`
+    is not available.
     """
-    runner = web.AppRunner(Page(sandbox).application(), access_log=None, shutdown_timeout=0.1)
+    application = Page(sandbox, ping_interval).application()
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, "127.0.0.1", PORT if port is None else port).start()
+            await web.TCPSite(runner, "127.0.0.1", default_port if port is None else port).start()
         except OSError as error:
             if port is not None:
-                why = os.strerror(error.errno or 0)
-                raise PortError(f"cannot listen on 127.0.0.1:{port} ({why})") from error
+                reason = os.strerror(error.errno or 0)
+                raise PortError(f"cannot listen on 127.0.0.1:{port} ({reason})") from error
             await web.TCPSite(runner, "127.0.0.1", 0).start()
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
@@ -242,46 +249,46 @@ async def served(sandbox: Sandbox, port: int | None) -> AsyncIterator[str]:
 
 
 async def _read(request: web.Request, kind: type[_PageRequest]) -> _PageRequest:
-    """Read a JSON body; a page of another origin cannot send one unasked."""
+    """Read a JSON body; pages of other origins cannot send that type without a preflight."""
     if request.content_type != "application/json":
         raise web.HTTPUnsupportedMediaType(text="send JSON, as Content-Type: application/json")
     return kind.model_validate_json(await request.read())
 
 
 @web.middleware
-async def _from_this_machine(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse names that a stranger's page could have led to this machine (DNS rebinding)."""
+async def _local_host_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse host names that may be another site's (DNS rebinding)."""
     try:
-        known = request.url.host in _HOSTS
+        local = request.url.host in _LOCAL_HOSTS
     except ValueError:  # no host at all, or no port
-        known = False
-    if not known:
+        local = False
+    if not local:
         return _problem(403, "open this page as http://localhost or http://127.0.0.1")
     return await handler(request)
 
 
 @web.middleware
-async def _told_what_is_wrong(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _problem_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except web.HTTPException as error:
-        answer = _problem(error.status, error.text or error.reason)
+        response = _problem(error.status, error.text or error.reason)
         if "Allow" in error.headers:
-            answer.headers["Allow"] = error.headers["Allow"]
-        return answer
+            response.headers["Allow"] = error.headers["Allow"]
+        return response
     except ValidationError as error:
         mistakes = error.errors(include_url=False, include_context=False, include_input=False)
-        told = [
+        details = [
             f"{'.'.join(map(str, m['loc'])) or 'body'}: {m['msg'].removeprefix('Value error, ')}"
             for m in mistakes
         ]
-        return _problem(422, "; ".join(told))
+        return _problem(422, "; ".join(details))
     except ValueError as error:
         return _problem(422, str(error))
 
 
 def _problem(status: int, detail: str) -> web.Response:
-    """Say what is wrong (RFC 9457)."""
+    """Return a problem response (RFC 9457)."""
     return web.json_response(
         {"status": status, "detail": detail},
         status=status,
@@ -289,6 +296,6 @@ def _problem(status: int, detail: str) -> web.Response:
     )
 
 
-async def _guard(_request: web.Request, response: web.StreamResponse) -> None:
-    for name, value in _HEADERS.items():
+async def _add_security_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    for name, value in _SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)

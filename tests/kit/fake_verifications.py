@@ -1,0 +1,166 @@
+"""The service of verifications in memory, with one code and one reference for all."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from bot.conversation.verification import Origin, Reason, RequestOutcome, Status, Verification
+from bot.services.verifications import RequestResult, Verifications
+from bot.simulator.sandbox import BOT_NUMBER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from bot.services.clock import Clock
+    from bot.services.verifications import Filter, IdempotencyKey, VerificationRequest
+
+CODE = "123456"
+REFERENCE = "7Q2K42"
+FIRST_ID = f"{0:032x}"
+
+
+class FakeVerifications(Verifications):
+    """Verifications that are `kept` in memory, by id.
+
+    `answers` is the outcome of each `begin` and `resend`, with `retry_at` if too many were made.
+    `coming` replaces the result of the next request only; `fault` is raised until it is removed.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._results: dict[str, tuple[str, RequestResult]] = {}
+        self.kept: dict[str, Verification] = {}
+        self.requests: list[VerificationRequest] = []
+        self.checked: list[tuple[str, str]] = []
+        self.resent: list[str] = []
+        self.asked: list[IdempotencyKey | None] = []
+        self.filters: list[Filter] = []
+        self.answers = RequestOutcome.DONE
+        self.retry_at: datetime | None = None
+        self.coming: RequestResult | Exception | None = None
+        self.fault: Exception | None = None
+
+    async def begin(
+        self, params: VerificationRequest, once: IdempotencyKey | None = None
+    ) -> RequestResult:
+        """Keep a new verification; a failed one if `answers` is a refusal."""
+        self._raise_fault()
+        self.requests.append(params)
+        return self._once(once, lambda: self._begin(params))
+
+    async def check(
+        self, name: str, code: str, once: IdempotencyKey | None = None
+    ) -> RequestResult:
+        """Compare with `CODE`."""
+        self._raise_fault()
+        self.checked.append((name, code))
+        return self._once(once, lambda: self._if_pending(name, lambda it: self._check(it, code)))
+
+    async def resend(self, name: str, once: IdempotencyKey | None = None) -> RequestResult:
+        """Record the request."""
+        self._raise_fault()
+        self.resent.append(name)
+        return self._once(
+            once, lambda: self._if_pending(name, lambda it: RequestResult(self.answers, it))
+        )
+
+    async def cancel(self, name: str, once: IdempotencyKey | None = None) -> RequestResult:
+        """End a verification as canceled."""
+        self._raise_fault()
+
+        def cancel(it: Verification) -> RequestResult:
+            return RequestResult(RequestOutcome.DONE, self._end(it, Status.CANCELED))
+
+        return self._once(once, lambda: self._if_pending(name, cancel))
+
+    async def get(self, name: str) -> Verification | None:
+        """Return a verification."""
+        return self.kept.get(name)
+
+    async def of_session(self, session: str) -> Verification | None:
+        """Return the latest verification of a session."""
+        self._raise_fault()
+        return next((it for it in reversed(self.kept.values()) if it.session == session), None)
+
+    async def list(self, which: Filter) -> Sequence[Verification]:
+        """Return the verifications that match, the latest first."""
+        self.filters.append(which)
+        found = [
+            it
+            for it in reversed(self.kept.values())
+            if which.status in (None, it.status)
+            and which.phone in (None, it.phone)
+            and which.reference in (None, it.reference)
+            and (which.before is None or it.id < which.before)
+        ]
+        return found[: which.limit]
+
+    def verify(self, name: str) -> None:
+        """End a verification as verified, as after a reply by text."""
+        self._end(self.kept[name], Status.VERIFIED)
+
+    def _raise_fault(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+
+    def _once(
+        self, once: IdempotencyKey | None, request: Callable[[], RequestResult]
+    ) -> RequestResult:
+        self.asked.append(once)
+        coming, self.coming = self.coming, None
+        if isinstance(coming, Exception):
+            raise coming
+        if coming is not None:
+            return coming
+        if once is None:
+            return request()
+        if once.key not in self._results:
+            self._results[once.key] = once.fingerprint, request()
+        fingerprint, result = self._results[once.key]
+        return (
+            result if fingerprint == once.fingerprint else RequestResult(RequestOutcome.KEY_REUSED)
+        )
+
+    def _begin(self, params: VerificationRequest) -> RequestResult:
+        if self.answers is RequestOutcome.TOO_MANY_REQUESTS:
+            return RequestResult(self.answers, retry_at=self.retry_at)
+        now, refused = self._clock.now(), self.answers is not RequestOutcome.DONE
+        begun = Verification(
+            id=f"{len(self.kept):032x}",
+            origin=params.origin,
+            bot_number=BOT_NUMBER,
+            created_at=now,
+            expires_at=now if refused else now + timedelta(minutes=10),
+            phone=params.phone,
+            reference=REFERENCE if params.origin is Origin.REFERENCE else params.reference,
+            metadata=params.metadata or {},
+            session=params.session,
+            asked_from=params.asked_from,
+            status=Status.FAILED if refused else Status.PENDING,
+            reason=Reason.LOCKED if refused else None,
+        )
+        self.kept[begun.id] = begun
+        return RequestResult(self.answers, begun)
+
+    def _if_pending(
+        self, name: str, request: Callable[[Verification], RequestResult]
+    ) -> RequestResult:
+        it = self.kept.get(name)
+        if it is None:
+            return RequestResult(RequestOutcome.NOT_FOUND)
+        if it.status_at(self._clock.now()) is not Status.PENDING:
+            return RequestResult(RequestOutcome.NOT_PENDING, it)
+        return request(it)
+
+    def _check(self, it: Verification, code: str) -> RequestResult:
+        if code != CODE:
+            return RequestResult(RequestOutcome.WRONG, it, tries_left=4)
+        return RequestResult(RequestOutcome.RIGHT, self._end(it, Status.VERIFIED))
+
+    def _end(self, it: Verification, status: Status) -> Verification:
+        self.kept[it.id] = replace(it, status=status, ended_at=self._clock.now())
+        return self.kept[it.id]
