@@ -40,7 +40,7 @@ NEEDED = {
 
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Work where there is no .env and no variable of ours."""
+    """Work without a .env file and without the bot's variables."""
     monkeypatch.chdir(tmp_path)
     for name in (*VARIABLES, *(variable.lower() for variable in VARIABLES)):
         monkeypatch.delenv(name, raising=False)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class Decision(Struct, frozen=True):
     """The results of an input: facts to save, texts to cancel, and a message to send after that.
 
-    `conversation` holds the new and changed tokens. `app_events` are to be sent to apps in this
+    `conversation` holds the new and changed tokens. `app_events` must be sent to apps in this
     order; `answer` is the answer to an app's own request.
     """
 

@@ -20,6 +20,7 @@ from bot.services.intake.unit_of_work import decide_and_save
 from bot.store import phone_limits, processed_webhooks, verifications
 from bot.store.conversations import ConversationKey
 from bot.store.engine.errors import (
+    BusyError,
     DeadlockError,
     LockedError,
     UnavailableError,
@@ -323,12 +324,14 @@ class Inbox:
     ) -> list[_WaitingItem]:
         """Refuse a batch that was not committed; return the items that are worth a retry."""
         match error:
-            case DeadlockError():
-                self._refuse(batch, error)  # the waiting items are not affected
             case LockedError() if len(batch) == 1:
                 batch[0].blocked = True
                 return list(batch)
-            case UnavailableError() if not isinstance(error, LockedError):
+            case LockedError():
+                return await self._process_one_by_one(batch)
+            case DeadlockError() | BusyError():
+                self._refuse(batch, error)  # the waiting items have a later deadline
+            case UnavailableError():
                 # The waiting items would meet the same outage, each after a timeout of its own.
                 refused = [*batch, *self._take_all()]
                 _log.warning("webhooks refused", count=len(refused), reason=str(error))
@@ -359,7 +362,7 @@ class Inbox:
         try:
             return await self._write(items, deadline)
         except UncertainCommitError:
-            # An item that is applied again changes nothing, so this tells whether it was committed.
+            # Applied again, a committed item changes nothing and gives the same result.
             again = asyncio.get_running_loop().time() + self._second_commit_within
             return await self._write(items, again)
 

@@ -124,7 +124,7 @@ class Form:
     async def request_code(self, request: web.Request) -> web.Response:
         """Send a code and go on to the form for it; raise HTTPException for a malformed body.
 
-        A new session begins here, so that an id known to somebody else is useless.
+        A new session begins here, so that an id that another browser knows is useless.
         """
         fields = await _read_fields(request)
         session_id = self._form_session(request, fields)

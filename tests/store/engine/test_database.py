@@ -124,7 +124,8 @@ async def test_of_two_transactions_that_deadlock_one_is_run_again(database: Data
     await asyncio.gather(
         database.write(lock_both, one, other), database.write(lock_both, other, one)
     )
-    assert len(runs) == 3
+    # The transaction that is run again may take its lock back before the other gets it.
+    assert len(runs) in (3, 4)
 
 
 async def test_reads_do_not_wait_for_the_write_lock(database: Database) -> None:
