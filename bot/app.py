@@ -56,7 +56,8 @@ if TYPE_CHECKING:
     from bot.web.health import Check, Detail
 
 _SHUTDOWN_TIMEOUT = 6.0
-"""Seconds that requests in progress may take after SIGTERM: hosts kill the process after ten."""
+"""Seconds that requests in progress may take after SIGTERM: hosting platforms kill the process
+after ten."""
 
 _log = structlog.get_logger(__name__)
 
@@ -70,7 +71,7 @@ class CrashedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Seconds that work on the database may take."""
+    """Timeouts of work on the database, in seconds."""
 
     write: float = WRITE_TIMEOUT
     answer: float = ANSWER_TIMEOUT
@@ -108,8 +109,8 @@ async def run_bot(  # noqa: PLR0913 - settings, clock, and what simulator and te
     """Run the bot until the block ends; then finish requests and sends in progress.
 
     `with_web` runs the web server with the inbox; `with_work` the sender, the notifier (if
-    EVENTS_URL is set), the expirer and the janitor. `jitter` varies the waits before retries, 0
-    makes them exact. Without the `warm`-up, the start is faster and the first answers are slower.
+    EVENTS_URL is set), the expirer and the janitor. `jitter` is the share by which delays before
+    retries vary. Without `warm`, the bot starts faster, but its first responses are slower.
 
     Raises SchemaError if `bot migrate` must run first, UnavailableError if the database cannot be
     reached, OSError if the port cannot be bound. If a background task crashes, the block is
@@ -241,7 +242,10 @@ def _plain(secrets: Iterable[SecretStr]) -> list[str]:
 
 
 async def _prepare_schema(database: Database) -> None:
-    """Migrate SQLite, which no other process uses; on PostgreSQL, a step of the deploy does it."""
+    """Migrate an SQLite database; raise SchemaError if a PostgreSQL one must be migrated first.
+
+    Several processes may run on PostgreSQL, so a step of the deployment migrates it.
+    """
     if database.url.get_backend_name() == "sqlite":
         await migrate.migrate(database.url)
     elif not await database.read(migrate.is_current):
@@ -271,7 +275,7 @@ def _sender(
 async def _carrier(settings: Settings) -> AsyncIterator[Carrier]:
     """Open the client of Telnyx's API.
 
-    Importing the SDK takes seconds: in a thread, so that webhooks are answered meanwhile.
+    Importing the SDK takes seconds; a thread does it, so that webhooks are answered meanwhile.
     """
     client = await asyncio.to_thread(importlib.import_module, "bot.carrier.client")
     carrier: Carrier = client.Carrier(
@@ -304,15 +308,15 @@ def _readiness(
         except UnavailableError:
             return False
 
-    writes_pass = cached(accepts_writes(database.check_write), writes=True)
+    check_write = cached(accepts_writes(database.check_write), writes=True)
 
-    async def writer_writes() -> bool:
-        return inbox.alive and await writes_pass()
+    async def writer_works() -> bool:
+        return inbox.alive and await check_write()
 
     async def worker_alive(worker: Sender | Notifier) -> bool:
         return worker.alive
 
-    checks: dict[str, Check] = {"database": cached(schema_current), "writer": writer_writes}
+    checks: dict[str, Check] = {"database": cached(schema_current), "writer": writer_works}
     checks |= {name: partial(worker_alive, worker) for name, worker in workers.items()}
     details: dict[str, Detail] = {
         "clock_drift_seconds": lambda: round(drift_of(clock).total_seconds(), 3),
@@ -328,7 +332,7 @@ async def _listening(application: web.Application, settings: Settings) -> AsyncI
         application,
         access_log=None,
         shutdown_timeout=_SHUTDOWN_TIMEOUT,
-        # The signature is over the bytes as they arrived.
+        # The signature covers the bytes as they were sent.
         auto_decompress=False,
     )
     await runner.setup()

@@ -1,4 +1,4 @@
-"""Configures logging. Messages of exceptions are not logged, since they may quote data."""
+"""Logging configuration. Exceptions are logged without their messages, which may quote data."""
 
 from __future__ import annotations
 
@@ -59,19 +59,22 @@ def configure(level: str, style: str) -> None:
 
 
 def _is_ours_or_warning(record: logging.LogRecord) -> bool:
-    """Return whether to log a record: with TELNYX_LOG, the SDK lowers its own logger's level."""
+    """Return whether a record is the bot's own, or at least a warning.
+
+    Loggers' levels do not suffice: with TELNYX_LOG, the SDK lowers that of its own logger.
+    """
     return record.levelno >= logging.WARNING or record.name.partition(".")[0] == "bot"
 
 
 def _first_line(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Keep the first line of asyncio's messages: the repr of a task below quotes its exception."""
+    """Cut asyncio's messages to one line: the next ones show tasks, which quote exceptions."""
     if event["_record"].name == "asyncio":
         event["event"] = str(event["event"]).partition("\n")[0]
     return event
 
 
 def _without_messages(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Replace an exception by its type and its stack, without its message."""
+    """Replace an exception with its type and its stack, without its message."""
     raised = event.pop("exc_info", None)
     if raised:
         event["exception"] = "\n".join(_frames(_exception_of(raised)))

@@ -91,7 +91,7 @@ def _country_code(value: str) -> str:
 
 def _one_segment(value: str) -> str:
     if not GSM7_BASIC.issuperset(value) or "\n" in value or "\r" in value:
-        raise ValueError("characters")
+        raise ValueError("not in GSM-7")
     return value.strip()
 
 
@@ -178,7 +178,7 @@ def _events_secret(value: SecretStr) -> SecretStr:
     except (binascii.Error, ValueError):
         raise ValueError("not base64") from None
     if not _MIN_EVENTS_SECRET_LENGTH <= len(secret) <= _MAX_EVENTS_SECRET_LENGTH:
-        raise ValueError("length")
+        raise ValueError("not 24 to 64 bytes")
     return value
 
 
@@ -236,8 +236,8 @@ class DatabaseSettings(_Environment):
     database_url: Annotated[URL, NoDecode, BeforeValidator(_database_url)] = Field(
         default="sqlite+aiosqlite:///bot.db",
         validate_default=True,
-        description="sqlite+aiosqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME,"
-        " (with ?sslmode=… and no other parameter)",
+        description="sqlite+aiosqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
+        " (optionally with ?sslmode=… or ?pgbouncer=true)",
     )
     country_code: CountryCode = Field(
         default="+1",
@@ -275,8 +275,8 @@ class Settings(DatabaseSettings):
         " the first is the default",
     )
     secret_key: Annotated[tuple[Secret, ...], *CommaSeparated] = Field(
-        description="a random text of at least 32 characters that only the bot knows;"
-        " several, comma-separated, while one replaces another: the first signs",
+        description="a random string of at least 32 characters, known only to the bot;"
+        " several, comma-separated, while one replaces another, the new one first",
     )
     host: str = Field(default="0.0.0.0", description="the address to listen on")  # noqa: S104
     port: int = Field(default=8080, ge=0, le=65535, description="a port from 0 to 65535")
@@ -306,16 +306,17 @@ class Settings(DatabaseSettings):
         default="",
         max_length=MAX_SUPPORT_CONTACT_LENGTH,
         description=f"at most {MAX_SUPPORT_CONTACT_LENGTH} characters that every phone can show:"
-        " an address, a number or a site, named in HELP",
+        " an email address, a phone number or a website, named in replies to HELP",
     )
     send_rate_account: float = Field(
         default=50,
         ge=0,
         le=10000,
-        description="texts a second, of all numbers (Telnyx's limit is 50), or 0 for no limit",
+        description="texts a second from all numbers together (Telnyx's limit is 50),"
+        " or 0 for no limit",
     )
     send_rate_per_number: float = Field(
-        default=0, ge=0, le=10000, description="texts a second, of each number, or 0 for no limit"
+        default=0, ge=0, le=10000, description="texts a second from each number, or 0 for no limit"
     )
 
     test_numbers: Annotated[dict[str, str], NoDecode, BeforeValidator(_test_numbers)] = Field(
@@ -333,7 +334,7 @@ class Settings(DatabaseSettings):
     web_codes_per_day: int = Field(default=500, ge=0, le=1_000_000, description="0 to 1000000")
     allowed_countries: Annotated[tuple[Region, ...], NoDecode, BeforeValidator(_split)] = Field(
         default=(),
-        description="two-letter country codes, like US,CA; without any, those of FROM_NUMBER",
+        description="two-letter country codes, like US,CA; if empty, the countries of FROM_NUMBER",
     )
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_split)] = Field(
         default=(),
@@ -345,7 +346,7 @@ class Settings(DatabaseSettings):
     events_secret: Annotated[tuple[EventsSecret, ...], NoDecode, BeforeValidator(_split)] = Field(
         default=(),
         validate_default=True,
-        description="if EVENTS_URL is set, a secret of Standard Webhooks (whsec_ and the base64 of"
+        description="if EVENTS_URL is set, a Standard Webhooks secret (whsec_ and the base64 of"
         " 24 to 64 bytes); several, comma-separated, while one replaces another",
     )
     events_to_private: Annotated[bool, BeforeValidator(_on_or_off)] = Field(

@@ -1,4 +1,4 @@
-"""What the commands share: settings, the event loop, the database, and one-line errors."""
+"""Helpers of all commands: settings, the event loop, the database, and one-line errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ S = TypeVar("S", bound="DatabaseSettings")
 
 _SETTINGS_EXIT_CODE = 2
 _DATABASE_TIMEOUT = 60.0
-"""Seconds one query may take: counting millions of conversations takes some."""
+"""Seconds that a query may take: counting millions of conversations is slow."""
 _CHECK_URL = "check DATABASE_URL"
 
 

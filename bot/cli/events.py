@@ -32,7 +32,7 @@ def list_events() -> None:
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--all", "replay_all", is_flag=True, help="All events that were given up.")
 def replay(*, ids: tuple[str, ...], replay_all: bool) -> None:
-    """Queue events again that were given up: those with these IDs, or --all."""
+    """Put events that were given up back in the queue: those with these IDs, or --all."""
     from bot.settings import DatabaseSettings
     from bot.store.queues import app_events
 
@@ -44,7 +44,7 @@ def replay(*, ids: tuple[str, ...], replay_all: bool) -> None:
         lambda database, now: database.write(app_events.replay, names, now),
     )
     if count < len(set(ids)):
-        fail(f"queued {count} of {len(set(ids))} again; bot events lists those that can be")
+        fail(f"queued {count} of {len(set(ids))} again; bot events lists those that were given up")
     click.echo(f"Queued again: {count}. They are sent while bot serve or bot work runs.")
 
 

@@ -11,7 +11,7 @@ from bot.cli import database, demo, events, keys, serve
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="Textproof")
 def main() -> None:
-    """Textproof: a phone proves itself by text.
+    """Textproof verifies phone numbers by SMS.
 
     New here? `bot demo` shows everything, without an account.
     """

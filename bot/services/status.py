@@ -40,7 +40,7 @@ def overview(connection: Connection, now: datetime) -> str:
     lines += ["", "texts:"]
     lines += [f"  {state:<14} {texts.get(state, 0):>9}" for state in OutboxState]
     requested = verifications.counts(connection, now)
-    lines += ["", "verifications that apps asked for:"]
+    lines += ["", "verifications that apps requested:"]
     lines += [f"  {status:<14} {requested.get(status, 0):>9}" for status in Status]
     given_up = app_events.counts(connection).get(AppEventState.DEAD, 0)
     if given_up or app_events.any_disabled(connection):
@@ -57,7 +57,7 @@ def overview(connection: Connection, now: datetime) -> str:
 
 
 def _slowed_throttles(connection: Connection, now: datetime) -> list[str]:
-    """List the throttles that are slowed after a limit of the carrier was met."""
+    """List the throttles that are slowed because the carrier's rate limit was exceeded."""
     halved = [
         (name, halvings)
         for name, each in throttle.read(connection).items()
@@ -80,7 +80,7 @@ def _wrong_clocks(connection: Connection, now: datetime) -> list[str]:
 def _wrong_clock(found: clock_drifts.ClockDrift) -> str:
     seconds = found.drift.total_seconds()
     return (
-        f"clock of {found.process}: decides by a time {abs(seconds):.0f} s"
+        f"clock of {found.process}: its time for decisions is {abs(seconds):.0f} s"
         f" {'behind' if seconds > 0 else 'ahead of'} its wall clock"
         f" (measured {_time(found.measured_at)}): {ADVICE}"
     )
@@ -99,7 +99,7 @@ def of_phone(connection: Connection, phone: str, now: datetime) -> str:
     requested = verifications.page(connection, Filter(phone=phone, limit=_MAX_VERIFICATIONS), now)
     if requested:
         lines = [_verification(each, now) for each in requested]
-        parts.append("\n".join(["asked for by apps, the latest first:", *lines]))
+        parts.append("\n".join(["requested by apps, the latest first:", *lines]))
     return "\n\n".join(parts)
 
 
@@ -152,7 +152,7 @@ def _describe(
 
 
 def _remark(conversation: Conversation, limits: PhoneLimits, now: datetime) -> str:
-    """Describe a change by time alone, which is stored only at the next text."""
+    """Describe a change that time alone has made; it is stored only at the next text."""
     token = conversation.token
     if limits.locked_at(now) and limits.locked_until:
         return f" (locked until {_time(limits.locked_until)})"

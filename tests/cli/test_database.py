@@ -141,7 +141,7 @@ async def test_status_counts_conversations_and_texts_and_shows_since_when_a_phon
     )
     assert (of_all.code, of_all.err, of_phone.code, of_phone.err) == (0, "", 0, "")
     assert "verified at some time: 1\n" in of_all.out
-    of_people, of_apps = of_all.out.split("verifications that apps asked for:\n")
+    of_people, of_apps = of_all.out.split("verifications that apps requested:\n")
     assert re.findall(r"^  (\w+) +(\d+)$", of_apps, re.MULTILINE) == [(one, "0") for one in Status]
     counts = re.findall(r"^  (\w+) +(\d+)$", of_people, re.MULTILINE)
     assert {state: int(count) for state, count in counts if count != "0"} == {
@@ -172,12 +172,12 @@ async def test_status_shows_the_verifications_of_apps(
     clock.travel(timedelta(minutes=20))
     await apps.begin(VerificationRequest(Origin.APP, "+13125550002"))
     shown = await sandbox.bot.database.read(overview, clock.now())
-    counts = re.findall(r"^  (\w+) +([1-9]\d*)$", shown.partition("asked for:\n")[2], re.MULTILINE)
+    counts = re.findall(r"^  (\w+) +([1-9]\d*)$", shown.partition("requested:\n")[2], re.MULTILINE)
     assert counts == [("pending", "1"), ("failed", "1"), ("expired", "1")]
     assert "events to your app" not in shown
     of_phone = (await asyncio.to_thread(status, PHONE, database_url)).stdout
     heading, line = of_phone.splitlines()[-2:]
-    assert heading == "asked for by apps, the latest first:"
+    assert heading == "requested by apps, the latest first:"
     assert re.fullmatch(rf"  \w{{32}}  failed \(not_me\), app, {MOMENT}", line)
 
 
