@@ -1,4 +1,4 @@
-"""From the queue of app events to the app: claim, post, settle; retry or give up.
+"""The notifier: claims app events, posts them to the app, and settles, retries or gives them up.
 
 An app event arrives at least once, with the same id and the same bytes at every attempt, and those
 of one subject arrive in order.
@@ -47,7 +47,7 @@ _log = structlog.get_logger(__name__)
 
 
 class EventClient(Protocol):
-    """Posts one app event."""
+    """A client that posts app events to the app."""
 
     async def post(self, *, name: str, body: str, at: datetime) -> PostResult:
         """Post an app event, signed for a time (UTC), and return the result."""

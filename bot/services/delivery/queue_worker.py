@@ -1,6 +1,6 @@
-"""The parts that both queues are delivered with: a claim loop and a batch settler.
+"""A worker that claims and delivers the items of a queue, and a settler that records the results.
 
-The sender delivers the texts of the outbox with them, the notifier the app events.
+The sender uses both for texts in the outbox, the notifier for app events.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Item = TypeVar("Item")
 Attempt = TypeVar("Attempt")
 
 POLL_INTERVAL = 1.0
-"""Seconds between two looks into a queue when nothing wakes its worker."""
+"""Seconds between two polls of a queue when nothing wakes its worker."""
 DRAIN_TIMEOUT = 6.0
 """Seconds that deliveries in flight may take when the process ends."""
 SETTLE_RETRY_DELAYS = (0.2, 1.0, 3.0, 9.0)
-"""Seconds between the tries to record an attempt; after the last one its lease ends."""
+"""Seconds between the tries to record an attempt; after the last one, its lease expires."""
 JITTER = 0.2
 """The share by which the delay before a retry varies, so that retries spread."""
 
@@ -36,18 +36,18 @@ _log = structlog.get_logger(__name__)
 
 
 class Pauses(NamedTuple):
-    """Seconds until the throttle lets anything leave, and until more may leave than now."""
+    """Seconds until the throttle lets any item be sent, and until it lets more be sent than now."""
 
     all: float = 0.0
     next: float = math.inf
 
 
 class BatchSettler(Generic[Attempt]):
-    """Records finished attempts, all that wait in one transaction: each commit costs a disk flush.
+    """Records finished attempts in groups, one transaction each: a commit costs a disk flush.
 
     `queue` is the name of the items in the log. `record` writes a group, and returns the attempts
-    whose rows another transaction has locked. `transaction` is held meanwhile: a claim that waits
-    for it finds the slots that the group frees.
+    whose rows another transaction has locked. The lock `transaction` is held meanwhile: a claim
+    that waits for it finds the slots that the group frees.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class BatchSettler(Generic[Attempt]):
         self._record = record
         self._retry_delays = retry_delays
         self._pending: list[Attempt] = []
-        self._turn = asyncio.Lock()  # also held during the delay after an outage; claims go on
+        self._turn = asyncio.Lock()  # also held during the delay after an outage
         self.transaction = asyncio.Lock()
 
     async def settle(self, attempt: Attempt) -> None:
-        """Record how an attempt ended; if that cannot be done, its lease will end."""
+        """Record how an attempt ended; if that fails, its lease expires and it is repeated."""
         self._pending.append(attempt)
         for delay in self._retry_delays:
             async with self._turn:
@@ -78,7 +78,7 @@ class BatchSettler(Generic[Attempt]):
                     await asyncio.sleep(delay)
                     continue
             if attempt in self._pending:
-                await asyncio.sleep(delay)  # it is locked: the others need not wait for it
+                await asyncio.sleep(delay)  # its row is locked: the others need not wait
         if attempt in self._pending:
             self._pending.remove(attempt)
 
@@ -120,7 +120,7 @@ class Delivery(Protocol[Client_contra, Item]):
 
 
 class QueueWorker(Generic[Client, Item]):
-    """Claims what is due while slots are free and starts its delivery, until `stop`."""
+    """Claims due items while slots are free, and delivers them, until `stop` is called."""
 
     def __init__(
         self,
@@ -147,16 +147,16 @@ class QueueWorker(Generic[Client, Item]):
         return not self._in_flight and not self._claiming
 
     def wake(self) -> None:
-        """Look into the queue now."""
+        """Poll the queue now."""
         self._woken.set()
 
     def stop(self) -> None:
-        """Claim nothing more; `run` returns when all that is in flight is delivered."""
+        """Claim nothing more; `run` returns when the deliveries in flight have finished."""
         self._stopping.set()
         self.wake()
 
     async def run(self) -> None:
-        """Deliver until stopped; alive once the client is open."""
+        """Deliver until stopped; `alive` is true while the client is open."""
         async with self._open_client() as client:
             self.alive = True
             try:
@@ -170,7 +170,7 @@ class QueueWorker(Generic[Client, Item]):
                         task.cancel()
 
     async def _run_once(self, client: Client) -> None:
-        """Deliver what may leave now, then wait for more."""
+        """Deliver what may be sent now, then wait for more."""
         self._woken.clear()
         if self.delivery.pauses().all:
             await self._wait_for_wake()
@@ -207,7 +207,7 @@ class QueueWorker(Generic[Client, Item]):
         self._in_flight.discard(task)
         self.wake()
         if not task.cancelled() and task.exception() is not None:
-            # The item is claimed again after its lease.
+            # The item is claimed again when its lease has expired.
             _log.error(f"delivering {self._queue} failed", exc_info=task.exception())
 
     async def _wait_until_due(self) -> None:
@@ -219,7 +219,7 @@ class QueueWorker(Generic[Client, Item]):
             await self._wait_for_wake()
 
     async def _wait_for_wake(self) -> bool:
-        """Wait until woken, or until the next look is due; return whether woken."""
+        """Wait until woken, or until the next poll; return whether woken."""
         with contextlib.suppress(TimeoutError):
             timeout = min(self._poll_interval, self.delivery.pauses().next)
             await asyncio.wait_for(self._woken.wait(), timeout)

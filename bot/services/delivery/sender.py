@@ -1,6 +1,7 @@
-"""From the outbox to the carrier: claim, send, settle; retry, hold or give up, and throttle.
+"""The sender: claims texts in the outbox, sends them to the carrier, and settles them.
 
-A text leaves at least once and, since Telnyx honours idempotency keys, at most once.
+A failed text is retried, held or given up; a throttle limits the texts per second. A text may be
+sent to Telnyx again, but Telnyx honours idempotency keys, so the person receives it once.
 """
 
 from __future__ import annotations
@@ -46,18 +47,19 @@ if TYPE_CHECKING:
     from bot.store.queues.outbox import TextProgress
 
 HOLD_PERIOD = timedelta(seconds=50)
-"""How long a number is held after a fault of the account, until the next probe. With it and a poll
-of the outbox, a text leaves within a minute of the fault being fixed."""
+"""How long a number is held after a fault of the account, until the next probe. Together with the
+poll interval, a text is sent within a minute after the fault is fixed."""
 _RETRY_DELAYS = (1, 3, 9, 30)
 """Seconds before each retry; the last one repeats."""
 _IN_DOUBT_DELAY = 5
-"""Seconds before a text in doubt is tried for the last time, so that the carrier can recover."""
+"""Seconds before the last attempt at a text that the carrier may already have accepted, so that it
+can recover."""
 
 _log = structlog.get_logger(__name__)
 
 
 class TextClient(Protocol):
-    """Sends one text."""
+    """A client that sends texts."""
 
     async def send(
         self, *, key: str, bot_number: str, phone: str, text: str, retried: bool
@@ -69,7 +71,7 @@ Sender = QueueWorker[TextClient, ClaimedText]
 
 
 class NotSent(NamedTuple):
-    """A text that was claimed and must no longer leave."""
+    """The outcome for a claimed text that must no longer be sent."""
 
     fault: str
 
@@ -85,10 +87,11 @@ class SendAttempt:
 
 
 class Claim(NamedTuple):
-    """A claim of texts, and what follows from it once it is committed.
+    """The claimed texts, and what changes in memory once the claim is committed.
 
-    `dropped` counts the texts that must no longer leave, `holds` are the held numbers that now send
-    a probe, `waits` the numbers (and the account) that the throttle stops; each until when (UTC).
+    `dropped` counts the texts that must no longer be sent. `holds` are the held numbers that now
+    send a probe, `waits` the numbers (and the account) that the throttle stops, each with the time
+    (UTC) until which it stays held or stopped.
     """
 
     texts: list[ClaimedText]
@@ -102,7 +105,7 @@ class TextDelivery:
 
     slots = 100
 
-    def __init__(  # noqa: PLR0913 - its parts, and two figures with their usual values
+    def __init__(  # noqa: PLR0913 - dependencies, and two options with defaults
         self,
         database: Database,
         rules: Rules,
@@ -133,7 +136,7 @@ class TextDelivery:
         return Pauses(waits.get(ACCOUNT, 0.0), min(waits.values(), default=math.inf))
 
     async def any_due(self) -> bool:
-        """Return whether a text is due that may leave now; raises UnavailableError."""
+        """Return whether a text is due that may be sent now; raises UnavailableError."""
         now = self._clock.now()
         return await self._database.read(outbox.any_due, now, self.paused(now))
 
@@ -163,7 +166,7 @@ class TextDelivery:
         return Claim(texts, dropped, holds, throttle.waits())
 
     def _drop_unsendable(self, connection: Connection, now: datetime) -> int:
-        """Drop some of the texts that must no longer leave; return how many."""
+        """Drop some of the texts that must no longer be sent; return how many."""
         unsendable = outbox.unsendable(connection, now)
         if not unsendable:
             return 0
@@ -226,7 +229,7 @@ class TextDelivery:
         return SendAttempt(claimed, result, now, due_at)
 
     def _hold(self, bot_number: str, fault: str, until: datetime) -> None:
-        """Stop sending from a number; the bot's other numbers go on."""
+        """Stop sending from a number; the bot's other numbers continue."""
         if bot_number not in self._held:
             number = masked(bot_number)
             _log.error("sending paused", number=number, fault=fault, advice=advice(fault))
@@ -250,11 +253,11 @@ class TextDelivery:
     def _settle(
         self, connection: Connection, attempts: Sequence[SendAttempt]
     ) -> tuple[list[SendAttempt], list[tuple[str, str]]]:
-        """Settle attempts, and opt a person out if the carrier says so.
+        """Settle attempts, and opt a person out if the carrier reports an opt-out.
 
-        The throttles are locked first and then the phones' limits, as in every transaction: a
-        decision holds these while it cancels texts. Returns the attempts to locked phones, and the
-        throttles that were slowed, each with the fault.
+        Every transaction locks the throttles first and then the phones' limits, so that none
+        deadlock; a decision holds the limits while it cancels texts. Returns the attempts to locked
+        phones, and the throttles that were slowed, each with the fault.
         """
         now = max(attempt.at for attempt in attempts)
         slowed = self._slow_down(connection, attempts, now)
@@ -289,7 +292,7 @@ class TextDelivery:
     def _slow_down(
         self, connection: Connection, attempts: Sequence[SendAttempt], now: datetime
     ) -> list[tuple[str, str]]:
-        """Halve the throttles whose limit was met; return those that were at full rate before."""
+        """Halve the throttles whose limit was exceeded; return those that were at full rate."""
         throttle = None
         slowed: list[tuple[str, str]] = []
         for attempt in attempts:

@@ -1,4 +1,4 @@
-"""The sending throttle: how many texts may leave now, as one transaction reads and changes it."""
+"""The sending throttle: how many texts may be sent now, as one transaction reads and changes it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SendRates:
-    """Texts per second that may leave, from all numbers together and from each; 0 is no limit."""
+    """Texts per second from all numbers together and from each; 0 means no limit."""
 
     account: float
     per_number: float
@@ -43,18 +43,18 @@ class SendThrottle:
         }
 
     def allowed(self, name: str) -> int:
-        """Return how many texts may leave now from a number (E.164), or from the account."""
+        """Return how many texts a number (E.164) or the account may send now."""
         return self._throttle(name).allowed(self._rate(name), self._now)
 
     def record_sends(self, counts: Mapping[str, int]) -> None:
-        """Count texts that leave now, by number."""
+        """Count the texts that are sent now, by number."""
         for name, count in ({ACCOUNT: sum(counts.values())} | dict(counts)).items():
             if rate := self._rate(name):
                 self._throttles[name] = self._throttle(name).after_sending(count, rate, self._now)
         self._save()
 
     def halve(self, name: str, claimed_at: datetime) -> bool:
-        """Halve the rate of a number or the account after a text met the carrier's limit.
+        """Halve the rate of a number or the account after a text exceeded the carrier's limit.
 
         `claimed_at` (UTC) is when that text was claimed. Return whether the rate was full before.
         """
@@ -77,7 +77,7 @@ class SendThrottle:
         return self._throttles.get(name) or Throttle(self._now)
 
     def _rate(self, name: str) -> float:
-        """Return the rate before halvings: 0 for a number that has none of its own and no halving.
+        """Return the rate before halvings; 0 means no limit.
 
         A number without a rate of its own is limited only while halvings slow it.
         """
