@@ -1,4 +1,4 @@
-"""The two times of a process: a steady one for decisions, and the wall clock."""
+"""The two clocks of a process: a monotonic one for decisions, and the wall clock."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def drift_of(clock: Clock) -> timedelta:
 
 
 def _elapsed() -> float:
-    """Return steady seconds that include the system's sleep, if it has such a clock."""
+    """Return monotonic seconds, which include the system's sleep if it has such a clock."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()

@@ -37,7 +37,7 @@ class RecipientError(ValueError):
 class Recipients:
     """Numbers that may be texted a code: all but the bot's own, landlines and costly numbers.
 
-    `country_code` is like "+1". `countries` are in two letters (ISO 3166-1); None allows all.
+    `country_code` is like "+1". `countries` are two-letter codes (ISO 3166-1); None allows all.
     `test_numbers` (E.164) may be of any kind and country.
     """
 

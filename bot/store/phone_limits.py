@@ -68,36 +68,36 @@ class LockedLimits(NamedTuple):
     """The limits that were locked, and the locked phones (E.164) that have no row yet."""
 
     limits_of: dict[str, PhoneLimits]
-    without: set[str]
+    without_row: set[str]
 
     @property
     def phones(self) -> set[str]:
         """Return the phones for which no other transaction decides until this one ends."""
-        return self.limits_of.keys() | self.without
+        return self.limits_of.keys() | self.without_row
 
 
 def lock_free(
-    connection: Connection, phones: Iterable[str], making: Iterable[str] = ()
+    connection: Connection, phones: Iterable[str], create_for: Iterable[str] = ()
 ) -> LockedLimits:
     """Lock and read the limits of those `phones` (E.164) that no other transaction has locked.
 
-    A phone of `making` that has no row gets one; other phones get none, so that a refused request
-    leaves no row.
+    A phone in `create_for` that has no row gets one; other phones get none, so that a refused
+    request leaves no row.
     """
-    all_phones = sorted({*phones, *making})
+    all_phones = sorted({*phones, *create_for})
     if not all_phones:
         return LockedLimits({}, set())
     rows = connection.execute(_LOCK_FREE, {"phones": all_phones})
     found = {row.phone: _limits(row) for row in rows}
     missing = [phone for phone in all_phones if phone not in found]
-    made = set(making).intersection(missing)
-    without = set(missing) - made
+    created = set(create_for).intersection(missing)
+    without_row = set(missing) - created
     if connection.dialect.name != "sqlite":  # there, the transaction itself is the lock
-        made = _insert_new(connection, made)
-        without = (
-            set(connection.scalars(_LOCK_NEW, {"phones": sorted(without)})) if without else set()
-        )
-    return LockedLimits(found | dict.fromkeys(made, NOTHING_USED), without)
+        created = _insert_new(connection, created)
+        if without_row:
+            free = connection.scalars(_LOCK_NEW, {"phones": sorted(without_row)})
+            without_row = set(free)
+    return LockedLimits(found | dict.fromkeys(created, NOTHING_USED), without_row)
 
 
 def _insert_new(connection: Connection, phones: set[str]) -> set[str]:

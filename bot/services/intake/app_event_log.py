@@ -57,7 +57,7 @@ def _number_event(
 
 
 def _serialize(
-    subject: str, occurrence: EventType, data: VerificationView | NumberView, now: datetime
+    subject: str, event_type: EventType, data: VerificationView | NumberView, now: datetime
 ) -> app_events.NewAppEvent:
-    body = AppEventView(type=occurrence, timestamp=now, data=data).model_dump_json()
-    return app_events.NewAppEvent(subject, occurrence, body)
+    body = AppEventView(type=event_type, timestamp=now, data=data).model_dump_json()
+    return app_events.NewAppEvent(subject, event_type, body)

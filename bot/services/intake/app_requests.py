@@ -89,7 +89,7 @@ class RequiredLocks(NamedTuple):
 
 
 def required_locks(connection: Connection, requests: Sequence[AppRequest]) -> list[RequiredLocks]:
-    """Return the locks that each request requires, as far as its phone is known."""
+    """Return the locks that each request requires; none for a phone that is not known yet."""
     actions = [request.action for request in requests]
     found = _find_named(connection, actions)
 
@@ -227,8 +227,8 @@ def _act_without_phone(
 ) -> AppAnswer:
     """Cancel a verification whose reference nobody has texted; any other action is refused.
 
-    Raises DeadlockError, which runs the transaction again, if the reference has just been texted:
-    then the limits of that phone must be locked before the verification.
+    Raises DeadlockError if the reference has just been texted. The transaction then runs again and
+    locks the limits of that phone before the verification.
     """
     verification = verifications.load(connection, [action.verification])[action.verification]
     if verification.phone is not None:
@@ -257,10 +257,10 @@ class _FormBudget:
 
     def code_free_at(self, new: Verification) -> datetime | None:
         """Return when a code may be requested; if that is now, count it and return None."""
-        nearby = sum(other.asked_from == new.asked_from for other in self.requested)
+        from_network = sum(other.asked_from == new.asked_from for other in self.requested)
         since = self.now - _HOUR
         count, first = verifications.count_at_form(self.connection, since, new.asked_from)
-        if count + nearby >= FORM_REQUESTS_PER_HOUR:
+        if count + from_network >= FORM_REQUESTS_PER_HOUR:
             return (first or self.now) + _HOUR
         free_at = self._day_free_at()
         if free_at is None:

@@ -1,4 +1,4 @@
-"""The consequences of a text's progress: app events, failed codes, opt-outs at the carrier.
+"""Applies the progress of texts: app events, failed codes, opt-outs at the carrier.
 
 The inbox learns of progress from delivery reports, the sender from the carrier's answers.
 """

@@ -1,4 +1,4 @@
-"""The inbox: many waiting webhooks and app requests, applied in one transaction per batch.
+"""The inbox: applies waiting webhooks and app requests in batches, one transaction each.
 
 A webhook or an app's request is answered only after the commit that holds its changes.
 """
@@ -56,12 +56,12 @@ _JOIN_WAIT = 0.001
 it (as PostgreSQL's `commit_siblings` and `commit_delay` do)."""
 
 _RETRY_DELAY = 0.03
-"""Seconds until an item is tried again that needs a row locked by another transaction."""
+"""Seconds until the retry of an item that needs a row locked by another transaction."""
 _RETRY_MARGIN = 0.3
-"""Seconds before its deadline when such an item is refused: a transaction takes some time."""
+"""Such an item is refused this many seconds before its deadline: a transaction takes some time."""
 _MAX_REQUEST_PAUSES = 3
-"""How often a locked phone's webhook pauses all requests, so that requests for the same phone,
-which strangers at the web form could send without end, do not lock its webhooks out."""
+"""How many retries of a webhook pause all requests. Without a pause, requests for the same phone,
+which strangers can send at the web form without end, could hold its lock every time."""
 
 _log = structlog.get_logger(__name__)
 
@@ -121,7 +121,7 @@ class Inbox:
     `answer_within` and `second_commit_within` are seconds.
     """
 
-    def __init__(  # noqa: PLR0913 - its parts, and three figures with their usual values
+    def __init__(  # noqa: PLR0913 - dependencies, and three options with defaults
         self,
         database: Database,
         rules: Rules,
@@ -151,18 +151,18 @@ class Inbox:
         self.alive = False
 
     async def handle_webhook(self, webhook: InboundText | DeliveryReport) -> None:
-        """Return once the webhook is committed, or was before.
+        """Return once the webhook's changes are committed, now or after an earlier delivery.
 
-        Raises UnavailableError if it is not committed, and then it never will be.
+        Raises UnavailableError if they are not committed, and then they never will be.
         """
         if len(self._webhooks) >= MAX_WAITING_WEBHOOKS:
-            raise UnavailableError("too many webhooks wait")
+            raise UnavailableError("too many webhooks are waiting")
         await self._enqueue(webhook, self._webhooks)
 
     async def handle_request(self, request: AppRequest) -> RequestResult:
         """Return the committed result of an app's request; raises as `handle_webhook` does."""
         if len(self._requests) >= self._max_waiting_requests:
-            raise UnavailableError("too many requests wait")
+            raise UnavailableError("too many requests are waiting")
         result = await self._enqueue(request, self._requests)
         if result is None:
             raise ValueError("an app's request was not answered")
@@ -244,7 +244,7 @@ class Inbox:
         """Refuse the items that have waited too long, and process the others."""
         now = asyncio.get_running_loop().time()
         late = [waiting for waiting in batch if waiting.is_late(now)]
-        self._refuse(late, UnavailableError("too many items wait"))
+        self._refuse(late, UnavailableError("too many items are waiting"))
         in_time = [waiting for waiting in batch if not waiting.is_late(now)]
         try:
             deferred = await self._process(in_time) if in_time else []
@@ -298,8 +298,8 @@ class Inbox:
 
     async def _process(self, batch: Sequence[_WaitingItem]) -> list[_WaitingItem]:
         """Apply and answer a batch; return the items that need a locked row."""
-        # Apps can wait longer: a batch of requests has the deadline of any transaction. A retried
-        # item has little time left, and must not cut the others' short.
+        # Apps can wait longer: a batch of requests has only the default deadline. A retried item
+        # has little time left, and must not shorten the time of the others.
         first = next((waiting for waiting in batch if not waiting.tries), batch[0])
         deadline = None if isinstance(batch[0].item, AppRequest) else first.deadline
         try:
@@ -332,7 +332,7 @@ class Inbox:
             case DeadlockError() | BusyError():
                 self._refuse(batch, error)  # the waiting items have a later deadline
             case UnavailableError():
-                # The waiting items would meet the same outage, each after a timeout of its own.
+                # The waiting items would fail in the same outage, each after its own timeout.
                 refused = [*batch, *self._take_all()]
                 _log.warning("webhooks refused", count=len(refused), reason=str(error))
                 self._refuse(refused, error)
@@ -348,7 +348,7 @@ class Inbox:
         try:
             for waiting in batch:
                 if waiting.is_late(asyncio.get_running_loop().time()):
-                    waiting.refuse(UnavailableError("too many items wait"))
+                    waiting.refuse(UnavailableError("too many items are waiting"))
                 elif any(earlier.subject == waiting.subject for earlier in deferred):
                     deferred.append(waiting)
                 else:
@@ -380,7 +380,7 @@ class Inbox:
 def apply(
     connection: Connection, items: Sequence[InboxItem], now: datetime, rules: Rules
 ) -> list[_Result]:
-    """Apply items, those of a kind in the order given, each once however often it comes.
+    """Apply webhooks, then app requests, each in the order given; a repeated one changes nothing.
 
     Returns the result of each app request, None for each webhook, and Deferred for each item that
     was not applied.
@@ -422,7 +422,7 @@ def _lock_rows(connection: Connection, items: Sequence[InboxItem]) -> _LockedRow
     required = dict(zip(map(id, requests), required_locks(connection, requests), strict=True))
     requested = {locks.phone for locks in required.values() if locks.phone}
     others = requested.union(failed_phones.values())
-    limits = phone_limits.lock_free(connection, others, making=texting)
+    limits = phone_limits.lock_free(connection, others, create_for=texting)
     free = limits.phones
     free_for_apps = free - phone_limits.web_limits_locked_elsewhere(connection, requested)
     needs_form = any(locks.form for locks in required.values())

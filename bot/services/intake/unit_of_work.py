@@ -211,10 +211,10 @@ class _UnitOfWork:
         self.new_verifications.append(verification)
 
     def _deliver_test_texts(self, key: ConversationKey) -> None:
-        """Mark the texts to a test number as delivered, so that they never leave."""
-        for to, text in self.new_texts:
+        """Mark the texts to a test number as delivered, so that they are never sent."""
+        for recipient, text in self.new_texts:
             token = text.message.token
-            if to == key and text.state is OutboxState.QUEUED:
+            if recipient == key and text.state is OutboxState.QUEUED:
                 text.state = OutboxState.DELIVERED
                 if token is not None and token.verification is not None:
                     for event_type in (EventType.SENT, EventType.DELIVERED):
@@ -223,10 +223,10 @@ class _UnitOfWork:
     def _cancel(self, key: ConversationKey, cancel: Cancel) -> None:
         if self.cancelled.get(key) is not Cancel.ALL:
             self.cancelled[key] = cancel
-        for to, text in self.new_texts:
+        for recipient, text in self.new_texts:
             token = text.message.token
             included = cancel is Cancel.ALL or (token and self.changed_tokens[token.id][1].spent)
-            if to == key and included:
+            if recipient == key and included:
                 text.state = OutboxState.CANCELLED
 
     def save(self, connection: Connection, now: datetime, rules: Rules) -> None:

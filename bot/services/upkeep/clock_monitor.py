@@ -42,7 +42,7 @@ class ClockMonitor:
         self._clock = clock
         self._process = f"{socket.gethostname()[:64]}:{os.getpid()}"
         self._warned_at: datetime | None = None
-        # A crashed process of the same name may have left its drift.
+        # A process of the same name may have crashed and left its row.
         self._may_be_recorded = True
 
     async def run(self) -> None:

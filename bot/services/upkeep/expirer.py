@@ -32,7 +32,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Expirer:
-    """Checks every second, without the write lock; calls `after_commit` after each commit."""
+    """Ends expired verifications once a second; calls `after_commit` after each commit."""
 
     def __init__(
         self, database: Database, rules: Rules, clock: Clock, after_commit: Callable[[], None]
@@ -56,10 +56,11 @@ class Expirer:
     async def expire_all(self) -> None:
         """End all verifications that have expired by now; raises UnavailableError."""
         now = self._clock.now()
+        # A read, so that the write lock is taken only if a verification has expired.
         while await self._database.read(verifications.overdue, now, 1):
-            any_free = await self._database.write(expire, now, self._rules)
+            any_unlocked = await self._database.write(expire, now, self._rules)
             self._after_commit()
-            if not any_free:  # all are locked by other transactions, until the next check
+            if not any_unlocked:  # all are locked by other transactions, until the next check
                 return
 
 
@@ -71,7 +72,7 @@ def expire(connection: Connection, now: datetime, rules: Rules) -> bool:
     free = [each for each in overdue if each.phone is None or each.phone in unlocked]
     keys = {ConversationKey(each.phone, each.bot_number) for each in free if each.phone}
     decide_and_save(connection, [(key, TimePassed()) for key in sorted(keys)], now, rules)
-    # Those without a phone have no conversation in which to decide that.
+    # Without a phone, a verification has no conversation, so no input is decided for it.
     expired = [
         (verification, AppEvent(EventType.EXPIRED, verification.id))
         for verification in verifications.load(connection, [each.id for each in free]).values()

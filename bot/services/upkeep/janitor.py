@@ -1,7 +1,7 @@
-"""Removes rows past their retention in small chunks, so that no webhook waits long behind one.
+"""Removes rows past their retention in small chunks, so that no webhook waits long for one.
 
-Beside webhooks it removes some 4,000 rows a second, and each person who is verified leaves about
-ten: it keeps up with 400 people a second, and catches up after a rush.
+While webhooks are processed, it removes about 4,000 rows a second. Each person who is verified
+leaves about ten, so it keeps up with 400 people a second, and catches up after a peak.
 """
 
 from __future__ import annotations

@@ -31,11 +31,11 @@ _KEY = "warm-up"
 
 
 class _RolledBack(Exception):  # noqa: N818 - it is not an error
-    """Rolls the transaction back."""
+    """Raised to roll the transaction back."""
 
 
 async def warm_up(database: Database, bot_number: str, now: datetime, rules: Rules) -> None:
-    """Run the statements of a verification and roll back; do nothing without a database."""
+    """Run the statements of a verification and roll back; ignore an unavailable database."""
 
     async def run(*, wait_for_locks: bool) -> None:
         with contextlib.suppress(_RolledBack, UnavailableError):
@@ -50,7 +50,7 @@ async def warm_up(database: Database, bot_number: str, now: datetime, rules: Rul
 def _run_and_roll_back(
     connection: Connection, bot_number: str, now: datetime, rules: Rules
 ) -> None:
-    # The bot's own number is no person's phone: its texts are ignored as webhooks.
+    # No person has the bot's own number: real texts from it are ignored.
     verify = InboundText(f"{_KEY}:1", bot_number, bot_number, TextReceived("VERIFY"))
     guess = InboundText(f"{_KEY}:2", bot_number, bot_number, TextReceived("000000"))
     report = DeliveryReport(f"{_KEY}:3", _KEY, DeliveryStatus.DELIVERED)
