@@ -67,7 +67,7 @@ def _is_ours_or_warning(record: logging.LogRecord) -> bool:
 
 
 def _first_line(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Cut asyncio's messages to one line: the next ones show tasks, which quote their exceptions."""
+    """Cut asyncio's messages to one line: the next ones show tasks, which quote exceptions."""
     if event["_record"].name == "asyncio":
         event["event"] = str(event["event"]).partition("\n")[0]
     return event

@@ -312,7 +312,8 @@ class Settings(DatabaseSettings):
         default=50,
         ge=0,
         le=10000,
-        description="texts a second from all numbers together (Telnyx's limit is 50), or 0 for no limit",
+        description="texts a second from all numbers together (Telnyx's limit is 50),"
+        " or 0 for no limit",
     )
     send_rate_per_number: float = Field(
         default=0, ge=0, le=10000, description="texts a second from each number, or 0 for no limit"

@@ -26,7 +26,7 @@ DEFAULT_PER_MINUTE = 600
 MAX_PER_MINUTE = 1_000_000
 _KEY = re.compile(r"tp_([0-9a-f]{12})_([0-9a-f]{64})")
 _HASH_OF_NO_SECRET = "0" * 64
-"""Compared with if there is no such key; no known secret has this hash."""
+"""Compared with the given secret's hash if there is no such key; no secret is known for it."""
 _KEYS = ApiKeyRow.__table__
 
 

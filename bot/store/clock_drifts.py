@@ -1,4 +1,4 @@
-"""How far the wall clock of a process differs from the monotonic time that it decides by.
+"""Clock drifts: how far a process's wall clock differs from its monotonic clock.
 
 Only processes whose clocks differ by more than the limit have a row.
 """
@@ -26,7 +26,7 @@ _DRIFTS = ClockDriftRow.__table__
 
 
 class ClockDrift(NamedTuple):
-    """A process's last measurement: its wall clock is `drift` ahead of the time it decides by."""
+    """A process's last measurement: its wall clock is `drift` ahead of its monotonic clock."""
 
     process: str
     drift: timedelta

@@ -1,4 +1,4 @@
-"""Conversations and, with each, the latest token."""
+"""Conversations, each with its latest token."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def load(
     """
     rows = connection.execute(_OF_PHONES, {"phones": [key.phone for key in keys]})
     found = dict(map(_stored, rows))
-    # An idle conversation has no token of a verification that matters.
+    # In an idle conversation, no token of a verification matters any longer.
     not_idle = [row_id for row_id, each in found.items() if each.state is not State.IDLE]
     for row_id, token in tokens.load_for_verifications(connection, not_idle, now):
         conversation = found[row_id]

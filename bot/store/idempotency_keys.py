@@ -1,4 +1,4 @@
-"""Requests of apps with an Idempotency-Key, and their answers."""
+"""Idempotency keys: requests of apps that were carried out, and their answers."""
 
 from __future__ import annotations
 

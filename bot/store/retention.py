@@ -28,9 +28,9 @@ CHUNK = 200
 
 _EVENTS = AppEventRow.__table__
 # The carrier repeats a webhook for minutes, and a delivery report comes within hours. Texts and app
-# events are kept for a month, for questions to the operator. A queued app event stays however long
-# the app is away. Tokens are deleted after the texts with their code: otherwise each of those texts
-# would first be updated to have no token.
+# events are kept for a month, so that the operator can look them up. A queued app event stays
+# however long the app is unreachable. Tokens are deleted after the texts with their code: otherwise
+# each of those texts would first be updated to have no token.
 _KEPT = (
     (OutboxRow.__table__, OutboxRow.__table__.c.created_at, timedelta(days=30)),
     (TokenRow.__table__, TokenRow.__table__.c.expires_at, timedelta(days=30)),

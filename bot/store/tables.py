@@ -31,7 +31,7 @@ MAX_ID_LENGTH = 128
 
 
 class OutboxState(StrEnum):
-    """How far a text to a person has come. In every state but `queued` we no longer send it."""
+    """The delivery state of a text to a person; only a `queued` one is sent, or sent again."""
 
     QUEUED = "queued"
     ACCEPTED = "accepted"
@@ -48,7 +48,7 @@ OUTBOX_FAILURES = (OutboxState.FAILED, OutboxState.DROPPED, OutboxState.CANCELLE
 
 
 class AppEventState(StrEnum):
-    """How far an app event has come on its way to the app."""
+    """The delivery state of an app event."""
 
     QUEUED = "queued"
     DELIVERED = "delivered"
@@ -181,7 +181,7 @@ class TokenRow(Base):
 
 
 class VerificationRow(Base):
-    """An app's request and its result; `id` orders the rows, the app knows `public_id`."""
+    """An app's request and its result; `id` orders the rows, the app uses `public_id`."""
 
     __tablename__ = "verifications"
     __table_args__ = (
@@ -251,7 +251,8 @@ class DisabledEndpointRow(Base):
 class ApiKeyRow(Base):
     """An API key, without the key: `secret_hash` is the SHA-256 of its 256 random bits.
 
-    `public_id` is the part of the key that finds this row; `title` is the operator's name for it.
+    `public_id` is the part of the key by which this row is found; `title` is the operator's name
+    for the key.
     """
 
     __tablename__ = "api_keys"
@@ -286,11 +287,11 @@ class OutboxRow(Base):
     """A text to a person, kept for a while after it was sent.
 
     `key` is the idempotency key for the carrier. It is random, since a counter would start again
-    with a new database; no query reads by it. `due_at` is when the row may be claimed next; a claim
-    moves it ahead by the lease. `uncertain_attempts` counts the attempts whose outcome is unknown.
-    `fault` says why the text has not been accepted. `bot_number` is the conversation's, here for
-    the indexes that find the next texts however long the queue is: codes, other texts, and texts
-    that must be dropped.
+    with a new database; no query searches for it. `due_at` is when the row may be claimed next; a
+    claim moves it ahead by the lease. `uncertain_attempts` counts the attempts whose outcome is
+    unknown. `fault` says why the text has not been accepted. `bot_number` is the conversation's;
+    it is repeated here for the indexes that find the next texts however long the queue is: codes,
+    other texts, and texts that must be dropped.
     """
 
     __tablename__ = "outbox"
@@ -352,7 +353,7 @@ class ClockDriftRow(Base):
 
 
 class ProcessedWebhookRow(Base):
-    """The key of a webhook that has been processed; the primary key keeps out a second delivery."""
+    """The key of a webhook that has been processed; the primary key prevents a second time."""
 
     __tablename__ = "processed_webhooks"
 

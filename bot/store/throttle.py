@@ -1,4 +1,4 @@
-"""The throttles of sending, one of the account and one of each bot number.
+"""The sending throttles, one for the account and one for each bot number.
 
 All processes on one database share them: the transaction that holds a row's lock decides for all.
 """
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 ACCOUNT = "account"
 """The name of the throttle that all numbers share; a number's throttle is named by it (E.164)."""
 MAX_CATCH_UP = timedelta(milliseconds=100)
-"""How much delay is made up for: no second has more texts than the rate allows in 1.1 seconds."""
+"""How much delay is made up for: in any second, at most as many texts are sent as the rate allows
+in 1.1 seconds."""
 BATCH_SPAN = timedelta(milliseconds=60)
-"""A queue sends the texts of this time together, since each transaction costs a commit; the rest
-of `MAX_CATCH_UP` is for waking late."""
+"""Texts that become due within this time are sent together, since each transaction costs a commit.
+The rest of `MAX_CATCH_UP` allows for a worker that wakes late."""
 HALVING_INTERVAL = timedelta(seconds=3)
 """The shortest time between two halvings, so that the first can take effect."""
 RECOVERY_INTERVAL = timedelta(seconds=10)
-"""After so long without another halving, one halving is undone: the rate doubles."""
+"""After this time without another halving, one halving is undone: the rate doubles."""
 MAX_HALVINGS = 6
 UNLIMITED = 1_000_000
 _MAX_INTERVAL = timedelta(days=1)
@@ -69,7 +70,7 @@ class Throttle:
         return replace(self, next_at=next_at)
 
     def resumes_at(self, rate: float, now: datetime) -> datetime:
-        """Return when a queue is worth another look: when a batch of texts may be sent."""
+        """Return when to poll the queue again: when a batch of texts may be sent."""
         rest_of_batch = BATCH_SPAN - self._interval(rate, now)
         return self._start(now) + max(rest_of_batch, timedelta())
 
@@ -83,10 +84,10 @@ class Throttle:
         return replace(self, next_at=min(self.next_at, latest))
 
     def halved(self, now: datetime, claimed_at: datetime) -> Throttle:
-        """Halve the rate, since a text claimed at `claimed_at` has met the carrier's limit.
+        """Halve the rate, since a text claimed at `claimed_at` has exceeded the carrier's limit.
 
-        Texts that met it together halve the rate once; a text claimed before the last halving does
-        not halve it again.
+        Texts that exceed it together halve the rate once: a text claimed before the last halving
+        does not halve it again.
         """
         halvings = self.halvings_at(now)
         if self.halved_at and halvings and self.halved_at > min(now - HALVING_INTERVAL, claimed_at):
@@ -105,7 +106,7 @@ class Throttle:
         return timedelta(seconds=min(seconds, _MAX_INTERVAL.total_seconds()))
 
     def _start(self, now: datetime) -> datetime:
-        """Return from when on texts are counted, at most `MAX_CATCH_UP` ago."""
+        """Return the time from which texts are counted, at most `MAX_CATCH_UP` ago."""
         return max(self.next_at, now - MAX_CATCH_UP)
 
 

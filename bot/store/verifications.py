@@ -43,7 +43,7 @@ class Filter:
 
 
 def add(connection: Connection, verifications: Sequence[Verification]) -> set[str]:
-    """Insert verifications; return the ids of those whose reference is not taken already."""
+    """Insert verifications, except those whose reference is taken; return the ids of the others."""
     if not verifications:
         return set()
     rows = [
@@ -124,7 +124,7 @@ def page(connection: Connection, only: Filter, now: datetime) -> list[Verificati
         return [_verification(row) for row in connection.execute(query)]
     # One query for each condition: with both in one, a database may read the whole table.
     conditions = _conditions_for(only.status, now)
-    # By id, since a verification may match the second condition too by the second query.
+    # By row id: a verification that is ended between the two queries matches both.
     found = {
         row.id: row
         for condition in conditions
@@ -202,7 +202,7 @@ def count_resends_at_form(connection: Connection, since: datetime) -> int:
 
 
 def _conditions_for(status: Status, now: datetime) -> list[ColumnElement[bool]]:
-    """Return the conditions of which a verification with this status meets one."""
+    """Return conditions; a verification with this status meets one of them."""
     match status:
         case Status.PENDING:
             return [_PENDING & (_VERIFICATIONS.c.expires_at > now)]

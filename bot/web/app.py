@@ -53,6 +53,6 @@ async def error_middleware(request: web.Request, handler: Handler) -> web.Stream
         raise
     except (ConnectionError, web.RequestPayloadError):
         return web.Response(status=400)
-    except Exception:  # noqa: BLE001 - whatever the error, the webhook must come again
+    except Exception:  # noqa: BLE001 - whatever the error, Telnyx must send the webhook again
         _log.exception("request failed", path=request.path)
         return web.Response(status=503, headers=RETRY_SOON)

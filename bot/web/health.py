@@ -22,7 +22,8 @@ _CHECK_INTERVAL = 1.0
 _WRITE_CHECK_INTERVAL = 5.0
 """Seconds; a write costs more than a read, and waits in the writer's queue."""
 _MAX_BUSY = 15.0
-"""Seconds in which locks alone may keep the check from writing; most are released by then."""
+"""Seconds for which the check still passes while locks keep it from writing; most are released
+by then."""
 
 
 async def healthz(_request: web.Request) -> web.Response:

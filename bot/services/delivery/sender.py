@@ -253,11 +253,11 @@ class TextDelivery:
     def _settle(
         self, connection: Connection, attempts: Sequence[SendAttempt]
     ) -> tuple[list[SendAttempt], list[tuple[str, str]]]:
-        """Settle attempts, and opt a person out if the carrier says so.
+        """Settle attempts, and opt a person out if the carrier reports an opt-out.
 
-        The throttles are locked first and then the phones' limits, as in every transaction: a
-        decision holds these while it cancels texts. Returns the attempts to locked phones, and the
-        throttles that were slowed, each with the fault.
+        Every transaction locks the throttles first and then the phones' limits, so that none
+        deadlock; a decision holds the limits while it cancels texts. Returns the attempts to locked
+        phones, and the throttles that were slowed, each with the fault.
         """
         now = max(attempt.at for attempt in attempts)
         slowed = self._slow_down(connection, attempts, now)
@@ -292,7 +292,7 @@ class TextDelivery:
     def _slow_down(
         self, connection: Connection, attempts: Sequence[SendAttempt], now: datetime
     ) -> list[tuple[str, str]]:
-        """Halve the throttles whose limit was exceeded; return those that were at full rate before."""
+        """Halve the throttles whose limit was exceeded; return those that were at full rate."""
         throttle = None
         slowed: list[tuple[str, str]] = []
         for attempt in attempts:

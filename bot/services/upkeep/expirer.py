@@ -56,6 +56,7 @@ class Expirer:
     async def expire_all(self) -> None:
         """End all verifications that have expired by now; raises UnavailableError."""
         now = self._clock.now()
+        # A read, so that the write lock is taken only if a verification has expired.
         while await self._database.read(verifications.overdue, now, 1):
             any_unlocked = await self._database.write(expire, now, self._rules)
             self._after_commit()

@@ -35,7 +35,7 @@ class _RolledBack(Exception):  # noqa: N818 - it is not an error
 
 
 async def warm_up(database: Database, bot_number: str, now: datetime, rules: Rules) -> None:
-    """Run the statements of a verification and roll back; do nothing if the database is unavailable."""
+    """Run the statements of a verification and roll back; ignore an unavailable database."""
 
     async def run(*, wait_for_locks: bool) -> None:
         with contextlib.suppress(_RolledBack, UnavailableError):

@@ -57,14 +57,14 @@ class Backend(Protocol):
 class Database:
     """The database behind a URL (`sqlite+aiosqlite://…` or `postgresql+asyncpg://…`).
 
-    `within` is how many seconds a transaction may take.
+    `timeout` is how many seconds a transaction may take.
     """
 
-    def __init__(self, url: URL | str, within: float = WRITE_TIMEOUT) -> None:
+    def __init__(self, url: URL | str, timeout: float = WRITE_TIMEOUT) -> None:
         self.url = make_url(url)
-        self._within = within
+        self._timeout = timeout
         on_sqlite = self.url.get_backend_name() == "sqlite"
-        self._backend: Backend = Sqlite(self.url) if on_sqlite else Postgresql(self.url, within)
+        self._backend: Backend = Sqlite(self.url) if on_sqlite else Postgresql(self.url, timeout)
 
     @property
     def writers(self) -> int:
@@ -88,7 +88,7 @@ class Database:
         Without `wait_for_locks`, raise LockedError instead of waiting for a row's lock for longer
         than other transactions take. SQLite has only one lock, and always waits for it.
         """
-        latest = asyncio.get_running_loop().time() + self._within
+        latest = asyncio.get_running_loop().time() + self._timeout
         deadline = latest if deadline is None else min(deadline, latest)
         try:
             return await self._write(deadline, work, *args, wait_for_locks=wait_for_locks)
@@ -110,8 +110,8 @@ class Database:
     async def check_write(self) -> None:
         """Write a row and roll it back, within the timeout of any transaction.
 
-        Raise BusyError if it did not get its turn in time, and UnavailableError if the database
-        accepts no writes for any other reason.
+        Raise BusyError if locks or load kept it from finishing in time, and UnavailableError if the
+        database accepts no writes for any other reason.
         """
         try:
             await self.write(write_and_roll_back)
@@ -124,7 +124,7 @@ class Database:
         """Run `work`, which must only read; raise UnavailableError as `write` does."""
         with errors.translate_errors():
             async with (
-                asyncio.timeout(self._within),
+                asyncio.timeout(self._timeout),
                 open_connection(self._backend.reader) as connection,
             ):
                 return await connection.run_sync(work, *args)

@@ -1,4 +1,4 @@
-"""Database errors as one sentence for the operator that names the setting to change.
+"""Explains database errors to the operator, each in a sentence that names what to change.
 
 Errors are recognised by SQLSTATE (PostgreSQL, Appendix A), by SQLite's error names, and by the
 system's error numbers; by their text only where poolers use one SQLSTATE for everything. The text
@@ -26,7 +26,7 @@ _TLS_REQUIRED = (
     "the database accepts encrypted connections only; append ?sslmode=require to DATABASE_URL"
 )
 _NOT_FROM_HERE = (
-    "the database does not let this user in from this machine, or not without TLS; append"
+    "the database does not let this user connect from this machine, or not without TLS; append"
     " ?sslmode=require to DATABASE_URL, or allow the connection in pg_hba.conf"
 )
 _FULL = "the database has no connection left; raise its limit, or use a pooler in DATABASE_URL"
@@ -63,7 +63,7 @@ _SQLSTATES = {
     "57014": _NO_ANSWER,
     "42P05": _POOLER,
     "26000": _POOLER,
-    "55P03": "another session holds a lock in the database for too long; find it, and try again",
+    "55P03": "another session has held a lock in the database for too long; end it, and try again",
 }
 # Texts of servers and poolers, for SQLSTATEs that are ambiguous.
 _TEXTS = {
@@ -108,7 +108,9 @@ _SQLITE = {
     "SQLITE_BUSY": "another program has locked the database file of DATABASE_URL; stop it",
     "SQLITE_LOCKED": "another program has locked the database file of DATABASE_URL; stop it",
     "SQLITE_FULL": "the disk of the database file is full; free some space, or change DATABASE_URL",
-    "SQLITE_IOERR": "the disk of the database file fails; check it, or change DATABASE_URL",
+    "SQLITE_IOERR": (
+        "the disk of the database file reports errors; check it, or change DATABASE_URL"
+    ),
     "SQLITE_NOTADB": "the file of DATABASE_URL is not an SQLite database; correct its path",
     "SQLITE_CORRUPT": "the database file is damaged; restore it, or change DATABASE_URL",
 }

@@ -1,4 +1,4 @@
-"""Database errors, by whether they pass: an outage may, an error in the data does not."""
+"""Database errors: an outage is raised as UnavailableError, an error in the data as it is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _DEADLOCKS = ("40P01", "40001")
 _LOCK_TIMEOUT = "55P03"
-# statement_timeout: the next transaction may get its turn.
+# statement_timeout: the next attempt may succeed.
 _BUSY = "57014"
 # PostgreSQL: connection lost, out of resources, server shutting down, failing or read-only.
 _OUTAGES = ("08", "53", "57", "58", "25006")
@@ -26,7 +26,7 @@ class UnavailableError(Exception):
 
 
 class BusyError(UnavailableError):
-    """The transaction did not get its turn in time: it met a lock, or the database is slow."""
+    """The transaction did not finish in time: it waited for a lock, or the database is slow."""
 
 
 class LockedError(BusyError):
@@ -34,7 +34,7 @@ class LockedError(BusyError):
 
 
 class UnreachableError(UnavailableError):
-    """No connection could be opened: the text of the cause came before any statement."""
+    """No connection could be opened; the cause's text cannot quote data, as no statement ran."""
 
 
 class DeadlockError(UnavailableError):

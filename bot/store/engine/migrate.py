@@ -62,7 +62,7 @@ def _upgrade(connection: Connection) -> None:
 
 
 def is_current(connection: Connection) -> bool:
-    """Return whether the schema is the newest that this version of the bot knows."""
+    """Return whether the database has this version's schema."""
     return MigrationContext.configure(connection).get_current_revision() == _newest()
 
 
@@ -70,11 +70,11 @@ async def on_connection(url: URL, work: Callable[[Connection], None]) -> None:
     """Run `work` in a transaction, in only one process at a time, and commit it."""
     on_sqlite = url.get_backend_name() == "sqlite"
     # Without timeouts and without the other engines' listeners: a migration may take long.
-    engine = _on_sqlite(url) if on_sqlite else postgresql.engine(url, {}, poolclass=NullPool)
+    engine = _sqlite_engine(url) if on_sqlite else postgresql.engine(url, {}, poolclass=NullPool)
     try:
         async with open_connection(engine) as connection:
             if on_sqlite:
-                # The mode is stored in the file; two first connections that set it would collide.
+                # The mode is stored in the file; two new connections that set it would collide.
                 await _set_wal(connection)
                 # Foreign keys off, before the transaction: rebuilding a table drops it, which would
                 # delete the rows that refer to it.
@@ -88,7 +88,7 @@ async def on_connection(url: URL, work: Callable[[Connection], None]) -> None:
         await engine.dispose()
 
 
-def _on_sqlite(url: URL) -> AsyncEngine:
+def _sqlite_engine(url: URL) -> AsyncEngine:
     return create_async_engine(
         url,
         poolclass=NullPool,
@@ -119,7 +119,9 @@ async def _set_wal(connection: AsyncConnection) -> None:
 def config(connection: Connection | None = None) -> Config:
     """Return Alembic's configuration, with a connection for the migrations to run on."""
     in_wheel, in_checkout = _PACKAGE / "migrations", _PACKAGE.parent / "migrations"
-    made = Config()
-    made.set_main_option("script_location", str(in_wheel if in_wheel.is_dir() else in_checkout))
-    made.attributes["connection"] = connection
-    return made
+    alembic_config = Config()
+    alembic_config.set_main_option(
+        "script_location", str(in_wheel if in_wheel.is_dir() else in_checkout)
+    )
+    alembic_config.attributes["connection"] = connection
+    return alembic_config

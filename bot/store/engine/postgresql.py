@@ -2,8 +2,8 @@
 
 There may be a pooler in between, like PgBouncer, which shares a server connection among clients, by
 session or by transaction. State that outlives a transaction may then belong to another client: so
-timeouts are set in each transaction, and no statement stays prepared. Connected directly, timeouts
-are set once for the session, and statements stay prepared.
+timeouts are set in each transaction, and no statement stays prepared. On a direct connection,
+timeouts are set once for the session, and statements stay prepared.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ _EXTRA_COMMIT_TIMEOUT = 0.5
 _APPLICATION_NAME = {"application_name": "textproof"}
 _PROTOCOL_VIOLATION = "08P01"
 _NO_PREPARED_STATEMENTS = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
-"""Turns off the statement caches of asyncpg and SQLAlchemy: statements then have no names, which
-clients that share a server connection would otherwise have in common."""
+"""Turns off the statement caches of asyncpg and SQLAlchemy. With them, statements have names, and
+those of clients that share a server connection would collide."""
 
 
 class Postgresql:
-    """One database on a server; `within` is how many seconds a statement may take."""
+    """One database on a server; `timeout` is how many seconds a statement may take."""
 
     writers: ClassVar = 2  # while one waits for the server, Python prepares another
 
-    def __init__(self, url: URL, within: float) -> None:
-        self._commit_timeout = within + _EXTRA_COMMIT_TIMEOUT
+    def __init__(self, url: URL, timeout: float) -> None:
+        self._commit_timeout = timeout + _EXTRA_COMMIT_TIMEOUT
         timeouts = {
-            "statement_timeout": str(int(within * 1000)),
+            "statement_timeout": str(int(timeout * 1000)),
             "idle_in_transaction_session_timeout": "10000",
         }
         lock_timeout = {"lock_timeout": str(int(_LOCK_TIMEOUT * 1000))}
-        self.reader = _pool(url, timeouts, _POOL_SIZE, within)
+        self.reader = _pool(url, timeouts, _POOL_SIZE, timeout)
         # One for each writer, and one to retry batches that met a lock.
-        self._not_waiting = _pool(url, timeouts | lock_timeout, self.writers + 1, within)
+        self._not_waiting = _pool(url, timeouts | lock_timeout, self.writers + 1, timeout)
 
     async def transact(
         self,
@@ -69,13 +69,13 @@ class Postgresql:
         Raise UncertainCommitError if only the outcome of the commit is unknown.
         """
         pool = self.reader if wait_for_locks else self._not_waiting
-        _refuse_after(deadline)  # a connection cancelled while it opens is lost, not closed
+        _check_deadline(deadline)  # a connection cancelled while it opens is lost, not closed
         async with contextlib.AsyncExitStack() as stack:
             async with asyncio.timeout_at(deadline):
                 connection = await stack.enter_async_context(open_connection(pool))
                 await connection.begin()
                 result = await connection.run_sync(work, *args)
-            _refuse_after(deadline)
+            _check_deadline(deadline)
             await _commit(connection, self._commit_timeout)
             return result
 
@@ -88,15 +88,15 @@ class Postgresql:
         await self._not_waiting.dispose()
 
 
-def _pool(url: URL, settings: Mapping[str, str], size: int, within: float) -> AsyncEngine:
+def _pool(url: URL, settings: Mapping[str, str], size: int, timeout: float) -> AsyncEngine:
     return engine(
         url,
         settings,
         pool_size=size,
         max_overflow=0,
-        pool_timeout=within,
+        pool_timeout=timeout,
         pool_pre_ping=True,
-        connect_args={"timeout": within},
+        connect_args={"timeout": timeout},
     )
 
 
@@ -113,7 +113,7 @@ def engine(url: URL, settings: Mapping[str, str], **options: Any) -> AsyncEngine
 
 
 class _Connector:
-    """Opens connections; once a pooler was detected or named, it expects one every time."""
+    """Opens connections to a server, or to a pooler once one was detected or configured."""
 
     def __init__(self, settings: Mapping[str, str], *, pooler: bool) -> None:
         on_begin = "".join(f" SET LOCAL {name} = {value};" for name, value in settings.items())
@@ -173,8 +173,8 @@ def _connection_class(on_begin: str) -> type:
 async def _is_direct(connection: Any) -> bool:
     """Return whether the connection leads to a server and not to a pooler.
 
-    At the start of a session a server sends its process id, for cancel requests; a pooler sends a
-    number of its own, which differs from the id of the server process that runs statements.
+    At the start of a session a server sends its process id, for cancel requests; a pooler sends
+    another number, which differs from the id of the server process that runs statements.
     """
     # Without parameters, asyncpg sends this as one message, which a pooler passes to one server. It
     # returns only the command tag.
@@ -182,17 +182,17 @@ async def _is_direct(connection: Any) -> bool:
     return bool(await connection.execute(f"SELECT WHERE pg_backend_pid() = {pid}") == "SELECT 1")
 
 
-async def _commit(connection: AsyncConnection, within: float) -> None:
+async def _commit(connection: AsyncConnection, max_seconds: float) -> None:
     try:
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(max_seconds):
             await connection.commit()
     except (DBAPIError, OSError, TimeoutError) as error:
-        # Otherwise the pool would reuse a connection that may be within a transaction.
+        # Otherwise the pool would reuse a connection that may be inside a transaction.
         await connection.invalidate()
         raise UncertainCommitError(error_name(error)) from error
 
 
-def _refuse_after(deadline: float) -> None:
-    """Raise TimeoutError after the deadline: by then the webhook is being refused."""
+def _check_deadline(deadline: float) -> None:
+    """Raise TimeoutError if the deadline has passed, since the webhook is then refused."""
     if asyncio.get_running_loop().time() > deadline:
         raise TimeoutError

@@ -74,11 +74,11 @@ class Sqlite:
         def transaction() -> T:
             with self._begin(latest) as connection:
                 result = work(connection, *args)
-                _refuse_after(latest)
+                _check_deadline(latest)
                 try:
                     connection.commit()
                 except BaseException:
-                    # Otherwise the pool would reuse a connection within a transaction.
+                    # Otherwise the pool would reuse a connection inside a transaction.
                     connection.invalidate()
                     raise
                 return result
@@ -87,7 +87,7 @@ class Sqlite:
 
     def _begin(self, latest: float) -> Connection:
         """Connect and begin, again and again while another process holds the write lock."""
-        _refuse_after(latest)
+        _check_deadline(latest)
         connection = _connect(self._writer)
         while True:
             try:
@@ -101,7 +101,7 @@ class Sqlite:
                 return connection
 
     async def checkpoint(self) -> None:
-        """Move committed data from the write-ahead log to the database file, beside writers.
+        """Move committed data from the write-ahead log to the database file, while writers go on.
 
         If the log grows long, the next commit does it, and all writers wait for that.
         """
@@ -123,8 +123,8 @@ def _connect(engine: Engine) -> Connection:
         raise UnreachableError(error_name(error)) from error
 
 
-def _refuse_after(latest: float) -> None:
-    """Raise TimeoutError after the deadline: by then the webhook is being refused."""
+def _check_deadline(latest: float) -> None:
+    """Raise TimeoutError if the deadline has passed, since the webhook is then refused."""
     if time.monotonic() > latest:
         raise TimeoutError
 

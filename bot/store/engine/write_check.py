@@ -1,4 +1,4 @@
-"""Check whether the database accepts writes: insert a row as webhooks do, and roll it back."""
+"""A check that the database accepts writes: inserts a row as webhooks do, and rolls it back."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The queue of app events, from the transaction that adds them to their delivery.
+"""The queue of app events: add, claim and settle them, and replay those that were given up.
 
-A claim moves a row's `due_at` ahead by a lease, so the claims of a process that dies end by
-themselves; `attempts` distinguishes a claim from an earlier one.
+A claim moves a row's `due_at` ahead by a lease, so the claims of a process that dies expire
+by themselves; `attempts` distinguishes a claim from an earlier one.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def list_dead(connection: Connection, limit: int) -> list[DeadAppEvent]:
 
 
 def replay(connection: Connection, public_ids: Collection[str] | None, now: datetime) -> int:
-    """Queue events that were given up again, those given or, for None, all; return how many."""
+    """Queue again the given events that were given up (for None, all); return how many."""
     condition = _DEAD if public_ids is None else and_(_DEAD, _EVENTS.c.public_id.in_(public_ids))
     return connection.execute(
         update(_EVENTS)

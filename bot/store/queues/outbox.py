@@ -1,6 +1,6 @@
-"""The outbox: the queue of texts to people, from the decision to their delivery.
+"""The outbox, the queue of texts to people: add, cancel, claim and settle them.
 
-A claim moves a row's `due_at` ahead by a lease, so the claims of a sender that dies end by
+A claim moves a row's `due_at` ahead by a lease, so the claims of a sender that dies expire by
 themselves; `attempts` distinguishes a claim from an earlier one.
 """
 
@@ -77,8 +77,8 @@ _PROGRESS = {
     OutboxState.DELIVERED: 4,
     OutboxState.FAILED: 4,
 }
-"""Delivery reports arrive in any order and only move a text forward. A text that was cancelled or
-dropped while it was being sent was sent all the same, and its row must say so."""
+"""Delivery reports arrive in any order and only move a text forward. A text that was
+cancelled or dropped while it was being sent was sent nevertheless, and its row must say so."""
 
 
 def _states_before(state: OutboxState) -> list[OutboxState]:
@@ -227,11 +227,11 @@ _EARLIER_IS_QUEUED = exists().where(
 _EARLIER_CODE_IS_QUEUED = _EARLIER_IS_QUEUED.where(_earlier.c.token_id.is_not(None))
 
 
-class _Lane(NamedTuple):
-    """The queries for one class of texts, codes or others, sent in the order of `due_at`.
+class _PriorityClass(NamedTuple):
+    """The queries for texts of one priority, codes or others, in the order of `due_at`.
 
-    `numbers` selects the bot numbers that have queued texts of the class; the other two are for one
-    bot number.
+    `numbers` selects the bot numbers that have queued texts of the priority; the other two are for
+    one bot number.
     """
 
     numbers: Select[Any]
@@ -239,9 +239,9 @@ class _Lane(NamedTuple):
     claimable: Select[Any]
 
 
-def _lane(condition: ColumnElement[bool], blocked: ColumnElement[bool]) -> _Lane:
+def _priority_class(condition: ColumnElement[bool], blocked: ColumnElement[bool]) -> _PriorityClass:
     of_number = and_(_DUE, condition, _OUTBOX.c.bot_number == bindparam("number"), ~blocked)
-    return _Lane(
+    return _PriorityClass(
         numbers=_numbers(and_(_QUEUED, condition)),
         any_due=select(exists().where(of_number)),
         claimable=select(
@@ -278,22 +278,22 @@ _CLAIM = (
 )
 # Codes are sent first, since people wait for them with the phone in their hand. A code also
 # overtakes earlier texts to the same person: those wait until all due codes are sent.
-_LANES = (
-    _lane(_OUTBOX.c.token_id.is_not(None), _EARLIER_CODE_IS_QUEUED),
-    _lane(_OUTBOX.c.token_id.is_(None), _EARLIER_IS_QUEUED),
+_PRIORITIES = (
+    _priority_class(_OUTBOX.c.token_id.is_not(None), _EARLIER_CODE_IS_QUEUED),
+    _priority_class(_OUTBOX.c.token_id.is_(None), _EARLIER_IS_QUEUED),
 )
 
 
-def any_due(connection: Connection, now: datetime, but: Collection[str] = ()) -> bool:
-    """Return whether a text is due, from any bot number (E.164) `but` these.
+def any_due(connection: Connection, now: datetime, excluding: Collection[str] = ()) -> bool:
+    """Return whether a text is due from any bot number (E.164), `excluding` some.
 
     It is cheap, and needs no write lock.
     """
     return any(
-        connection.scalar(lane.any_due, {"number": number, "now": now})
-        for lane in _LANES
-        for number in connection.scalars(lane.numbers).all()
-        if number not in but
+        connection.scalar(priority.any_due, {"number": number, "now": now})
+        for priority in _PRIORITIES
+        for number in connection.scalars(priority.numbers).all()
+        if number not in excluding
     )
 
 
@@ -312,16 +312,17 @@ def drop(connection: Connection, row_ids: Collection[int], now: datetime) -> lis
 
 
 def claim(
-    connection: Connection, limit: int, now: datetime, share: Callable[[str], int] | None = None
+    connection: Connection, limit: int, now: datetime, limit_of: Callable[[str], int] | None = None
 ) -> list[ClaimedText]:
     """Claim up to `limit` texts that are due, codes first.
 
-    `share` returns how many texts a bot number (E.164) may send; without it, a number may send all.
+    `limit_of` returns how many texts a bot number (E.164) may send; without it, there is no limit
+    per number.
     The attempt counts as uncertain from now on, since this process may die after sending the text.
     Only the oldest queued text of a conversation is claimed, so that texts to a person keep their
     order; but a code waits for earlier codes only.
     """
-    rows = _claimable(connection, limit, now, share or (lambda _: limit))
+    rows = _claimable(connection, limit, now, limit_of or (lambda _: limit))
     if not rows:
         return []
     lease_end = now + LEASE
@@ -331,17 +332,17 @@ def claim(
 
 
 def _claimable(
-    connection: Connection, limit: int, now: datetime, share: Callable[[str], int]
+    connection: Connection, limit: int, now: datetime, limit_of: Callable[[str], int]
 ) -> list[Row[Any]]:
     taken: list[Row[Any]] = []
-    for lane in _LANES:
+    for priority in _PRIORITIES:
         found: list[Row[Any]] = []
-        for number in connection.scalars(lane.numbers).all() if len(taken) < limit else ():
-            remaining = share(number) - sum(row.bot_number == number for row in taken)
+        for number in connection.scalars(priority.numbers).all() if len(taken) < limit else ():
+            remaining = limit_of(number) - sum(row.bot_number == number for row in taken)
             at_most = min(limit - len(taken), remaining)
             if at_most > 0:
                 due = {"number": number, "now": now, "limit": at_most}
-                found += connection.execute(lane.claimable, due)
+                found += connection.execute(priority.claimable, due)
         found.sort(key=attrgetter("due_at", "id"))
         taken += found[: limit - len(taken)]
     return taken
@@ -403,8 +404,8 @@ def settle_later(
 ) -> None:
     """Schedule the next attempt for `due_at`, unless the text was cancelled or claimed again.
 
-    The attempt no longer counts as uncertain if it is not `in_doubt`: if the carrier is known not
-    to have the text.
+    The attempt no longer counts as uncertain if it is not `in_doubt`, because the carrier certainly
+    did not accept the text.
     """
     connection.execute(
         update(_OUTBOX)
@@ -429,7 +430,7 @@ def settle_never(
     fault: str,
     state: OutboxState = OutboxState.FAILED,
 ) -> list[TextProgress]:
-    """Give a text up, also one that was cancelled while it was being sent; its row says why."""
+    """Give a text up, even one that was cancelled while it was being sent; its row says why."""
     return _update(
         connection,
         update(_OUTBOX)
@@ -446,7 +447,7 @@ def report(connection: Connection, text_report: TextReport, now: datetime) -> li
     progress = _advance(connection, text_report)
     if progress:
         return progress
-    if _is_known(connection, text_report.carrier_id):
+    if _has_text(connection, text_report.carrier_id):
         # The text may have been settled between the two statements: try again.
         return _advance(connection, text_report)
     insert_missing(connection, _REPORTS, [_report_row(text_report, now)])
@@ -460,7 +461,7 @@ def report(connection: Connection, text_report: TextReport, now: datetime) -> li
     )
     # The text may have been settled by a transaction that the insert waited for.
     progress = _advance(connection, text_report)
-    if progress or _is_known(connection, text_report.carrier_id):
+    if progress or _has_text(connection, text_report.carrier_id):
         connection.execute(delete(_REPORTS).where(_REPORTS.c.carrier_id == text_report.carrier_id))
     return progress
 
@@ -542,7 +543,7 @@ def _update(connection: Connection, statement: Update) -> list[TextProgress]:
     return [TextProgress(*row) for row in connection.execute(statement.returning(*_COLUMNS))]
 
 
-def _is_known(connection: Connection, carrier_id: str) -> bool:
+def _has_text(connection: Connection, carrier_id: str) -> bool:
     return bool(connection.scalar(select(exists().where(_OUTBOX.c.carrier_id == carrier_id))))
 
 

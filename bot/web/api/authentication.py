@@ -31,7 +31,7 @@ _MAX_KEYS = 10_000
 
 
 class Authentication:
-    """Check the API key of each request, its scope and its rate.
+    """Checks the API key of each request, its scope and its rate.
 
     The key is read from the database for every request, so a revoked key stops working at once.
     """
@@ -48,7 +48,7 @@ class Authentication:
         now = self._clock.now()
         free_at = self._rate_limits.take(key.public_id, key.per_minute, now)
         if free_at is not None:
-            raise problems.retry_later(RequestOutcome.TOO_MANY_REQUESTS, free_at, now, usually=1)
+            raise problems.retry_later(RequestOutcome.TOO_MANY_REQUESTS, free_at, now, default=1)
         if scope not in key.scopes:
             raise ProblemError(
                 HTTPStatus.FORBIDDEN,
@@ -79,7 +79,7 @@ def _unauthorized(detail: str, challenge: str) -> ProblemError:
 
 
 class KeyRateLimits:
-    """A token bucket for each key: so many requests a minute, and a few more at once.
+    """A token bucket for each key: its requests per minute, and a burst of a sixth of them.
 
     Each process counts for itself. Beyond `max_keys` the key idle for longest is forgotten, and
     its next request finds a full bucket.

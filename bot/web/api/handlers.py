@@ -128,7 +128,7 @@ class Api:
         """Begin a verification of a number, or of the person who texts the reference."""
         params = request.params
         if params.to is None and params.reference is not None:
-            reason = "must not be given without `to`; put your own name into `metadata`"
+            reason = "is allowed only with `to`; put your own reference into `metadata`"
             raise problems.for_field("reference", reason)
         result = await self._verifications.begin(
             VerificationRequest(
@@ -163,7 +163,7 @@ class Api:
                 phone=None if params.to is None else _phone(self._recipients.parse, params.to),
                 reference=params.reference,
                 before=None if params.cursor is None else _id_in_cursor(params.cursor),
-                limit=params.limit + 1,  # one more, to learn whether there is a next page
+                limit=params.limit + 1,  # one more, to see whether there is a next page
             )
         )
         page, now = found[: params.limit], self._clock.now()
@@ -176,7 +176,7 @@ class Api:
         )
 
     async def check_code(self, request: ApiRequest[CheckParams]) -> web.Response:
-        """Compare a code."""
+        """Check a code that the person typed in the app."""
         result = await self._verifications.check(
             request.verification_id, request.params.code, request.idempotency_key
         )
@@ -213,7 +213,7 @@ def _problem(result: RequestResult, now: datetime) -> ProblemError:
     """Return the problem of a request that was refused."""
     outcome, verification = result.outcome, result.verification
     if outcome in _TEMPORARY_REFUSALS:
-        return problems.retry_later(outcome, result.retry_at, now, usually=_DEFAULT_RETRY_AFTER)
+        return problems.retry_later(outcome, result.retry_at, now, default=_DEFAULT_RETRY_AFTER)
     if outcome is RequestOutcome.OPTED_OUT:
         return problems.for_field("to", DETAILS[outcome], outcome)
     if outcome is RequestOutcome.KEY_REUSED:
@@ -250,7 +250,7 @@ def _id_in_cursor(cursor: str) -> str:
 
 
 def _verification_id(request: web.Request) -> str:
-    """Return the id in the path; one of another form is not looked up."""
+    """Return the id in the path; raise ProblemError for a malformed one."""
     verification_id = request.match_info.get("id", "")
     if "id" in request.match_info and not is_id(verification_id):
         raise _not_found()

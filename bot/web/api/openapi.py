@@ -64,7 +64,7 @@ def _page() -> str:
 
 
 def resolved(value: Any, components: Mapping[str, Any]) -> Any:
-    """Replace references to shared parameters and responses by these; keep those to schemas.
+    """Replace references with the shared parameters and responses; keep those to schemas.
 
     Members beside a reference override what it names (OpenAPI 3.1 §4.8.23).
     """
@@ -81,7 +81,7 @@ def resolved(value: Any, components: Mapping[str, Any]) -> Any:
 
 
 def _type_name(schema: Mapping[str, Any]) -> str:
-    """Return a few words for the type of a schema."""
+    """Return a short name for the type of a schema."""
     if "$ref" in schema:
         return str(schema["$ref"]).removeprefix(SCHEMAS)
     return str(schema.get("format") or schema.get("type") or "anything")

@@ -143,13 +143,13 @@ def for_validation(error: ValidationError) -> ProblemError:
 
 
 def retry_later(
-    code: RequestOutcome, retry_at: datetime | None, now: datetime, usually: int
+    code: RequestOutcome, retry_at: datetime | None, now: datetime, default: int
 ) -> ProblemError:
     """Return the problem (429) of a request that may succeed at `retry_at` (UTC).
 
-    If that is unknown, Retry-After is `usually` seconds.
+    If that time is unknown, Retry-After is `default` seconds.
     """
-    wait = timedelta(seconds=usually) if retry_at is None else retry_at - now
+    wait = timedelta(seconds=default) if retry_at is None else retry_at - now
     return ProblemError(
         HTTPStatus.TOO_MANY_REQUESTS, DETAILS[code], code=code, headers=retry_after(wait)
     )
@@ -173,7 +173,7 @@ async def problem_middleware(request: web.Request, handler: Handler) -> web.Stre
         response = ProblemError(
             HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=RETRY_SOON
         ).response()
-    except Exception:  # noqa: BLE001 - apps can read problems only
+    except Exception:  # noqa: BLE001 - apps expect a problem for every error
         _log.exception("request failed", path=API)
         detail = "internal error; see the bot's log"
         response = ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, detail).response()

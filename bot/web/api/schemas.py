@@ -61,7 +61,7 @@ def _whole_number(value: object) -> object:
 
 
 def _storable(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Refuse metadata that not both databases store and return unchanged."""
+    """Refuse metadata that SQLite or PostgreSQL would not store and return unchanged."""
     if not _is_nested_within(metadata, _MAX_METADATA_DEPTH):
         raise ValueError(f"must be nested at most {_MAX_METADATA_DEPTH} levels deep")
     try:

@@ -33,7 +33,7 @@ class Sessions:
         self._network_key = _derive_key(keys[0], _NETWORK_LABEL)
         self._public_url = public_url
         self._secure = public_url.startswith("https://")
-        # Only this very host can set a cookie with this prefix (RFC 6265bis §4.1.3.2).
+        # Only this exact host can set a cookie with this prefix (RFC 6265bis §4.1.3.2).
         self._cookie = "__Host-textproof" if self._secure else "textproof"
 
     def new_id(self) -> str:
@@ -57,7 +57,7 @@ class Sessions:
         )
 
     def hashed_id(self, session_id: str) -> str:
-        """Return the hash that stands for a session in the database."""
+        """Return the hash by which the database identifies a session."""
         return hashlib.sha256(_SESSION_LABEL + b"\0" + session_id.encode()).hexdigest()
 
     def csrf_token(self, session_id: str) -> str:
@@ -85,7 +85,7 @@ class Sessions:
         return _host_of(origin) == request.host.lower()
 
     def hashed_network(self, network: str) -> str:
-        """Return the keyed hash that stands for a network where requests are counted."""
+        """Return the keyed hash by which requests from a network are counted."""
         return _sign(self._network_key, network)
 
 

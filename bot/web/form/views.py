@@ -1,7 +1,7 @@
 """The web form: type a number, get a code by text, type it here or reply with it.
 
 The paths are those of Telnyx's 2FA tutorials. The form reveals nothing about a number: whatever
-becomes of a request, the response is the same and takes as long.
+the outcome of a request, the response is the same and takes equally long.
 """
 
 from __future__ import annotations
@@ -122,9 +122,9 @@ class Form:
         return response
 
     async def request_code(self, request: web.Request) -> web.Response:
-        """Send a code and go on to the form for it; raise HTTPException for a malformed body.
+        """Send a code and redirect to the form for it; raise HTTPException for a malformed body.
 
-        A new session begins here, so that an id that another browser knows is useless.
+        A new session begins here, which makes a session id that an attacker planted useless.
         """
         fields = await _read_fields(request)
         session_id = self._form_session(request, fields)
@@ -209,7 +209,7 @@ class Form:
         return self._page("success.html", number=readable(verification.phone or ""))
 
     def _guarded(self, handler: Handler) -> Handler:
-        """Add security headers to every response, and make all POSTs take as long."""
+        """Add security headers to every response, and make all POSTs take equally long."""
 
         async def guarded(request: web.Request) -> web.StreamResponse:
             arrived_at = asyncio.get_running_loop().time()
@@ -254,7 +254,7 @@ class Form:
         return session_id if valid else None
 
     def _refusal_message(self, typed: str, error: RecipientError) -> str:
-        """Return what to tell the person about a number that is refused."""
+        """Return the message to the person about a number that is refused."""
         if not typed.strip():
             return "Please type your phone number."
         if error.refusal is Refusal.NOT_A_NUMBER:

@@ -1,1 +1,1 @@
-"""Parts that handlers share."""
+"""HTTP helpers that handlers share: bodies, client addresses, limits, headers, static files."""

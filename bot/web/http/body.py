@@ -1,4 +1,4 @@
-"""Reading of a request's body, limited in length and time."""
+"""Reads a request's body, limited in length and time."""
 
 from __future__ import annotations
 

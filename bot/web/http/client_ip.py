@@ -41,7 +41,7 @@ def client_address(
 
 
 def network_of(address: Address | None) -> str:
-    """Return what one customer has: an IPv4 address, or the /64 of an IPv6 address."""
+    """Return the network of one customer: an IPv4 address, or the /64 of an IPv6 address."""
     if isinstance(address, IPv6Address):
         return str(IPv6Network((int(address), _SITE_PREFIX), strict=False))
     return "" if address is None else str(address)

@@ -1,4 +1,4 @@
-"""Warnings that any caller could cause at will."""
+"""A throttle for warnings that any caller could cause at will."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _log = structlog.get_logger(__name__)
 
 
 class LogThrottle:
-    """Log each kind of warning at most once a minute, so that strangers cannot fill the log."""
+    """Logs each kind of warning at most once a minute, so that strangers cannot fill the log."""
 
     def __init__(self) -> None:
         self._full_at: dict[str, datetime] = {}

@@ -8,7 +8,8 @@ OWN_FILES = (
     "script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self';"
     " require-trusted-types-for 'script'"
 )
-"""A page that loads scripts, styles and images from its own origin, and has none inline."""
+"""The sources of a page that loads scripts, styles and images from its own origin, and has none
+inline."""
 
 
 def page_headers(

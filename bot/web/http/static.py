@@ -1,4 +1,4 @@
-"""Static files of a page: named one by one, read once."""
+"""Static files of a page: a fixed list of them, read into memory once."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ async def test_an_outage_refuses_all_waiting_webhooks_and_none_of_them_is_stored
     # SQLite waits for a lock in a thread; here by the clock that is moved.
     loop_time = SimpleNamespace(monotonic=asyncio.get_running_loop().time)
     monkeypatch.setattr("bot.store.engine.sqlite.time", loop_time)
-    database = Database(database_url, within=2 * HOUR)
+    database = Database(database_url, timeout=2 * HOUR)
     async with open_inbox(database, answer_within=HOUR) as inbox:
         async with locked(database_url):
             batches = recorded_writes(database, monkeypatch)

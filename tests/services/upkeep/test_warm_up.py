@@ -98,7 +98,7 @@ async def test_the_bot_starts_without_a_database() -> None:
 async def test_the_bot_starts_while_the_database_is_locked(
     database: Database, database_url: URL
 ) -> None:
-    hurried = Database(database_url, within=0.2)
+    hurried = Database(database_url, timeout=0.2)
     before = await rows(database)
     with closing(sqlite3.connect(str(database_url.database), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -89,7 +89,7 @@ _POSTGRESQL: dict[str, tuple[dict[str, Any], str]] = {
         "nothing listens at the host and port",
     ),
     "no TLS there": ({"query": {"sslmode": "require"}}, "the database has no TLS"),
-    "not let in": ({"username": "stranger"}, "does not let this user in from this machine"),
+    "not let in": ({"username": "stranger"}, "does not let this user connect from this machine"),
     "too many connections": ({"username": "crowded"}, "has no connection left"),
     "read-only": ({"username": "reader"}, "is read-only"),
     "no right to migrate": (

@@ -24,7 +24,7 @@ def test_a_problem_of_too_many_requests_says_when_to_retry(
     wait: timedelta | None, header: str
 ) -> None:
     retry_at = NOON + wait if wait else None
-    problem = problems.retry_later(RequestOutcome.LOCKED, retry_at, NOON, usually=30)
+    problem = problems.retry_later(RequestOutcome.LOCKED, retry_at, NOON, default=30)
     assert problem.headers == {"Retry-After": header}
 
 
