@@ -10,7 +10,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -68,7 +68,8 @@ class TextClient(Protocol):
 Sender = QueueWorker[TextClient, ClaimedText]
 
 
-class NotSent(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class NotSent:
     """A text that was claimed and must no longer leave."""
 
     fault: str
@@ -84,7 +85,8 @@ class SendAttempt:
     due_at: datetime
 
 
-class Claim(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Claim:
     """A claim of texts, and what follows from it once it is committed.
 
     `dropped` counts the texts that must no longer leave, `holds` are the held numbers that now send

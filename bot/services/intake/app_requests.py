@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -81,7 +81,8 @@ class RequestResult:
     tries_left: int = 0
 
 
-class RequiredLocks(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class RequiredLocks:
     """The locks that a request requires: the limits of a phone (E.164), and the form's count."""
 
     phone: str | None
