@@ -1,4 +1,7 @@
-"""App events, recorded in the transaction of the change that they report."""
+"""Records app events in the transaction of the change that they report.
+
+Their types are in `bot/conversation/verification.py`, their payloads in `bot/services/schemas.py`.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,7 @@ def _number_event(
 
 
 def _serialize(
-    subject: str, occurrence: EventType, data: VerificationView | NumberView, now: datetime
+    subject: str, event_type: EventType, data: VerificationView | NumberView, now: datetime
 ) -> app_events.NewAppEvent:
-    body = AppEventView(type=occurrence, timestamp=now, data=data).model_dump_json()
-    return app_events.NewAppEvent(subject, occurrence, body)
+    body = AppEventView(type=event_type, timestamp=now, data=data).model_dump_json()
+    return app_events.NewAppEvent(subject, event_type, body)

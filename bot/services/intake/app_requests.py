@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from bot.conversation import references
 from bot.conversation.inputs import Cancelled, CodeRequested, CodeSubmitted, ResendRequested
+from bot.conversation.policy import MAX_FORM_REQUESTS_PER_HOUR
 from bot.conversation.verification import (
     AppAnswer,
     AppEvent,
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from bot.conversation.inputs import AppInput
     from bot.services.intake.unit_of_work import Rules
 
-FORM_REQUESTS_PER_HOUR = 10
-"""Requests at the web form from one network (Telnyx, "Verify: rate limits")."""
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 
 _FINAL = frozenset({RequestOutcome.DONE, RequestOutcome.RIGHT, RequestOutcome.WRONG})
@@ -261,7 +260,7 @@ class _FormBudget:
         nearby = sum(other.asked_from == new.asked_from for other in self.requested)
         since = self.now - _HOUR
         count, first = verifications.count_at_form(self.connection, since, new.asked_from)
-        if count + nearby >= FORM_REQUESTS_PER_HOUR:
+        if count + nearby >= MAX_FORM_REQUESTS_PER_HOUR:
             return (first or self.now) + _HOUR
         free_at = self._day_free_at()
         if free_at is None:
