@@ -11,19 +11,17 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
-
-from bot import logs  # noqa: E402
-from bot.simulator.clock import TravelClock  # noqa: E402
-from bot.simulator.phone_status import record_changes  # noqa: E402
-from bot.simulator.phones.page.server import serve_page  # noqa: E402
-from bot.simulator.sandbox import open_sandbox  # noqa: E402
-from tests.kit import browser as browsers  # noqa: E402
+from bot import logs
+from bot.simulator.clock import TravelClock
+from bot.simulator.phone_status import record_changes
+from bot.simulator.phones.page.server import serve_page
+from bot.simulator.sandbox import open_sandbox
+from tests.kit import browser as browsers
 
 if TYPE_CHECKING:
     from playwright.async_api import Page
 
+DOCS = Path(__file__).parent
 SIZE = {"width": 1180, "height": 900}
 SETTLED = 1500
 """Milliseconds until all is delivered and drawn."""
@@ -45,7 +43,7 @@ async def take() -> None:
                 await _play(page)
                 for scheme in ("light", "dark"):
                     await page.emulate_media(color_scheme=scheme)
-                    await page.screenshot(path=ROOT / "docs" / f"phones-{scheme}.png")
+                    await page.screenshot(path=DOCS / f"phones-{scheme}.png")
                 recording.cancel()
 
 

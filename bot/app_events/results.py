@@ -1,4 +1,4 @@
-"""The results of posting an event, and the operator's remedy for each fault."""
+"""The results of posting an app event, and the operator's remedy for each fault."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 REFUSED = "address refused"
 """EVENTS_URL resolves to this machine or a private network, without EVENTS_TO_PRIVATE=on."""
 GONE = "HTTP 410"
-"""The app wants no more events at this address."""
+"""The app no longer wants app events at this address."""
 
 
 @dataclass(frozen=True, slots=True)
 class PostAccepted:
-    """The app has the event."""
+    """The app has received the app event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class PostLater:
 
 @dataclass(frozen=True, slots=True)
 class EndpointGone:
-    """The app wants no more events at this address."""
+    """The app no longer wants app events at this address."""
 
 
 PostResult = PostAccepted | PostLater | EndpointGone

@@ -67,7 +67,7 @@ class InboundText(Struct, frozen=True):
 
 
 class DeliveryReport(Struct, frozen=True):
-    """The status of a text that the bot sent; `key` identifies the event.
+    """The status of a text that the bot sent; `key` identifies the webhook.
 
     `carrier_id` is Telnyx's id of the text, `fault` Telnyx's error code.
     """
@@ -79,7 +79,7 @@ class DeliveryReport(Struct, frozen=True):
 
 
 class Ignored(Struct, frozen=True):
-    """A signed event that the bot has no use for."""
+    """A signed webhook that the bot has no use for."""
 
     reason: str
 

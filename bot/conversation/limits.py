@@ -1,4 +1,7 @@
-"""Limits that depend on time, as pure values: how often, how many, and how long a lock lasts."""
+"""Limits that depend on time, as pure values: how often, how many, and how long a lock lasts.
+
+`policy.py` has the figures.
+"""
 
 from __future__ import annotations
 

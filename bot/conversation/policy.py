@@ -23,6 +23,8 @@ COURTESY_PERIOD = timedelta(hours=1)
 MAX_HINTS_IN_A_ROW = 3
 MAX_ANSWERS_IN_A_ROW = 10
 """HELP and STATUS are answered more often than unclear texts, but not without end."""
+MAX_FORM_REQUESTS_PER_HOUR = 10
+"""From one network (Telnyx, "Verify: rate limits")."""
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 
 

@@ -1,4 +1,4 @@
-"""A verification: an app's request to prove a number, and its result."""
+"""A verification: an app's request to prove a number, its result, and the app events about it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ FINAL_STATUS: Mapping[EventType, Status] = {
     EventType.EXPIRED: Status.EXPIRED,
     EventType.CANCELED: Status.CANCELED,
 }
-"""The events that end a verification, and the final status that each gives it."""
+"""The app events that end a verification, and the final status that each gives it."""
 
 
 class Verification(Struct, frozen=True):

@@ -31,7 +31,7 @@ _EVENTS = AppEventRow.__table__
 # events are kept for a month, so that the operator can look them up. A queued app event stays
 # however long the app is unreachable. Tokens are deleted after the texts with their code: otherwise
 # each of those texts would first be updated to have no token.
-_KEPT = (
+_RETENTION = (
     (OutboxRow.__table__, OutboxRow.__table__.c.created_at, timedelta(days=30)),
     (TokenRow.__table__, TokenRow.__table__.c.expires_at, timedelta(days=30)),
     (
@@ -57,7 +57,7 @@ def purge_chunk(connection: Connection, now: datetime) -> int:
     Several processes may do so at once; none waits for rows that another is deleting.
     """
     remaining = CHUNK
-    for table, time, age, *conditions in _KEPT:
+    for table, time, age, *conditions in _RETENTION:
         (key,) = table.primary_key.columns
         old = select(key).where(time < now - age, *conditions).order_by(time).limit(remaining)
         deletable = key.in_(old.with_for_update(skip_locked=True))

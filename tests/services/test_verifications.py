@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select
 
+from bot.conversation.policy import MAX_FORM_REQUESTS_PER_HOUR
 from bot.conversation.verification import Origin, Reason, RequestOutcome, Status, Verification
-from bot.services.intake.app_requests import FORM_REQUESTS_PER_HOUR
 from bot.services.verifications import Filter, IdempotencyKey, VerificationRequest, Verifications
 from bot.simulator.sandbox import PHONE
 from bot.simulator.stories.transcript import code_in
@@ -398,10 +398,9 @@ async def test_the_form_is_limited_by_network_and_by_day(make_sandbox: MakeSandb
         )
         return (await apps.begin(params)).outcome
 
-    outcomes = [await begin_at_form(number, "one") for number in range(FORM_REQUESTS_PER_HOUR + 1)]
-    assert outcomes == [RequestOutcome.DONE] * FORM_REQUESTS_PER_HOUR + [
-        RequestOutcome.TOO_MANY_REQUESTS
-    ]
+    allowed = MAX_FORM_REQUESTS_PER_HOUR
+    outcomes = [await begin_at_form(number, "one") for number in range(allowed + 1)]
+    assert outcomes == [RequestOutcome.DONE] * allowed + [RequestOutcome.TOO_MANY_REQUESTS]
     outcomes = [await begin_at_form(number, "other") for number in range(20, 23)]
     assert outcomes == [RequestOutcome.DONE, RequestOutcome.DONE, RequestOutcome.TOO_MANY_REQUESTS]
     await sandbox.travel(PHONE, timedelta(days=1))

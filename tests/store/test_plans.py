@@ -220,5 +220,5 @@ def test_foreign_keys_to_rows_that_are_deleted_have_an_index() -> None:
     for table in Base.metadata.tables.values():
         for column in (key.parent for key in table.foreign_keys):
             (key,) = column.foreign_keys
-            if key.column.table in {deleted for deleted, *_ in retention._KEPT}:
+            if key.column.table in {deleted for deleted, *_ in retention._RETENTION}:
                 assert column in {index.columns.values()[0] for index in table.indexes}

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import structlog
 
@@ -35,7 +36,8 @@ JITTER = 0.2
 _log = structlog.get_logger(__name__)
 
 
-class Pauses(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Pauses:
     """Seconds until the throttle lets any item be sent, and until it lets more be sent than now."""
 
     all: float = 0.0
@@ -107,7 +109,7 @@ class Delivery(Protocol[Client_contra, Item]):
     """How many may be in flight at once."""
 
     async def claim(self, limit: int) -> Sequence[Item]:
-        """Claim up to `limit` items that are due."""
+        """Claim up to `limit` items that are due, for the `LEASE` of their queue in the store."""
 
     async def any_due(self) -> bool:
         """Return whether an item is due, without the write lock."""

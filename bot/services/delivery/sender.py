@@ -11,7 +11,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -70,7 +70,8 @@ class TextClient(Protocol):
 Sender = QueueWorker[TextClient, ClaimedText]
 
 
-class NotSent(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class NotSent:
     """The outcome for a claimed text that must no longer be sent."""
 
     fault: str
@@ -86,7 +87,8 @@ class SendAttempt:
     due_at: datetime
 
 
-class Claim(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Claim:
     """The claimed texts, and what changes in memory once the claim is committed.
 
     `dropped` counts the texts that must no longer be sent. `holds` are the held numbers that now

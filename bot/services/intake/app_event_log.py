@@ -1,4 +1,7 @@
-"""App events, recorded in the transaction of the change that they report."""
+"""Records app events in the transaction of the change that they report.
+
+Their types are in `bot/conversation/verification.py`, their payloads in `bot/services/schemas.py`.
+"""
 
 from __future__ import annotations
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from bot.conversation import references
 from bot.conversation.inputs import Cancelled, CodeRequested, CodeSubmitted, ResendRequested
+from bot.conversation.policy import MAX_FORM_REQUESTS_PER_HOUR
 from bot.conversation.verification import (
     AppAnswer,
     AppEvent,
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from bot.conversation.inputs import AppInput
     from bot.services.intake.unit_of_work import Rules
 
-FORM_REQUESTS_PER_HOUR = 10
-"""Requests at the web form from one network (Telnyx, "Verify: rate limits")."""
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 
 _FINAL = frozenset({RequestOutcome.DONE, RequestOutcome.RIGHT, RequestOutcome.WRONG})
@@ -81,7 +80,8 @@ class RequestResult:
     tries_left: int = 0
 
 
-class RequiredLocks(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class RequiredLocks:
     """The locks that a request requires: the limits of a phone (E.164), and the form's count."""
 
     phone: str | None
@@ -260,7 +260,7 @@ class _FormBudget:
         from_network = sum(other.asked_from == new.asked_from for other in self.requested)
         since = self.now - _HOUR
         count, first = verifications.count_at_form(self.connection, since, new.asked_from)
-        if count + from_network >= FORM_REQUESTS_PER_HOUR:
+        if count + from_network >= MAX_FORM_REQUESTS_PER_HOUR:
             return (first or self.now) + _HOUR
         free_at = self._day_free_at()
         if free_at is None:

@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -398,7 +398,8 @@ def apply(
     ]
 
 
-class _LockedRows(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _LockedRows:
     """Which items can be applied, in their order, and the limits of the phones that text."""
 
     free: list[bool]

@@ -14,6 +14,7 @@ from bot.carrier.webhooks import DeliveryReport, DeliveryStatus, InboundText
 from bot.conversation.inputs import TextReceived
 from bot.services.intake import inbox
 from bot.store.engine.errors import UnavailableError
+from bot.store.engine.write_check import RolledBack
 from bot.store.queues import outbox
 
 if TYPE_CHECKING:
@@ -30,15 +31,11 @@ and all others."""
 _KEY = "warm-up"
 
 
-class _RolledBack(Exception):  # noqa: N818 - it is not an error
-    """Raised to roll the transaction back."""
-
-
 async def warm_up(database: Database, bot_number: str, now: datetime, rules: Rules) -> None:
     """Run the statements of a verification and roll back; ignore an unavailable database."""
 
     async def run(*, wait_for_locks: bool) -> None:
-        with contextlib.suppress(_RolledBack, UnavailableError):
+        with contextlib.suppress(RolledBack, UnavailableError):
             await database.write(
                 _run_and_roll_back, bot_number, now, rules, wait_for_locks=wait_for_locks
             )
@@ -59,4 +56,4 @@ def _run_and_roll_back(
     for claimed in outbox.claim(connection, 1, now):
         outbox.settle_accepted(connection, {claimed.id: _KEY}, now)
     inbox.apply(connection, [report, guess], now, rules)
-    raise _RolledBack
+    raise RolledBack

@@ -72,8 +72,8 @@ _EXCHANGE = web.RequestKey("exchange", Exchange)
 
 
 @dataclass(frozen=True, slots=True)
-class ApiRequest:
-    """A request to the API."""
+class SendRequest:
+    """A request to send a text, as it arrived at the API."""
 
     headers: Mapping[str, str]
     body: Mapping[str, Any]
@@ -115,7 +115,7 @@ class SimulatedTelnyx:
         self.base_url = ""
         self.honours_idempotency_keys = True
         self.journal = Journal()
-        self.requests: list[ApiRequest] = []
+        self.requests: list[SendRequest] = []
         self.faults: deque[ApiFault] = deque()
         self.report_faults: deque[ReportFault] = deque()
         self.webhook_faults: deque[WebhookFault] = deque()
@@ -275,7 +275,7 @@ class SimulatedTelnyx:
     async def _respond(self, request: web.Request, raw: bytes) -> web.Response | None:
         """Return the API's response, or an armed fault's; None drops the connection."""
         body = json.loads(raw)
-        self.requests.append(ApiRequest(dict(request.headers), body))
+        self.requests.append(SendRequest(dict(request.headers), body))
         if request.headers.get("Authorization") != f"Bearer {API_KEY}":
             return _response(ApiFault.error(401, "10009"))
         key = request.headers.get("Idempotency-Key", uuid.uuid4().hex)

@@ -19,7 +19,7 @@ _LARGE_KEY = 64 * 1024
 
 
 class RolledBack(Exception):  # noqa: N818 - nothing is wrong
-    """Raised after a successful write, so that it is rolled back."""
+    """Raised after successful writes, so that they are rolled back."""
 
 
 def write_and_roll_back(connection: Connection) -> None:

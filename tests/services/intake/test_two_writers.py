@@ -12,8 +12,9 @@ import pytest
 from msgspec.structs import replace
 
 from bot.conversation.inputs import Cancelled, CodeSubmitted
+from bot.conversation.policy import MAX_FORM_REQUESTS_PER_HOUR
 from bot.conversation.verification import Origin, RequestOutcome, Status, Verification
-from bot.services.intake.app_requests import FORM_REQUESTS_PER_HOUR, AppRequest, IdempotencyKey
+from bot.services.intake.app_requests import AppRequest, IdempotencyKey
 from bot.services.intake.inbox import Inbox
 from bot.simulator.clock import NOON, StoppedClock
 from bot.store.engine.database import Database
@@ -75,7 +76,7 @@ async def test_the_form_is_limited_for_both_together(database_url: URL) -> None:
         for each in range(ROUNDS):
             requests = [
                 new_verification(f"+1312555{each:02}{number:02}", Origin.FORM, f"network {each}")
-                for number in range(2 * FORM_REQUESTS_PER_HOUR)
+                for number in range(2 * MAX_FORM_REQUESTS_PER_HOUR)
             ]
             results = await asyncio.gather(
                 *(
@@ -84,7 +85,7 @@ async def test_the_form_is_limited_for_both_together(database_url: URL) -> None:
                 )
             )
             outcomes = [result.outcome for result in results]
-            assert outcomes.count(RequestOutcome.DONE) == FORM_REQUESTS_PER_HOUR
+            assert outcomes.count(RequestOutcome.DONE) == MAX_FORM_REQUESTS_PER_HOUR
 
 
 async def test_a_request_sent_to_both_is_carried_out_once(database_url: URL) -> None:
