@@ -12,7 +12,7 @@ GONE = "HTTP 410"
 
 @dataclass(frozen=True, slots=True)
 class PostAccepted:
-    """The app has the event."""
+    """The app accepted the event."""
 
 
 @dataclass(frozen=True, slots=True)
