@@ -85,7 +85,7 @@ async def status(apps: Verifications, name: str) -> tuple[Status, Reason | None]
 
 
 async def events(sandbox: Sandbox) -> list[tuple[str, str | None]]:
-    """Read the events, and the verification each is about."""
+    """Read the events, and the verification that each is about."""
 
     def read(connection: Connection) -> list[tuple[str, str | None]]:
         rows = connection.execute(
