@@ -114,7 +114,7 @@ async def test_while_a_secret_is_replaced_the_app_may_know_either(receiver: Even
 
 async def test_the_apps_cookies_are_not_kept(receiver: EventReceiver) -> None:
     receiver.answers = [(204, {"Set-Cookie": "session=1"})]
-    # By name: of an address no jar would keep a cookie anyway.
+    # By host name: no cookie jar would keep a cookie of an IP address anyway.
     url = receiver.url.replace("127.0.0.1", "localhost")
     async with open_client(url, SECRETS, to_private=True) as app:
         for _ in range(2):
@@ -235,7 +235,7 @@ async def test_an_invalid_host_is_a_fault(host: str) -> None:
     assert isinstance(await post(f"http://{host}/"), PostLater)
 
 
-# Only outward.
+# Only public addresses.
 
 
 async def test_events_to_public_addresses_need_https() -> None:
@@ -304,11 +304,11 @@ async def test_no_name_of_a_private_address_is_connected_to(
 async def test_of_a_mixed_dns_answer_only_public_addresses_are_connected_to(
     answers: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Nothing leaves this machine in a test: here the one address of it that is "public".
+    # No test connects to another machine: this is the one address of our own that counts as public.
     monkeypatch.setattr(addresses, "is_public", lambda address: address == "127.0.0.2")
     looked_up(monkeypatch, *answers)
     async with watched("127.0.0.2") as (port, outside), watched("127.0.0.1", port) as (_, inside):
-        # It speaks no TLS, so all addresses are tried in vain.
+        # It speaks no TLS, so the connection fails at every address.
         assert isinstance(await post(f"https://app.example:{port}/", to_private=False), PostLater)
         assert (bool(outside), inside) == (True, [])
 

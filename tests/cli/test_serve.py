@@ -229,7 +229,7 @@ async def test_no_code_is_stored_or_logged_and_no_number_is_logged_even_when_deb
     assert await telnyx.post_event("message.unheard_of", {"text": code}) == 200
     await telnyx.wait_until_reported()
     file = file_of(database_url)
-    # Read while the bot is at work: its WAL would be gone afterwards.
+    # Read while the bot is running: its WAL would be gone afterwards.
     stored = file.read_bytes() + file.with_name(f"{file.name}-wal").read_bytes()
     ended = await bot.kill()
 
