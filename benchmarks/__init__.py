@@ -1,1 +1,1 @@
-"""Benchmarks of the bot, beside the fastest possible server and a usual implementation."""
+"""Benchmarks of the bot, compared with the fastest possible server and the usual way."""

@@ -45,7 +45,7 @@ def empty() -> Iterator[Callable[[str | None], URL | None]]:
 
 
 async def check_codes(database: URL, codes: int) -> int:
-    """Return the number of queued codes; exit if it is less than the webhooks answered 200."""
+    """Return the number of queued codes; exit if it is below `codes`, the webhooks answered 200."""
     found = await _count(database, "SELECT count(*) FROM outbox")
     if found < codes:
         sys.exit(f"{codes} webhooks were answered 200, and {found} codes are queued")

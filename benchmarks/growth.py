@@ -47,7 +47,7 @@ BATCHES = 25
 CHUNK = 250_000
 KINDS = ("sqlite", "postgresql")
 RECENT = timedelta(days=2)
-"""How long ago people came: too recently for their rows to be purged."""
+"""How long ago people texted: too recently for their rows to be purged."""
 EXPIRED = timedelta(days=60)
 STEP = 48_619
 """The step from one known person to the next, so that they are far apart."""
@@ -87,10 +87,10 @@ class Population:
 
 @dataclass(slots=True)
 class PurgeResult:
-    """Latencies of webhooks without the purge and beside it, and its duration (seconds)."""
+    """Latencies of webhooks without the purge and during it, and its duration (seconds)."""
 
     alone: list[float]
-    beside: list[float]
+    during: list[float]
     rows: int
     seconds: float
 
@@ -149,7 +149,7 @@ async def _grow(urls: dict[int, URL], rounds: int) -> list[Population]:
 def _warm_file_cache(url: URL) -> None:
     """Read a SQLite file, so that the operating system caches it.
 
-    Otherwise the measurement would be of the disk's read-ahead.
+    Otherwise the disk's read-ahead would be measured.
     """
     if url.get_backend_name() == "sqlite" and url.database:
         with Path(url.database).open("rb") as file:
@@ -260,13 +260,13 @@ async def _purge(url: URL, people: int, rate: int, seconds: int) -> PurgeResult:
     before = await _send_texts(inbox, new_people, rate, asyncio.create_task(asyncio.sleep(seconds)))
     began = time.monotonic()
     janitor = asyncio.create_task(Janitor(database, clock).purge())
-    beside = await _send_texts(inbox, new_people, rate, janitor)
+    during = await _send_texts(inbox, new_people, rate, janitor)
     took = time.monotonic() - began
     after = await _send_texts(inbox, new_people, rate, asyncio.create_task(asyncio.sleep(seconds)))
     writer.cancel()
     await asyncio.wait([writer])
     await database.close()
-    return PurgeResult(before + after, beside, janitor.result(), took)
+    return PurgeResult(before + after, during, janitor.result(), took)
 
 
 async def _send_texts(
@@ -293,10 +293,10 @@ async def _send_texts(
 
 
 def _report(kind: str, purged: PurgeResult) -> str:
-    alone, beside = (_percentile(waits, 99) for waits in (purged.alone, purged.beside))
+    alone, during = (_percentile(waits, 99) for waits in (purged.alone, purged.during))
     return (
         f"{kind}: {purged.rows:,} rows in {purged.seconds:.0f} s; p99 {alone * 1e3:.1f} ms alone,"
-        f" {beside * 1e3:.1f} ms beside the janitor: {beside / alone:.2f}"
+        f" {during * 1e3:.1f} ms beside the janitor: {during / alone:.2f}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Signed webhooks, each from another phone, and wrk to post them."""
+"""Signed webhooks, each from a different phone, and wrk to post them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Measurement:
 
 
 def phone(number: int) -> str:
-    """Return the phone (E.164, valid in North America) with a number."""
+    """Return the phone (E.164, valid in North America) of the person with this number."""
     area = _FIRST_AREA + number // 10**6 % _AREAS
     return (
         f"+1{area}555{number % 10**4:04}"
@@ -99,7 +99,7 @@ async def run_wrk(  # noqa: PLR0913 - the parameters of a measurement
     first: int = 0,
     cpu: int | None = OTHERS_CPU,
 ) -> Measurement:
-    """Post webhooks with wrk for some seconds, each from another phone, from `first` on.
+    """Post webhooks with wrk for some seconds, each from a different phone, from `first` on.
 
     wrk runs on one processor, or any if `cpu` is None. Exits if a webhook is not answered 200.
     """

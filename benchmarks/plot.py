@@ -19,14 +19,14 @@ def draw(results: dict[int, dict[str, list[Measurement]]], file: Path) -> None:
     figure = Figure(figsize=(10, 4), layout="constrained")
     charts = figure.subplots(1, 2)
     names = list(next(iter(results.values())))
-    for chart, title, figure_of, scale in (
+    for chart, title, measure, scale in (
         (charts[0], "webhooks a second", "rate", 1.0),
         (charts[1], "99th percentile, ms", "p99", 1e3),
     ):
         for name in names:
             values = [
-                statistics.median(getattr(run, figure_of) for run in of[name]) * scale
-                for of in results.values()
+                statistics.median(getattr(run, measure) for run in by_name[name]) * scale
+                for by_name in results.values()
             ]
             chart.plot(list(results), values, marker="o", label=name)
         chart.set(title=title, xlabel="connections", xscale="log", yscale="log")

@@ -1,4 +1,4 @@
-"""A process's start time, and its memory before and after many webhooks.
+"""The time that a process takes to start, and its memory before and after many webhooks.
 
 On a shared machine CPU seconds are more reliable than elapsed ones.
 """
@@ -40,7 +40,7 @@ class Resources:
 @click.option("--webhooks", default=50_000, show_default=True, help="Minimum number of webhooks.")
 @click.option("--starts", default=5, show_default=True, help="Starts of each command.")
 def measure(*, webhooks: int, starts: int) -> None:
-    """Measure the start and the memory of a process on SQLite.
+    """Measure the start-up time and the memory of a process on SQLite.
 
     Prints medians; exits with 1 if a webhook was refused or its code is missing. Only the last
     start of each command gets webhooks.

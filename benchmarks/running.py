@@ -1,4 +1,4 @@
-"""Runs the servers that are measured beside the bot: on uvloop, and without a log."""
+"""Runs the servers that the bot is compared with: on uvloop, and without a log."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ async def started(
 
 
 def pinned(cpu: int | None) -> tuple[str, ...]:
-    """Return the start of a command that runs on one processor, or on any for None."""
+    """Return the prefix that pins a command to one processor; empty for None."""
     return () if cpu is None else ("taskset", "-c", str(cpu))
 
 

@@ -31,26 +31,26 @@ class Telnyx:
     base_url: str
 
     async def arrivals(self, at_least: int = 0) -> dict[str, float]:
-        """Wait for a number of texts; return when each phone's arrived (monotonic seconds).
+        """Wait for `at_least` texts; return when each phone's text arrived (monotonic seconds).
 
-        Exit if no more texts arrive before that, or if a phone got two.
+        Exit if fewer texts arrive, or if a phone got two.
         """
-        came, deadline = await self._read_arrivals(), time.monotonic() + _ARRIVAL_TIMEOUT
-        while len(came) < at_least:
+        arrived, deadline = await self._read_arrivals(), time.monotonic() + _ARRIVAL_TIMEOUT
+        while len(arrived) < at_least:
             await asyncio.sleep(_POLL_INTERVAL)
-            before, came = came, await self._read_arrivals()
-            if len(came) > len(before):
+            before, arrived = arrived, await self._read_arrivals()
+            if len(arrived) > len(before):
                 deadline = time.monotonic() + _ARRIVAL_TIMEOUT
             elif time.monotonic() > deadline:
-                sys.exit(f"{len(came)} of {at_least} texts arrived")
-        if len(by_phone := dict(came)) < len(came):
-            sys.exit(f"{len(came)} texts arrived at {len(by_phone)} phones")
+                sys.exit(f"{len(arrived)} of {at_least} texts arrived")
+        if len(by_phone := dict(arrived)) < len(arrived):
+            sys.exit(f"{len(arrived)} texts arrived at {len(by_phone)} phones")
         return by_phone
 
     async def _read_arrivals(self) -> list[tuple[str, float]]:
         async with ClientSession() as session, session.get(f"{self.base_url}/arrivals") as answer:
-            came: list[tuple[str, float]] = await answer.json()
-            return came
+            arrived: list[tuple[str, float]] = await answer.json()
+            return arrived
 
 
 @asynccontextmanager

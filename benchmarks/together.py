@@ -1,4 +1,4 @@
-"""The cost of sending for webhooks: `serve` compared with `serve --web-only`, in turns.
+"""How much sending slows webhooks: `serve` compared with `serve --web-only`, in turns.
 
 Every webhook queues a code, so that `serve` always has texts to send at the account's rate.
 """

@@ -1,4 +1,4 @@
-"""Webhooks a second, compared with the limit and with a usual implementation.
+"""Webhooks a second, compared with the limit and with the usual way.
 
 Each server runs on one processor and wrk on another, in turns: the speed of a shared machine
 changes, so only ratios within one run are reliable. Every code must be queued in the end.
@@ -42,7 +42,7 @@ Results = dict[int, dict[str, list["Measurement"]]]
 def measure(
     *, seconds: int, rounds: int, connections: str, only: tuple[str, ...], out: Path | None
 ) -> None:
-    """Measure webhooks a second, compared with the limit and a usual implementation.
+    """Measure webhooks a second, compared with the limit and the usual way.
 
     Prints medians and ratios; exits with 1 if a webhook was refused or its code is missing.
     """

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bot.store.engine.database import Database
 
 
-# How long an example takes says something of the machine, and nothing of the bot.
+# How long an example takes says something about the machine, and nothing about the bot.
 hypothesis.settings.register_profile(
     "textproof", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -41,7 +41,7 @@ class MakeSandbox(Protocol):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the long programme take its time."""
+    """Run the soak tests without a timeout."""
     for item in items:
         if item.get_closest_marker("soak"):
             item.add_marker(pytest.mark.timeout(0))
@@ -64,8 +64,8 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def make_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeDatabase]:
-    """Make databases of both kinds, one kind a test run."""
-    # Before the test runs, since a template is made in a loop of its own.
+    """Make databases, of either kind in a run of the test of its own."""
+    # Requested here, before the test's own loop runs, since a template is made in another loop.
     postgres = request.param == "postgresql"
     template: Any = request.getfixturevalue("postgresql_server" if postgres else "migrated_sqlite")
     with ExitStack() as stack:
@@ -96,14 +96,14 @@ async def database(database_url: URL) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def make_sandbox(database_url: URL) -> AsyncIterator[MakeSandbox]:
-    """Run the bot and the simulated Telnyx on a database, by a clock that stands still."""
+    """Run the bot and the simulated Telnyx on a database, with a stopped clock by default."""
     async with AsyncExitStack() as stack:
 
-        async def setting(*, clock: TravelClock | None = None, **changes: Any) -> Sandbox:
-            by = clock or StoppedClock()
-            return await stack.enter_async_context(open_sandbox(database_url, by, **changes))
+        async def make(*, clock: TravelClock | None = None, **changes: Any) -> Sandbox:
+            opening = open_sandbox(database_url, clock or StoppedClock(), **changes)
+            return await stack.enter_async_context(opening)
 
-        yield setting
+        yield make
 
 
 @pytest.fixture

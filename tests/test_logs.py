@@ -48,7 +48,7 @@ CODE = re.compile(r"\b\d{10}\b")
 
 @contextmanager
 def logged(level: str, style: str) -> Iterator[io.StringIO]:
-    """Log as the bot does, to what is yielded, and leave logging as it was."""
+    """Log as the bot does, to the stream that is yielded; restore logging at the end."""
     root, ours = logging.getLogger(), logging.getLogger("bot")
     before = root.handlers[:], root.level, ours.level
     with redirect_stderr(io.StringIO()) as written:
@@ -64,8 +64,8 @@ def logged(level: str, style: str) -> Iterator[io.StringIO]:
 
 
 @contextmanager
-def turned_up(*libraries: str) -> Iterator[None]:
-    """Have libraries log at DEBUG, as the SDK does by itself where TELNYX_LOG says so."""
+def debug_logging(*libraries: str) -> Iterator[None]:
+    """Let libraries log at DEBUG, as the SDK does by itself if TELNYX_LOG says so."""
     before = {name: logging.getLogger(name).level for name in libraries}
     for name in libraries:
         logging.getLogger(name).setLevel(logging.DEBUG)
@@ -77,7 +77,7 @@ def turned_up(*libraries: str) -> Iterator[None]:
 
 
 def leaks(written: io.StringIO, *secrets: str) -> list[str]:
-    """Return the lines that hold any of what is never to be logged."""
+    """Return the lines that contain anything that must never be logged."""
     numbers = [PHONE, OTHER_PHONE, BOT_NUMBER]
     national = [number.removeprefix("+1") for number in numbers]
     canaries = [API_KEY, SECRET, CHATTER, "canary", ODD_SENDER, REPLY, *numbers, *national]
@@ -92,7 +92,7 @@ def code_in(text: str) -> str:
 
 
 async def converse(sandbox: Sandbox) -> str:
-    """Play a whole conversation with much that may go wrong on its way; return its code."""
+    """Play a whole conversation in which much goes wrong; return its code."""
     (came,) = await sandbox.text(PHONE, "VERIFY")
     code = code_in(came.text)
     await sandbox.text(PHONE, CHATTER)
@@ -120,7 +120,7 @@ async def text_as_a_stranger(sandbox: Sandbox) -> None:
 
 
 async def meet_faults(sandbox: Sandbox) -> None:
-    """Have texts answered by the API with one fault of each kind."""
+    """Send texts that the API answers with one fault of each kind."""
     sender = sandbox.bot.sender
     assert sender is not None
     html = {"Content-Type": "text/html"}
@@ -163,8 +163,8 @@ async def test_no_log_line_of_a_conversation_holds_a_secret_number_or_text(
     assert ("webhook ignored" in lines) is (level == "debug")
 
 
-async def test_nor_does_any_when_libraries_log_at_debug(make_sandbox: MakeSandbox) -> None:
-    with logged("debug", "json") as written, turned_up(*LIBRARIES):
+async def test_no_log_line_holds_one_when_libraries_log_at_debug(make_sandbox: MakeSandbox) -> None:
+    with logged("debug", "json") as written, debug_logging(*LIBRARIES):
         sandbox = await make_sandbox(secret_key=SECRET, token_length=10)
         code = await converse(sandbox)
     assert leaks(written, code) == []
@@ -301,7 +301,7 @@ def test_a_record_with_exc_info_but_no_exception_is_still_written(style: str) ->
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("level", LEVELS)
 def test_libraries_are_logged_from_warning_on_at_every_level(level: str, style: str) -> None:
-    with logged(level, style) as written, turned_up(*LIBRARIES[::2]):
+    with logged(level, style) as written, debug_logging(*LIBRARIES[::2]):
         for name in LIBRARIES:
             logging.getLogger(name).debug("canary parameters")
             logging.getLogger(name).info("canary parameters")

@@ -1,4 +1,4 @@
-"""A usual implementation: an ORM session and a transaction for each webhook, on SQLite.
+"""The usual way: an ORM session and a transaction for each webhook, on SQLite.
 
 It does the minimum that the bot does for VERIFY: check the signature, process a message once, find
 or create the conversation, issue a token, queue the reply.

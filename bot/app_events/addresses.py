@@ -24,18 +24,18 @@ _LOWEST_32_BITS = 0xFFFFFFFF
 
 
 class AddressRefusedError(OSError):
-    """The address is not one of the public Internet."""
+    """The address is not a public Internet address."""
 
     def __init__(self) -> None:
-        # If all addresses of a host are refused, aiohttp reports one error only if all are equal.
+        # If all addresses of a host are refused, aiohttp raises one error only if theirs are equal.
         super().__init__(errno.EACCES, "not a public address")
 
 
 def is_public(address: str) -> bool:
-    """Return whether an address is one of the public Internet.
+    """Return whether an IP address is a public Internet address.
 
-    An IPv6 address that embeds an IPv4 address (mapped, 6to4, NAT64) is judged by that one. Raises
-    ValueError if `address` is not an IP address.
+    An IPv6 address that embeds an IPv4 address (mapped, 6to4, NAT64) is judged by the IPv4
+    address. Raises ValueError if `address` is not an IP address.
     """
     ip = ip_address(address)
     if isinstance(ip, IPv6Address):
@@ -53,7 +53,7 @@ def _embedded_ipv4(address: IPv6Address) -> IPv4Address | None:
 
 
 def public_socket(address: AddrInfoType) -> socket.socket:
-    """Return a socket for a connection to a public address; raise AddressRefusedError for others.
+    """Return a socket to connect to a public address; raise AddressRefusedError for any other.
 
     aiohttp calls this for each address right before it connects, whether the address is in the URL
     or was just looked up: no second DNS lookup can change it after the check.

@@ -29,7 +29,7 @@ POST_TIMEOUT = 15.0
 """Seconds one attempt may take: the least that Standard Webhooks asks for, and well under the
 lease."""
 MAX_RETRY_AFTER = 86400.0
-"""Seconds: the longest Retry-After of an app that is followed."""
+"""Seconds: a longer Retry-After of an app is shortened to this."""
 _GONE = 410
 _RETRY_AFTER_STATUSES = frozenset({429, 503})
 _HEADERS = {"Content-Type": "application/json", "User-Agent": f"Textproof/{__version__}"}
@@ -71,7 +71,7 @@ async def open_client(
     """
     if not to_private and not url.startswith("https://"):
         raise ValueError("events to public addresses need https")
-    # No proxy from the environment: which address it connects to could not be checked.
+    # A proxy set in the environment is not used: the address it connects to could not be checked.
     async with ClientSession(
         connector=TCPConnector(socket_factory=None if to_private else public_socket),
         cookie_jar=DummyCookieJar(),
@@ -84,7 +84,7 @@ async def open_client(
 
 
 def classify(status: int, headers: Mapping[str, str], at: datetime) -> PostResult:
-    """Return the result that a response to a post at `at` (UTC) means."""
+    """Classify the response to a post at `at` (UTC)."""
     if 200 <= status < 300:  # noqa: PLR2004 - success in HTTP
         return PostAccepted()
     if status == _GONE:

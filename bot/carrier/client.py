@@ -1,4 +1,4 @@
-"""Sending through the Telnyx SDK, on its aiohttp transport.
+"""Sends texts through the Telnyx SDK, with its aiohttp transport.
 
 Importing the SDK costs a second and 60 MiB, so only the process that sends imports this module.
 """
@@ -48,7 +48,7 @@ class Carrier:
                 trust_env=not _is_loopback(base_url), follow_redirects=False
             ),
         )
-        # `client.messages` would do the same, but import it at the first text, in the event loop.
+        # `client.messages` would do the same, but only at the first text, blocking the event loop.
         self._messages = AsyncMessagesResourceWithRawResponse(AsyncMessagesResource(self._client))
 
     async def send(
@@ -60,7 +60,7 @@ class Carrier:
         attempt may have succeeded. Failures are returned, not raised.
         """
         try:
-            # The SDK's own timeout is for each read, and a response may come byte by byte.
+            # The SDK's own timeout applies to each read, and a response may come byte by byte.
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 response = await self._messages.send(
                     from_=bot_number, to=phone, text=text, idempotency_key=key
@@ -88,7 +88,7 @@ def _message_id(body: bytes) -> str:
 
 
 def _never_connected(error: BaseException | None) -> bool:
-    """Return whether nothing was sent for certain, as only the transport's own error says."""
+    """Return whether certainly nothing was sent: only the transport's own error proves that."""
     while error is not None and not isinstance(error, ClientConnectorError):
         error = error.__cause__
     return error is not None

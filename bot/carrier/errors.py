@@ -1,7 +1,7 @@
 """Classifies responses of Telnyx's API: accepted, retry later, never retry, or hold all sending.
 
-The HTTP status of one error varies, so Telnyx's own error code decides if there is one (Telnyx,
-"Messaging error codes").
+The same error can come with different HTTP statuses, so Telnyx's own error code decides if there is
+one (Telnyx, "Messaging error codes").
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _ADVICE = {
 
 @dataclass(frozen=True, slots=True)
 class SendAccepted:
-    """Telnyx has accepted the text under this id, or None if an earlier attempt was accepted."""
+    """Telnyx accepted the text under this id; it is None if an earlier attempt was accepted."""
 
     carrier_id: str | None
 
@@ -112,7 +112,7 @@ def advice(fault: str) -> str:
 def classify(  # noqa: PLR0911 - rules in order of precedence
     status: int, body: object, headers: Mapping[str, str], *, retried: bool
 ) -> SendResult:
-    """Return the result that an error response means.
+    """Classify an error response.
 
     `retried` means that an earlier attempt may have succeeded.
     """

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 SIGNATURE_HEADER = "telnyx-signature-ed25519"
 TIMESTAMP_HEADER = "telnyx-timestamp"
 TOLERANCE = 300
-"""Seconds that a signed timestamp may differ from our clock, in either direction."""
+"""Seconds by which a signed timestamp may differ from our clock, in either direction."""
 
 UNKNOWN_RECIPIENT = "recipient"
-"""The reason for which a text to a number that is not the bot's is ignored."""
+"""Why a text to a number that is not the bot's is ignored."""
 
 _SIGNATURE_LENGTH = 64
 _TIMESTAMP = re.compile(r"\d{1,12}", re.ASCII)
@@ -41,7 +41,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class SignatureError(Exception):
-    """The request is not from Telnyx, or is too old; the message quotes nothing of it."""
+    """The request is not from Telnyx, or is too old; the message does not quote it."""
 
 
 class BodyError(Exception):
@@ -111,7 +111,7 @@ class Verifier:
     def verify(
         self, body: bytes, signatures: Sequence[str], timestamps: Sequence[str], now: datetime
     ) -> datetime:
-        """Verify the raw body by all values of the two headers; raise SignatureError.
+        """Verify the raw body against all values of the two headers, or raise SignatureError.
 
         Return the latest time (UTC) at which Telnyx can have signed it: the timestamp is in whole
         seconds. The signature is Ed25519 over `timestamp|body` (Telnyx, "Webhook signing").
@@ -159,7 +159,7 @@ def _json(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
     except (ValueError, RecursionError):
-        # msgspec refuses some JSON that the standard library reads, like a lone surrogate.
+        # msgspec refuses some JSON that the standard library accepts, such as a lone surrogate.
         pass
     try:
         return json.loads(body)

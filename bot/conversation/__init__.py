@@ -1,1 +1,1 @@
-"""What a text means and what follows from it: pure functions and values, no I/O, no clock."""
+"""Decides what a text means and what follows from it: pure, without I/O or a clock."""

@@ -1,4 +1,4 @@
-"""Which reply is sent: the one that is true at the moment, or none where silence is better."""
+"""Chooses the reply: one that is true at the moment, or none if silence is better."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _SECOND = timedelta(seconds=1)
 _HINTS = frozenset({Reply.HINT, Reply.HINT_CODE})
 _ANSWERS = frozenset(
     {Reply.STATUS, Reply.HELP, Reply.NOT_ME, Reply.NO_CODE, Reply.MISTYPED}
-    # STOP and START always take effect, but alternating them must not get replies without end.
+    # STOP and START always take effect, but alternating them must not get endless replies.
     | {Reply.STOPPED, Reply.WELCOME, Reply.REFERENCE_UNKNOWN, Reply.REFERENCE_SPENT}
 )
 _INVITING = frozenset(
     {Reply.STATUS, Reply.STATUS_FAILED, Reply.NO_CODE, Reply.EXPIRED, Reply.HINT, Reply.WELCOME}
     | {Reply.WAIT, Reply.CODE_SPENT}
 )
-"""Replies that suggest to text VERIFY or RESEND."""
+"""Replies that suggest texting VERIFY or RESEND."""
 _STATUS_REPLIES = {
     CodeDelivery.QUEUED: Reply.STATUS_QUEUED,
     CodeDelivery.SENT: Reply.STATUS_SENT,
@@ -41,7 +41,7 @@ _STATUS_REPLIES = {
 
 def write_reply(turn: Turn, reply: Reply) -> None:
     """Set the message to the person, unless silence is better."""
-    if not _is_within_courtesy(turn, reply):
+    if not _count_courtesy_reply(turn, reply):
         return
     chosen = _choose(turn, reply)
     if chosen is None:
@@ -74,7 +74,7 @@ def _compose(turn: Turn, reply: Reply) -> str:
 
 
 def _choose(turn: Turn, reply: Reply) -> Reply | None:
-    """Return the reply that is true now; none suggests VERIFY while it is refused.
+    """Return the reply that is true now; no reply suggests VERIFY while it is refused.
 
     A wait that was announced is repeated only for STATUS and START.
     """
@@ -95,8 +95,8 @@ def _choose(turn: Turn, reply: Reply) -> Reply | None:
     return Reply.WAIT
 
 
-def _is_within_courtesy(turn: Turn, reply: Reply) -> bool:
-    """Return whether a reply may be sent, and count it: a robot must not get them without end.
+def _count_courtesy_reply(turn: Turn, reply: Reply) -> bool:
+    """Count a courtesy reply; return whether it may be sent: a robot must not get them endlessly.
 
     Replies that lead to a verification are always sent.
     """

@@ -1,7 +1,7 @@
 """Codes, derived from a token and a secret key, so that none is ever stored.
 
 A hash of six digits can be reversed in a second; an HMAC whose key is not in the database
-cannot. The derivation is HOTP's idea (RFC 4226 §5) with SHA-256 and the whole digest.
+cannot. The derivation follows HOTP (RFC 4226 §5), with SHA-256 and the whole digest.
 """
 
 from __future__ import annotations

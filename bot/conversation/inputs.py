@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Shape(StrEnum):
-    """The kind of a text: only a plain one, from one person to one number, can carry a guess."""
+    """The kind of text: only a plain one, from one person to one number, can carry a guess."""
 
     PLAIN = "plain"
     MEDIA = "media"
@@ -22,7 +22,7 @@ class Shape(StrEnum):
 
 
 class AutoReply(StrEnum):
-    """A keyword that the carrier has already answered, so that the bot must not."""
+    """A keyword that the carrier has already answered, so the bot must not answer it."""
 
     STOP = "stop"
     START = "start"
@@ -32,7 +32,7 @@ class AutoReply(StrEnum):
 class ReferenceLookup(Struct, frozen=True):
     """The verification of a reference (its id), and whether it is still available.
 
-    `begun_here` means that the sender of this text has begun it.
+    `begun_here` means that the sender of this text began it.
     """
 
     verification: str
@@ -68,7 +68,7 @@ class CodeRequested(Struct, frozen=True):
 
 
 class ResendRequested(Struct, frozen=True):
-    """An app or the web form requests that the code of a verification is sent again."""
+    """An app or the web form requests that the code of a verification be sent again."""
 
     verification: str
 

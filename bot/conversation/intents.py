@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Intent(StrEnum):
-    """What a person wants with a text."""
+    """What a person wants to do by a text."""
 
     VERIFY = "verify"
     RESEND = "resend"
@@ -36,7 +36,7 @@ class Intent(StrEnum):
 
 
 class ParsedText(Struct, frozen=True):
-    """The intent of a text and, with `GUESS`, the code in it, written as codes are.
+    """The intent of a text and, with `GUESS`, the code in it, normalized.
 
     `reference` is an app's reference that came with VERIFY, in upper case.
     """
@@ -95,13 +95,13 @@ _LONE_REFERENCE = re.compile(rf"^\W*({references.PATTERN})\W*$")
 _LIKE_REFERENCE = re.compile(
     rf"\b{_VERIFY}\W+(?:(?:code|id|ref|reference|with)\W+){{0,2}}((?=[a-z]*\d)(?=\d*[a-z])[a-z\d]{{4,8}})\b"
 )
-"""What a mistyped reference looks like: a code sent for it would verify the person for no app."""
+"""A mistyped reference: a code sent for it would verify the person, but for no app."""
 _MAX_PHRASE_LENGTH = 12
 
 _POLITE = frozenset(
     {"hello", "hey", "hi", "ok", "okay", "please", "pls", "plz", "sorry", "thank", "thanks", "you"}
 )
-_FILLING = _POLITE | {"it", "me", "my", "now", "number", "phone", "this"}
+_FILLERS = _POLITE | {"it", "me", "my", "now", "number", "phone", "this"}
 _THANKS = frozenset(
     {"awesome", "cool", "done", "fine", "good", "great", "nice", "ok", "okay", "perfect", "sure"}
     | {"thank", "thanks", "thx", "ty", "you", "very", "much", "so", "again", "all", "yes", "no"}
@@ -112,7 +112,7 @@ _INVISIBLE = frozenset({"Cf", "Me"})
 _APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u00b4`", "'"))
 _DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-"))
 _MAX_LENGTH = 480
-"""Only so many characters are read: three segments, far more than any answer needs."""
+"""Only this many characters are read: three segments, far more than any answer needs."""
 
 _DIGITS = re.compile(r"\d+(?:\s?[-.]?\s?\d+)*")
 _NOT_DIGITS = re.compile(r"\D")
@@ -134,7 +134,7 @@ _STOP_SIGN = "\N{OCTAGONAL SIGN}"
 
 @lru_cache(maxsize=1024)
 def parse_text(text: str, code_format: CodeFormat) -> ParsedText:
-    """Return the intent of a text, if a code of `code_format` may be awaited.
+    """Return the intent of a text while a code of `code_format` may be awaited.
 
     With the hex alphabet a guess must be the whole message, since words like "added" are hex.
     Most people text the same few words, so the results are cached.
@@ -164,7 +164,7 @@ def parse_text(text: str, code_format: CodeFormat) -> ParsedText:
 
 
 def reference_in(text: str) -> str:
-    """Return the app's reference in a text, "" if it has none."""
+    """Return the app's reference in a text, or "" if it has none."""
     if not any(map(str.isdecimal, text)):
         return ""
     normalized = normalize_text(text)
@@ -174,7 +174,7 @@ def reference_in(text: str) -> str:
 
 
 def guess_in(text: str, code_format: CodeFormat) -> str | None:
-    """Return the code that was typed into a field, None if it cannot be one."""
+    """Return the code that was typed into a field, or None if it cannot be one."""
     parsed = _guess(normalize_text(text), code_format)
     return parsed.guess if parsed else None
 
@@ -183,12 +183,12 @@ def normalize_text(text: str) -> str:
     """Fold case, width, dashes, apostrophes and all digits; drop invisible characters."""
     if text.isascii():  # most texts: only case and one kind of apostrophe to fold
         return text[:_MAX_LENGTH].translate(_APOSTROPHES).lower().strip()
-    seen = (
+    visible = (
         char
         for char in unicodedata.normalize("NFKC", text[:_MAX_LENGTH].translate(_APOSTROPHES))
         if unicodedata.category(char) not in _INVISIBLE and not "\ufe00" <= char <= "\ufe0f"
     )
-    folded = "".join(map(_ascii_digit, seen)).casefold().translate(_DASHES)
+    folded = "".join(map(_ascii_digit, visible)).casefold().translate(_DASHES)
     return folded[:_MAX_LENGTH].strip()
 
 
@@ -197,7 +197,7 @@ def _ascii_digit(char: str) -> str:
 
 
 def _quotes_a_sentence(normalized: str) -> bool:
-    """Return whether a text quotes a sentence, so one of ours: a reaction in any language."""
+    """Return whether a text quotes a sentence, hence one of ours: a reaction in any language."""
     quoted = _QUOTE.split(normalized)[1::2]
     return any(
         sum(word.isalpha() for word in _WORD.findall(part)) >= _SENTENCE_WORDS for part in quoted
@@ -206,7 +206,7 @@ def _quotes_a_sentence(normalized: str) -> bool:
 
 def _is_stop(words: list[str]) -> bool:
     phrase = " ".join(words)
-    bare = " ".join(word for word in words if word not in _FILLING and not word.isdecimal())
+    bare = " ".join(word for word in words if word not in _FILLERS and not word.isdecimal())
     if not STOP_WORDS.isdisjoint({phrase, bare}) or _STOP_PREFIX.match(phrase):
         return True
     if len(words) > _MAX_STOP_REQUEST_LENGTH or _NO_STOP_REQUEST.search(phrase):
@@ -258,8 +258,8 @@ def _guess(normalized: str, code_format: CodeFormat) -> ParsedText | None:
         whole = len(typed) == length and _HEX.fullmatch(typed)
         return ParsedText(Intent.GUESS, typed.upper()) if whole else None
     runs = [_NOT_DIGITS.sub("", run) for run in _DIGITS.findall(normalized)]
-    codes = {run for run in runs if len(run) == length}
+    candidates = set(runs)
     if not any(map(str.isalpha, normalized)):
-        codes.add("".join(runs))
-    whole_codes = [code for code in codes if len(code) == length]
-    return ParsedText(Intent.GUESS, whole_codes[0]) if len(whole_codes) == 1 else None
+        candidates.add("".join(runs))
+    codes = [candidate for candidate in candidates if len(candidate) == length]
+    return ParsedText(Intent.GUESS, codes[0]) if len(codes) == 1 else None

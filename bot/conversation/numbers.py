@@ -30,7 +30,7 @@ def is_e164(number: str) -> bool:
 
 
 def to_e164(written: str, country_code: str) -> str:
-    """Return a number as people write it in E.164; `country_code`, like "+1", is the default.
+    """Convert a number as people write it to E.164; `country_code`, like "+1", is the default.
 
     Raises ValueError if no such number can exist, or if it has an extension.
     """
@@ -49,7 +49,7 @@ def to_e164(written: str, country_code: str) -> str:
 def why_not_textable(number: str) -> str | None:
     """Return what kind of number (E.164) this is if no code may be sent to it, else None.
 
-    Where texts cost extra, or nobody can read them, a code serves only SMS pumping fraud.
+    If texts to it cost extra, or nobody can read them, a code serves only SMS pumping fraud.
     """
     kind = phonenumbers.number_type(phonenumbers.parse(number))
     return _NOT_TEXTABLE.get(kind)
@@ -66,7 +66,7 @@ def readable(number: str) -> str:
 
 
 def example(country_code: str) -> str:
-    """Return an example of a mobile number of a country code (like "+1"), "" if none is known."""
+    """Return an example mobile number of a country code (like "+1"), or "" if none is known."""
     region = phonenumbers.region_code_for_country_code(int(country_code))
     number = phonenumbers.example_number_for_type(region, PhoneNumberType.MOBILE)
     if number is None:
@@ -75,5 +75,5 @@ def example(country_code: str) -> str:
 
 
 def masked(number: str) -> str:
-    """Return the end of a number: enough to distinguish two in a log, too little to call."""
+    """Return the end of a number: enough to tell two apart in a log, too little to call."""
     return f"…{number[-_SHOWN_DIGITS:]}"

@@ -1,4 +1,4 @@
-"""Which event an input is, given the facts: here every guard is decided."""
+"""Finds the event of an input, given the facts: every guard is decided here."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _EVENTS: Mapping[Intent, Event] = {
 
 
 def read_time(turn: Turn) -> Event:
-    """Return the event that the time alone causes."""
+    """Return the event that the passing of time alone causes."""
     if turn.state is State.OPTED_OUT:
         return Event.NOTHING
     if turn.limits.locked_at(turn.now):
@@ -116,7 +116,7 @@ def _is_outdated(turn: Turn, *, stops: bool, not_me: bool) -> bool:
     """Return whether a later text, decided already, takes precedence over this one.
 
     Of a STOP and a START the later one counts; of two at the same time, the STOP. NOT ME refuses
-    codes for its period, also those requested before it. A time further in the future than clocks
+    codes for its period, even those requested before it. A time further in the future than clocks
     may differ comes from a wrong clock and is ignored.
     """
     latest = turn.now + MAX_CLOCK_SKEW
@@ -247,7 +247,7 @@ def _read_app_resend(turn: Turn, token: Token) -> Event:
 
 
 def _may_send_code_for_app(turn: Turn) -> bool:
-    """Return whether a code is texted for an app or the form, and set the answer to the request."""
+    """Set the answer to a request by an app or the form, and return whether to text a code."""
     limits, now = turn.limits, turn.now
     free_at = turn.policy.next_code_at(turn.web_limits)
     if turn.state is State.OPTED_OUT:

@@ -1,4 +1,4 @@
-"""The rules that have figures: how long, how many, how often."""
+"""The rules with numbers in them: how long, how many, how often."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ MAX_CLOCK_SKEW = timedelta(seconds=5)
 NOT_ME_PERIOD = timedelta(hours=1)
 """How long no code is sent to a phone after NOT ME."""
 COURTESY_PERIOD = timedelta(hours=1)
-"""How long courtesy replies stop once too many in a row were sent."""
+"""How long courtesy replies pause after too many in a row."""
 MAX_HINTS_IN_A_ROW = 3
 MAX_ANSWERS_IN_A_ROW = 10
-"""HELP and STATUS are answered more often than unclear texts, but not without end."""
+"""HELP and STATUS are answered more often than unclear texts, but not endlessly."""
 MAX_FORM_REQUESTS_PER_HOUR = 10
 """From one network (Telnyx, "Verify: rate limits")."""
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
@@ -31,10 +31,11 @@ _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 class Policy(Struct, frozen=True):
     """The operator's choices.
 
-    `code_lifetime` ≤ 1 hour by the settings, 10 minutes by NIST SP 800-63B-4 §3.1.3.2. `attempts`
-    are the wrong guesses allowed for a code; `codes_per_hour` and `codes_per_day` limit the code
-    texts to a phone. `reference_lifetime` is how long an app's reference may be texted; `form_host`
-    is the host name of the web form, "" without one; `form_codes_per_day` limits the form's codes.
+    The settings allow a `code_lifetime` of up to 1 hour, NIST SP 800-63B-4 §3.1.3.2 of 10 minutes.
+    `attempts` are the wrong guesses allowed for a code; `codes_per_hour` and `codes_per_day` limit
+    the code texts to a phone. `reference_lifetime` is how long an app's reference may be texted;
+    `form_host` is the host name of the web form, "" without one; `form_codes_per_day` limits the
+    form's codes.
     """
 
     code_format: CodeFormat = CodeFormat(6, Alphabet.DIGITS)
@@ -67,7 +68,7 @@ class Policy(Struct, frozen=True):
 
 
 def clamped(limits: PhoneLimits, now: datetime) -> PhoneLimits:
-    """Return limits without waits beyond the longest possible, as a clock that ran ahead leaves."""
+    """Return limits without impossibly long waits, which a clock that ran ahead leaves behind."""
     if limits == NOTHING_USED:
         return limits
     return replace(

@@ -106,7 +106,7 @@ class PhoneLimits(Struct, frozen=True):
         return self.told_until is not None and now < self.told_until
 
     def allows(self, token: Token, now: datetime) -> bool:
-        """Return whether the token was ended by no lock or NOT ME, at any number of the bot."""
+        """Return whether no lock and no NOT ME, at any number of the bot, has ended the token."""
         locked_since = self.locked_until is not None and token.issued_at < self.locked_until
         return not self.refused_at(now) and not locked_since
 
@@ -116,7 +116,7 @@ NOTHING_USED = PhoneLimits()
 
 
 class Conversation(Struct, frozen=True):
-    """The facts between one person's number and one bot number, both E.164.
+    """The facts of one conversation, between a person's number and a bot number (both E.164).
 
     `verified_at` is separate from the state: a new request does not erase it. So are the times of
     the last opt-out and the last START (`opted_in_at`), as the carrier received them. `token` is

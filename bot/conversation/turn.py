@@ -121,7 +121,7 @@ class Turn:
 
     @property
     def current_token(self) -> Token | None:
-        """Return the live token of a text that names none: the person's own, else the newest."""
+        """Return the live token for a text that names none: the person's own, else the newest."""
         return self.own_token or next(iter(reversed(self.live_tokens)), None)
 
     def live_token_of(self, verification_id: str) -> Token | None:
@@ -132,8 +132,8 @@ class Turn:
 
     def is_live(self, token: Token) -> bool:
         """Return whether a token's code still works."""
-        readable = token.key_id in self.keyring and token.works_at(self.now)
-        return readable and self.limits.allows(token, self.now)
+        works = token.key_id in self.keyring and token.works_at(self.now)
+        return works and self.limits.allows(token, self.now)
 
     @property
     def token(self) -> Token:
@@ -270,7 +270,7 @@ class Turn:
         self.limits = replace(self.limits, refused_until=until)
 
     def record_wait_notice(self) -> None:
-        """Record until when the person knows that VERIFY does not work."""
+        """Record the end of the wait that was announced to the person."""
         self.limits = replace(self.limits, told_until=self.verify_works_at())
 
     def clear_cooldown(self) -> None:
@@ -298,7 +298,7 @@ class Turn:
         self.update(opted_in_at=self._latest_of(self.conversation.opted_in_at))
 
     def _latest_of(self, known: datetime | None) -> datetime:
-        """Return the later of this text's time and a known one, but ignore one of a wrong clock."""
+        """Return the later of this text's time and a known one; ignore one from a wrong clock."""
         latest = self.now + MAX_CLOCK_SKEW
         plausible = known if known is not None and known <= latest else None
         return _latest(plausible, self.received_at)

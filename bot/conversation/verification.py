@@ -90,7 +90,7 @@ class Verification(Struct, frozen=True):
     test: bool = False
 
     def status_at(self, now: datetime) -> Status:
-        """Return the status at `now`, also if its expiry is not yet recorded."""
+        """Return the status at `now`, even if its expiry is not yet recorded."""
         expired = self.status is Status.PENDING and now >= self.expires_at
         return Status.EXPIRED if expired else self.status
 
@@ -124,7 +124,7 @@ class RequestOutcome(StrEnum):
 class AppAnswer(Struct, frozen=True):
     """The answer to an app's request; `retry_at` (UTC) is when it may succeed, if it ever may.
 
-    `tries_left` are the codes that may still be submitted; `counted` is False if this one cost no
+    `tries_left` is how many codes may still be submitted; `counted` is False if this one cost no
     try.
     """
 

@@ -31,7 +31,7 @@ class TravelClock(SystemClock):
         return self.now()
 
     def travel(self, duration: timedelta) -> None:
-        """Move the clock ahead; raise ValueError beyond ten years in all."""
+        """Move the clock ahead; raise ValueError beyond ten years in total."""
         if self._ahead + duration > _MAX_AHEAD:
             raise ValueError("the clock cannot be more than ten years ahead")
         self._ahead += duration
@@ -50,8 +50,8 @@ class StoppedClock(TravelClock):
 
 
 def parse_duration(text: str) -> timedelta:
-    """Parse a duration like `30s`, `11m`, `2h` or `1d`; raise ValueError."""
+    """Parse a duration like `30s`, `11m`, `2h` or `1d`; raise ValueError for any other text."""
     match = _DURATION.fullmatch(text.strip())
     if match is None:
-        raise ValueError("a duration is like 30s, 11m, 2h or 1d")
+        raise ValueError("write a duration like 30s, 11m, 2h or 1d")
     return timedelta(**{_UNITS[match[2]]: float(match[1])})

@@ -33,7 +33,7 @@ _CURL_EXAMPLE = f"""\
 
 
 def first_story() -> str:
-    """Return the story of one whole conversation."""
+    """Return the story of one complete conversation."""
     return (resources.files("bot.simulator.stories") / "first.story").read_text(encoding="utf-8")
 
 

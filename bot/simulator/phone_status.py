@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bot.simulator.sandbox import Sandbox
 
 _SETTLE_TIMEOUT = 0.3
-"""Seconds in which the bot usually stores the result of a request that was just answered."""
+"""Seconds within which the bot usually stores the result of a request that was just answered."""
 
 
 async def record_changes(sandbox: Sandbox) -> None:

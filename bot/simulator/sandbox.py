@@ -38,7 +38,7 @@ BOT_NUMBER = "+13125550100"
 PHONE = "+13125550001"
 _POLL_INTERVAL = 0.002
 LONG_DEADLINES = Deadlines(write=60.0, answer=60.0, second_commit=60.0, lookup=60.0)
-"""Seconds: the simulated Telnyx has no timeout, and a busy machine may stall for long."""
+"""Seconds: the simulated Telnyx has no timeout, and a busy machine may stall for a long time."""
 
 
 class SandboxSettings(Settings):
@@ -81,7 +81,7 @@ class Sandbox:
         return self._texts_to(phone, before)
 
     async def travel(self, phone: str, duration: timedelta) -> list[PhoneText]:
-        """Move the clock ahead, wait likewise, and return the texts to the phone."""
+        """Move the clock ahead, wait until nothing is due, and return the texts to the phone."""
         before = len(self.telnyx.texts)
         self.move_clock(duration)
         await self.quiet()
@@ -160,7 +160,7 @@ async def open_sandbox(
                 "secret_key": secrets.token_hex(),
                 "host": "127.0.0.1",
                 "port": 0,
-                # The throttle would wait for ever for a clock that is stopped.
+                # The throttle would wait forever for a stopped clock.
                 "send_rate_account": 0,
             }
             | changes
@@ -170,7 +170,7 @@ async def open_sandbox(
             clock,
             with_web=True,
             with_work=True,
-            jitter=0,  # a story must go the same way each time
+            jitter=0,  # a story must play the same way each time
             deadlines=deadlines,
             warm=warm,
         ) as bot:

@@ -26,7 +26,7 @@ _PATH = "/textproof"
 class WebhookReceiver:
     """An app at `url`, on loopback, that accepts events signed with `secret` (Standard Webhooks).
 
-    Each request is added to the journal of `telnyx`, beside all others.
+    Each request is added to the journal of `telnyx`, with all others.
     """
 
     def __init__(self, telnyx: SimulatedTelnyx) -> None:

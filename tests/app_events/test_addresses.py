@@ -61,7 +61,7 @@ def test_an_address_of_the_public_internet_is_public(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", INWARD)
-def test_a_private_address_is_not_public_also_when_embedded_in_ipv6(address: str) -> None:
+def test_a_private_address_is_not_public_even_when_embedded_in_ipv6(address: str) -> None:
     assert not is_public(address)
 
 

@@ -42,7 +42,7 @@ async def post(url: str, *, to_private: bool = True, at: datetime | None = None)
 
 @asynccontextmanager
 async def answering(raw: bytes, *, forever: bytes = b"") -> AsyncIterator[str]:
-    """Answer with these bytes whatever is asked, and then on and on with those."""
+    """Answer any request with the first bytes, and then repeat the other ones without end."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -65,7 +65,7 @@ async def answering(raw: bytes, *, forever: bytes = b"") -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def watched(host: str, port: int = 0) -> AsyncIterator[tuple[int, list[Any]]]:
-    """Listen, and note who connects: the port and the list of them."""
+    """Listen on a port and record the connections; yield the port and the list of them."""
     connected: list[Any] = []
 
     def note(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -77,7 +77,7 @@ async def watched(host: str, port: int = 0) -> AsyncIterator[tuple[int, list[Any
 
 
 def looked_up(monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
-    """Have every name lead to these addresses."""
+    """Resolve every host name to these addresses."""
 
     async def resolve(_self: object, host: str, port: int = 0, **_: object) -> list[dict[str, Any]]:
         return [
@@ -114,7 +114,7 @@ async def test_while_a_secret_is_replaced_the_app_may_know_either(receiver: Even
 
 async def test_the_apps_cookies_are_not_kept(receiver: EventReceiver) -> None:
     receiver.answers = [(204, {"Set-Cookie": "session=1"})]
-    # By name: of an address no jar would keep a cookie anyway.
+    # By host name: no cookie jar would keep a cookie of an IP address anyway.
     url = receiver.url.replace("127.0.0.1", "localhost")
     async with open_client(url, SECRETS, to_private=True) as app:
         for _ in range(2):
@@ -235,7 +235,7 @@ async def test_an_invalid_host_is_a_fault(host: str) -> None:
     assert isinstance(await post(f"http://{host}/"), PostLater)
 
 
-# Only outward.
+# Only public addresses.
 
 
 async def test_events_to_public_addresses_need_https() -> None:
@@ -247,7 +247,7 @@ async def test_events_to_public_addresses_need_https() -> None:
     "host",
     ["127.0.0.1", "0.0.0.0", "[::ffff:127.0.0.1]", "localhost"],  # noqa: S104 - to be refused
 )
-async def test_nobody_is_connected_to_on_this_machine(host: str) -> None:
+async def test_no_connection_is_made_to_this_machine(host: str) -> None:
     async with watched("127.0.0.1") as (port, connected):
         assert await post(f"https://{host}:{port}/", to_private=False) == PostLater(REFUSED)
         assert connected == []
@@ -257,7 +257,7 @@ async def test_nobody_is_connected_to_on_this_machine(host: str) -> None:
 @pytest.mark.parametrize(
     "host", ["127.0.0.1.", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "0"]
 )
-async def test_no_other_spelling_of_this_machine_leads_there(host: str) -> None:
+async def test_no_other_spelling_of_this_machines_address_connects_to_it(host: str) -> None:
     async with watched("127.0.0.1") as (port, connected):
         assert isinstance(await post(f"https://{host}:{port}/", to_private=False), PostLater)
         assert connected == []
@@ -270,7 +270,7 @@ async def test_no_other_spelling_of_this_machine_leads_there(host: str) -> None:
         *("[::1]", "[fe80::1]", "[fd00:ec2::254]", "[64:ff9b::a9fe:a9fe]", "[2002:7f00:1::]"),
     ],
 )
-async def test_no_address_in_the_url_leads_inward(host: str) -> None:
+async def test_no_private_address_in_the_url_is_connected_to(host: str) -> None:
     assert await post(f"https://{host}/latest/meta-data/", to_private=False) == PostLater(REFUSED)
 
 
@@ -288,7 +288,9 @@ async def test_no_address_in_the_url_leads_inward(host: str) -> None:
         ["192.168.0.1", "10.0.0.1", "fd00::1"],
     ],
 )
-async def test_no_name_leads_inward(answers: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_name_of_a_private_address_is_connected_to(
+    answers: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     looked_up(monkeypatch, *answers)
     async with watched("127.0.0.1") as (port, connected):
         outcome = await post(f"https://app.example:{port}/", to_private=False)
@@ -299,14 +301,14 @@ async def test_no_name_leads_inward(answers: list[str], monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     "answers", [["127.0.0.1", "127.0.0.2"], ["127.0.0.2", "127.0.0.1"], ["::1", "127.0.0.2"]]
 )
-async def test_of_a_mixed_answer_only_what_is_public_is_connected_to(
+async def test_of_a_mixed_dns_answer_only_public_addresses_are_connected_to(
     answers: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Nothing leaves this machine in a test: here the one address of it that is "public".
+    # No test connects to another machine: this is the one address of our own that counts as public.
     monkeypatch.setattr(addresses, "is_public", lambda address: address == "127.0.0.2")
     looked_up(monkeypatch, *answers)
     async with watched("127.0.0.2") as (port, outside), watched("127.0.0.1", port) as (_, inside):
-        # It speaks no TLS, so all addresses are tried in vain.
+        # It speaks no TLS, so the connection fails at every address.
         assert isinstance(await post(f"https://app.example:{port}/", to_private=False), PostLater)
         assert (bool(outside), inside) == (True, [])
 

@@ -51,7 +51,7 @@ class ExampleReceiver:
                 await asyncio.sleep(0.05)
 
     async def end(self) -> str:
-        """Terminate it, and return its output."""
+        """Terminate the example, and return its output."""
         self._process.terminate()
         output, _ = await asyncio.wait_for(self._process.communicate(), TEST_TIMEOUT)
         return output.decode()

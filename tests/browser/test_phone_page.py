@@ -64,7 +64,7 @@ async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
 
 
 @asynccontextmanager
-async def demonstrated(folder: Path, port: int | None = 0) -> AsyncIterator[tuple[Sandbox, str]]:
+async def run_demo(folder: Path, port: int | None = 0) -> AsyncIterator[tuple[Sandbox, str]]:
     """Run the demo in this process."""
     url = f"sqlite+aiosqlite:///{folder / 'demo.db'}"
     async with open_sandbox(url, TravelClock()) as sandbox, serve_page(sandbox, port) as address:
@@ -76,7 +76,7 @@ async def demonstrated(folder: Path, port: int | None = 0) -> AsyncIterator[tupl
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def demo(tmp_path: Path) -> AsyncIterator[tuple[Sandbox, str]]:
-    async with demonstrated(tmp_path) as running:
+    async with run_demo(tmp_path) as running:
         yield running
 
 
@@ -232,7 +232,7 @@ async def test_two_phones_each_have_a_code_of_their_own(page: Page) -> None:
 
 async def test_the_keyboard_alone_is_enough(page: Page) -> None:
     async def walk_to(name: str, key: str = "Tab") -> None:
-        """Go from control to control until the one of this name has the focus."""
+        """Press a key until the control with this name has the focus."""
         for _ in range(60):
             await page.keyboard.press(key)
             focused = page.locator(":focus")
@@ -311,7 +311,7 @@ async def test_a_page_reconnects_when_the_demo_is_restarted(
 ) -> None:
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
-    async with demonstrated(tmp_path / "first") as (_, address):
+    async with run_demo(tmp_path / "first") as (_, address):
         page = await opened(context, address)
         await text(page, "VERIFY")
         await expect(messages(page).nth(1)).to_contain_text(CODE_TEXT)
@@ -320,7 +320,7 @@ async def test_a_page_reconnects_when_the_demo_is_restarted(
     await expect(phone(page).get_by_text("is it still running?")).to_be_visible()
     await expect(phone(page).get_by_role("textbox")).to_have_value("RESEND")
     port = int(address.rpartition(":")[2])
-    async with demonstrated(tmp_path / "second", port):
+    async with run_demo(tmp_path / "second", port):
         await expect(page.get_by_text("connected", exact=True)).to_be_visible()
         await expect(messages(page)).to_have_count(0)
         await expect(fact(page, "state")).to_have_text("not known yet")

@@ -47,7 +47,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def profile(browser: Browser, **how: Any) -> AsyncIterator[BrowserContext]:
-    """A fresh profile; whatever goes wrong in a page of it fails the test."""
+    """Yield a new browser profile; any error in its pages fails the test."""
     wrong: list[str] = []
     context = await browser.new_context(**how)
     context.set_default_timeout(PATIENCE)
@@ -91,7 +91,7 @@ async def type_code(page: Page, code: str) -> None:
 
 
 async def code_on(sandbox: Sandbox, phone: str = PHONE) -> str:
-    """Read the code on the phone, as soon as it has come."""
+    """Wait until a code has come to the phone, and return it."""
 
     def codes() -> list[str]:
         texts = [text.text for text in sandbox.telnyx.texts if text.phone == phone]
@@ -185,7 +185,7 @@ async def test_without_javascript_a_link_continues_after_a_reply(
 
 async def test_the_keyboard_alone_is_enough(page: Page, sandbox: Sandbox) -> None:
     async def walk_to(name: str) -> None:
-        """Go from control to control until the one of this name has the focus."""
+        """Press a key until the control with this name has the focus."""
         for _ in range(20):
             await page.keyboard.press("Tab")
             focused = page.locator(":focus")
@@ -271,11 +271,11 @@ async def test_in_the_demo_the_form_and_the_phone_are_two_pages_side_by_side(
         await expect(title(page)).to_have_text(VERIFIED)
 
 
-# Who reads the pages, and how.
+# Accessibility.
 
 
 async def each_page(page: Page, sandbox: Sandbox, look: Callable[[str], Awaitable[None]]) -> None:
-    """Look at every page on the way."""
+    """Call `look` on each page that a person may see, with a name for it."""
     await look("number")
     await page.get_by_label("Phone number").fill(LANDLINE)
     await page.keyboard.press("Enter")
@@ -297,14 +297,14 @@ async def each_page(page: Page, sandbox: Sandbox, look: Callable[[str], Awaitabl
     await page.goto(sandbox.form_url or "")
     await page.context.clear_cookies()
     await page.get_by_label("Phone number").fill(TYPED)
-    # The refusal's 403 would be noted as something that went wrong.
-    await page.route("**/request", _as_if_well)
+    # The browser would report the refusal's 403 as an error, which fails the test.
+    await page.route("**/request", _with_status_200)
     await page.keyboard.press("Enter")
     await expect(title(page)).to_have_text("Please begin again")
     await look("refused")
 
 
-async def _as_if_well(route: Any) -> None:
+async def _with_status_200(route: Any) -> None:
     answer = await route.fetch()
     await route.fulfill(response=answer, status=200)
 

@@ -282,7 +282,7 @@ async def test_a_response_that_comes_byte_by_byte_means_later(
     begun = OK_JSON + b"Content-Length: 100000\r\n\r\n{"
     async with answering(begun, dripping=True) as server, opened(server.base_url) as carrier:
         assert isinstance(await send(carrier), SendLater)
-    # None where the machine stood still before the request was written.
+    # None if the machine stalled before the request was written.
     assert server.requests <= 1
 
 

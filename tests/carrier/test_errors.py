@@ -55,7 +55,7 @@ def outcome(
     [(LATER, SendLater), (HOLD, SendHold), (NEVER, SendNever)],
     ids=["later", "hold", "never"],
 )
-def test_telnyx_own_code_decides_whatever_the_http_status(
+def test_telnyxs_own_code_decides_whatever_the_http_status(
     codes: list[str], kind: type[SendLater | SendHold | SendNever], status: int, *, retried: bool
 ) -> None:
     for code in codes:
@@ -112,7 +112,7 @@ def test_an_account_fault_with_an_unknown_code_gives_up_no_text(status: int) -> 
 
 
 @pytest.mark.parametrize("status", [400, 402, 405, 413, 415])
-def test_another_refusal_is_for_good(status: int) -> None:
+def test_any_other_refusal_is_final(status: int) -> None:
     assert outcome(status, HTML) == SendNever(f"HTTP {status}")
     assert outcome(status, error("49999")) == SendNever("49999")
 

@@ -40,7 +40,7 @@ async def test_demo_lets_a_person_text_the_bot_from_the_terminal(processes: Proc
     bot = await processes.start_cold("demo", "--port", "0", stdin=True)
 
     async def type_and_read(line: str, expected: str) -> str:
-        """Type a line, and return what is printed up to where it matches what is expected."""
+        """Type a line, and return the output up to the expected match."""
         before = len(bot.out)
         bot.write_line(line)
         await wait_until(lambda: re.search(expected, bot.out[before:]) is not None)
@@ -56,7 +56,7 @@ async def test_demo_lets_a_person_text_the_bot_from_the_terminal(processes: Proc
     await type_and_read("/later 11m", "moved ahead by 11m")
     await type_and_read(code, "code has expired")
     await type_and_read("/phone 12", "no phone number has this many digits")
-    await type_and_read("/later soon", "a duration is like")
+    await type_and_read("/later soon", "write a duration like")
     await type_and_read("/dance", "Unknown command /dance")
     await type_and_read("/help", "/quit")
     bot.write_line("/quit")

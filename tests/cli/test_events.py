@@ -25,7 +25,7 @@ URL_WITH_A_SECRET = "https://app.example/textproof?token=hunter2"
 
 
 async def give_up(database: Database) -> list[str]:
-    """Have two events given up and one wait; return the ids of the two."""
+    """Store two events that were given up and one that waits; return the ids of the two."""
     drafts = [
         NewAppEvent(PHONE, "number.opted_out", "{}"),
         NewAppEvent(VERIFICATION, "verification.verified", "{}"),
@@ -39,7 +39,7 @@ async def give_up(database: Database) -> list[str]:
 
 
 async def run(processes: Processes, url: URL, *arguments: str) -> Ended:
-    """Run `bot events …` with nothing but a database."""
+    """Run `bot events …` with no setting but the database."""
     env = {"DATABASE_URL": environment(url)["DATABASE_URL"]}
     ended = await processes.run("events", *arguments, env=env)
     assert "Traceback" not in ended.err, ended.err

@@ -68,7 +68,7 @@ async def connect(bot: BotProcess, telnyx: SimulatedTelnyx) -> None:
 
 
 async def came(telnyx: SimulatedTelnyx, count: int) -> str:
-    """Wait until this many texts have come to the phone in all, and return the last."""
+    """Wait until the phone has received this many texts in total, and return the last."""
     await wait_until(lambda: len(telnyx.texts) >= count)
     assert len(telnyx.texts) == count
     last = telnyx.texts[-1]
@@ -77,7 +77,7 @@ async def came(telnyx: SimulatedTelnyx, count: int) -> str:
 
 
 async def text(telnyx: SimulatedTelnyx, said: str) -> str:
-    """Text the bot, and return what it answers."""
+    """Text the bot, and return its reply."""
     count = len(telnyx.texts) + 1
     assert await telnyx.text(PHONE, BOT_NUMBER, said) == 200
     return await came(telnyx, count)
@@ -229,7 +229,7 @@ async def test_no_code_is_stored_or_logged_and_no_number_is_logged_even_when_deb
     assert await telnyx.post_event("message.unheard_of", {"text": code}) == 200
     await telnyx.wait_until_reported()
     file = file_of(database_url)
-    # Read while the bot is at work: its WAL would be gone afterwards.
+    # Read while the bot is running: its WAL would be gone afterwards.
     stored = file.read_bytes() + file.with_name(f"{file.name}-wal").read_bytes()
     ended = await bot.kill()
 
@@ -275,7 +275,7 @@ _DISKS = {
 
 
 @pytest.mark.parametrize(("host", "advice"), _DISKS.values(), ids=_DISKS)
-async def test_sqlite_on_an_ephemeral_disk_is_warned_of(
+async def test_sqlite_on_an_ephemeral_disk_gets_a_warning(
     host: dict[str, str], advice: list[str], folder: Path, processes: Processes
 ) -> None:
     env = environment(make_url(f"sqlite+aiosqlite:///{folder / 'bot.db'}"))

@@ -1,4 +1,4 @@
-"""A person who texts the bot: the maker that the tests of deciding share."""
+"""A person who texts the bot, for the tests of decisions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Step = str | timedelta | Input
 
 
 def with_current_opt_times(person: Person, before: Decision) -> Conversation:
-    """Return the conversation before, with the present times of STOP and START."""
+    """Return the conversation before a decision, with the current times of STOP and START."""
     after = person.conversations[BOT]
     times = {"opted_out_at": after.opted_out_at, "opted_in_at": after.opted_in_at}
     return replace(before.conversation, **times)

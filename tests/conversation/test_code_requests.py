@@ -156,7 +156,7 @@ def test_a_request_after_the_code_has_expired_gets_a_new_one_at_once(
     assert awaiting.last().cancel is Cancel.CODES
 
 
-def test_an_earlier_code_no_longer_works_once_a_new_one_is_out(awaiting: Person) -> None:
+def test_an_earlier_code_no_longer_works_once_a_new_one_is_issued(awaiting: Person) -> None:
     old_code = awaiting.code()
     awaiting.plays(10 * MINUTE, "VERIFY")
 
@@ -174,7 +174,7 @@ def test_a_new_request_never_erases_that_a_person_was_verified(verified: Person)
     assert verified.verified_at() == MORNING
 
 
-def test_a_further_success_is_the_time_that_counts(verified: Person) -> None:
+def test_the_time_of_the_latest_success_counts(verified: Person) -> None:
     assert verified.plays(DAY, "VERIFY", RIGHT) is Reply.SUCCESS
     assert verified.verified_at() == MORNING + DAY
 

@@ -70,7 +70,7 @@ def test_a_code_has_the_length_and_the_alphabet_of_its_token(
     assert set(code) <= set(symbols)
 
 
-def test_every_digit_comes_up_in_every_place_the_first_included() -> None:
+def test_every_digit_occurs_in_every_place_including_the_first() -> None:
     codes = [RING.code(token_of(name=f"{n:032x}"), BOT, PHONE) for n in range(500)]
 
     assert [len({code[place] for code in codes}) for place in range(6)] == [10] * 6
@@ -82,7 +82,7 @@ def test_different_tokens_have_different_codes() -> None:
     assert len({RING.code(token, BOT, PHONE) for token in tokens}) == 500
 
 
-def test_a_code_is_good_for_one_phone_one_bot_number_one_token_and_one_key() -> None:
+def test_a_code_is_valid_for_one_phone_one_bot_number_one_token_and_one_key() -> None:
     token = token_of(code_format=LONG_HEX)
     other_ring = Keyring([OTHER_SECRET])
     other_token = token_of(name="f" * 32, code_format=LONG_HEX)
@@ -193,7 +193,7 @@ def test_a_code_cannot_be_derived_without_its_key() -> None:
         Keyring([OTHER_SECRET]).code(token_of(RING), BOT, PHONE)
 
 
-def test_a_key_id_reveals_nothing_of_its_secret() -> None:
+def test_a_key_id_reveals_nothing_about_its_secret() -> None:
     assert RING.signing_key_id != Keyring([OTHER_SECRET]).signing_key_id
     assert SECRET[:4] not in RING.signing_key_id
     assert SECRET not in repr(RING)

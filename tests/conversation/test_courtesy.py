@@ -20,7 +20,7 @@ from tests.conversation.person import (
 
 
 @pytest.mark.parametrize("state", [State.IDLE, State.VERIFIED])
-def test_chatter_gets_a_hint_what_to_text(state: State) -> None:
+def test_chatter_gets_a_hint_on_what_to_text(state: State) -> None:
     assert someone_in(state).texts("hello") is Reply.HINT
 
 
@@ -78,12 +78,12 @@ def test_a_text_without_a_reply_does_not_restart_the_count_of_hints(
     assert person.texts("hello") is None
 
 
-def test_a_code_typed_short_is_answered_after_the_hints_have_ended(awaiting: Person) -> None:
+def test_a_code_typed_too_short_is_answered_after_the_hints_have_ended(awaiting: Person) -> None:
     assert awaiting.plays("hello", "hello", "hello", "hello") is None
     assert awaiting.texts("12345") is Reply.MISTYPED
 
 
-def test_a_code_where_none_is_live_is_answered_after_the_hints_have_ended(person: Person) -> None:
+def test_a_code_when_none_is_live_is_answered_after_the_hints_have_ended(person: Person) -> None:
     assert person.plays("hello", "hello", "hello", "hello") is None
     assert person.texts("123456") is Reply.NO_CODE
 
@@ -141,7 +141,7 @@ def test_help_and_status_are_still_answered_when_hints_are_not(person: Person) -
     assert person.texts("STATUS") is Reply.STATUS
 
 
-def test_help_and_status_are_not_answered_without_end(person: Person) -> None:
+def test_help_and_status_are_not_answered_endlessly(person: Person) -> None:
     answers = [person.texts(text) for text in ("HELP", "STATUS") * 5]
 
     assert None not in answers

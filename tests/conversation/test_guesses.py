@@ -204,7 +204,7 @@ def test_a_code_lives_as_long_as_the_operator_says(lifetime: timedelta) -> None:
 
 
 @pytest.mark.parametrize("text", ["hello", "STATUS", "HELP", "12345"])
-def test_an_expiry_is_noticed_with_whatever_is_texted(awaiting: Person, text: str) -> None:
+def test_an_expiry_is_noticed_with_any_text(awaiting: Person, text: str) -> None:
     expected = {"STATUS": Reply.STATUS, "HELP": Reply.HELP}.get(text, Reply.HINT)
 
     assert awaiting.plays(10 * MINUTE, text) is expected
@@ -226,7 +226,7 @@ def test_a_token_whose_key_is_gone_counts_as_expired(awaiting: Person) -> None:
     assert awaiting.plays("VERIFY", RIGHT) is Reply.SUCCESS
 
 
-def test_a_code_signed_with_the_key_before_still_verifies(awaiting: Person) -> None:
+def test_a_code_signed_with_the_previous_key_still_verifies(awaiting: Person) -> None:
     code = awaiting.code()
     awaiting.keyring = Keyring([OTHER_SECRET, SECRET])
 

@@ -841,7 +841,7 @@ def test_a_reference_that_was_mistyped_is_still_one(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["verify me", "verify b4 9pm", "verify phone", "verify my number 2day", "verify"]
 )
-def test_what_people_say_with_verify_is_no_reference(text: str) -> None:
+def test_common_words_after_verify_are_no_reference(text: str) -> None:
     assert parse_text(text, SIX_DIGITS) == ParsedText(Intent.VERIFY)
 
 

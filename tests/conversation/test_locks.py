@@ -83,7 +83,7 @@ def test_during_a_lock_status_says_how_long_it_lasts(locked: Person) -> None:
     assert "10 minutes" in locked.message().body
 
 
-def test_during_a_lock_help_is_given(locked: Person) -> None:
+def test_during_a_lock_help_is_answered(locked: Person) -> None:
     assert locked.texts("HELP") is Reply.HELP
     assert locked.state() is State.LOCKED
 
@@ -115,7 +115,9 @@ def test_stop_and_start_do_not_end_a_lock(locked: Person) -> None:
     assert locked.plays(15 * MINUTE, "VERIFY") is Reply.CODE
 
 
-def test_somebody_who_only_guesses_gets_few_tries_on_the_first_day_and_five_on_each_later() -> None:
+def test_a_person_who_only_guesses_gets_few_tries_on_the_first_day_and_five_on_each_later_one() -> (
+    None
+):
     someone = Person()
     tries = [0, 0, 0, 0]
     for minute in range(4 * 24 * 60):

@@ -104,7 +104,7 @@ def test_a_code_is_awaited_exactly_after_one_was_issued() -> None:
     assert issuing == set(product(("idle", "verified", "awaiting_code"), asking))
 
 
-def test_a_code_is_texted_exactly_where_it_is_issued_or_repeated() -> None:
+def test_a_code_is_texted_exactly_when_it_is_issued_or_sent_again() -> None:
     sending = {Action.ISSUE_CODE, Action.RESEND_CODE}
     texted = {pair for pair, transition in TRANSITIONS.items() if transition.reply is Reply.CODE}
 
@@ -140,7 +140,7 @@ def test_a_lock_begins_with_the_last_wrong_guess_or_at_another_number() -> None:
     ] == [(State.AWAITING_CODE, Event.LAST_GUESS_WRONG)]
 
 
-def test_a_lock_ends_by_time_or_by_opting_out_alone() -> None:
+def test_a_lock_ends_only_by_time_or_by_opting_out() -> None:
     leaving = {
         event
         for (state, event), transition in TRANSITIONS.items()

@@ -19,7 +19,7 @@ def test_a_code_in_a_media_message_is_never_a_guess(awaiting: Person) -> None:
     assert awaiting.limits == before.limits
 
 
-def test_a_picture_without_words_gets_a_hint_what_to_text(person: Person) -> None:
+def test_a_picture_without_words_gets_a_hint_on_what_to_text(person: Person) -> None:
     assert person.texts("", shape=Shape.MEDIA) is Reply.HINT
 
 

@@ -84,7 +84,7 @@ def test_a_text_from_before_not_me_does_not_undo_it_even_after_its_period(
     assert awaiting.plays(texted("VERIFY", awaiting.now)) is Reply.CODE
 
 
-def test_not_me_holds_for_its_time_from_when_it_was_texted(awaiting: Person) -> None:
+def test_not_me_lasts_for_its_period_from_when_it_was_texted(awaiting: Person) -> None:
     said_at = awaiting.now
     assert awaiting.plays(20 * MINUTE, texted("NOT ME", said_at)) is Reply.NOT_ME
     assert awaiting.limits.refused_until == said_at + HOUR

@@ -58,7 +58,7 @@ def test_numbers_are_written_as_people_read_them() -> None:
     assert readable("+491711234567") == "+49 171 1234567"
 
 
-def test_an_example_is_one_of_the_country() -> None:
+def test_an_example_is_a_number_of_its_country() -> None:
     assert example("+1") == "(201) 555-0123"
     assert example("+49") == "01512 3456789"
     assert example("+979") == ""

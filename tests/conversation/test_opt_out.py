@@ -87,14 +87,12 @@ def test_only_the_beginning_of_a_long_wording_is_kept(person: Person) -> None:
         ("stop FACADE", "stop …"),
     ],
 )
-def test_what_may_be_a_code_is_left_out_of_the_wording(
-    person: Person, text: str, kept: str
-) -> None:
+def test_a_possible_code_is_left_out_of_the_wording(person: Person, text: str, kept: str) -> None:
     assert person.texts(text) is Reply.STOPPED
     assert person.conversations[BOT].opt_out_wording == kept
 
 
-def test_a_second_opt_out_changes_only_until_when_a_start_is_outdated(opted_out: Person) -> None:
+def test_a_second_opt_out_changes_only_which_start_is_outdated(opted_out: Person) -> None:
     before = opted_out.conversations[BOT]
 
     assert opted_out.plays(HOUR, OptedOutAtCarrier("40300")) is None
@@ -261,7 +259,7 @@ def test_an_opt_out_without_a_text_has_the_time_of_its_decision(person: Person) 
     assert person.plays(MINUTE, texted("START", person.now + SECOND)) is Reply.WELCOME
 
 
-def test_a_time_of_a_clock_that_ran_ahead_keeps_nobody_opted_out(person: Person) -> None:
+def test_a_time_from_a_clock_that_ran_ahead_keeps_nobody_opted_out(person: Person) -> None:
     person.now += DAY
     person.plays(OptedOutAtCarrier("40300"))
     person.now -= DAY
@@ -289,7 +287,7 @@ def test_stop_and_start_are_answered_after_the_hints_have_ended(person: Person) 
     assert person.texts("START") is Reply.WELCOME
 
 
-def test_alternating_stop_and_start_always_takes_effect_but_is_not_answered_without_end(
+def test_alternating_stop_and_start_always_takes_effect_but_is_not_answered_endlessly(
     person: Person,
 ) -> None:
     answers = 0

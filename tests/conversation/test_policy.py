@@ -23,7 +23,7 @@ def ago(*lengths: timedelta) -> tuple[datetime, ...]:
     return tuple(NOW - length for length in lengths)
 
 
-def test_the_figures_are_those_of_the_design_unless_the_operator_chooses_others() -> None:
+def test_the_defaults_are_the_documented_ones() -> None:
     assert Policy() == Policy(
         code_format=CodeFormat(6, Alphabet.DIGITS),
         code_lifetime=timedelta(minutes=10),
@@ -115,7 +115,7 @@ def test_texting_only_when_allowed_never_exceeds_a_limit(
         assert sum(time - DAY < other <= time for other in sent) <= per_day
 
 
-def test_waits_left_by_a_clock_that_ran_ahead_are_cut_to_the_longest_there_are() -> None:
+def test_waits_left_by_a_clock_that_ran_ahead_are_cut_to_the_longest_possible() -> None:
     ahead = NOW + 365 * DAY
     limits = PhoneLimits(3, 1, ahead, ahead, ahead, (NOW - MINUTE, NOW, ahead))
 

@@ -44,7 +44,7 @@ modest = settings(max_examples=60, deadline=None)
 
 
 def longest_duration(up_to: timedelta) -> timedelta:
-    """Find the length of time that takes the most characters to tell."""
+    """Find the duration that takes the most characters to write."""
     minutes = range(1, up_to // timedelta(minutes=1) + 1)
     return max((timedelta(minutes=it) for it in minutes), key=lambda it: len(duration(it)))
 
@@ -80,7 +80,7 @@ def written(  # noqa: PLR0913 - as many values as a reply may name
 
 
 def longest(reply: Reply, code_length: int, *, hexadecimal: bool, support: str) -> str:
-    """Write a reply with the longest values there are, the code put in as it is sent."""
+    """Write a reply with the longest possible values, and with a code in its place."""
     body = written(
         reply,
         app="W" * MAX_APP_NAME_LENGTH,
@@ -94,7 +94,7 @@ def longest(reply: Reply, code_length: int, *, hexadecimal: bool, support: str) 
     return body.replace(CODE_PLACEHOLDER, ("D" if hexadecimal else "9") * code_length)
 
 
-def test_the_longest_names_are_as_long_as_the_design_says() -> None:
+def test_the_maximum_lengths_are_the_documented_ones() -> None:
     assert (MAX_APP_NAME_LENGTH, MAX_SUPPORT_CONTACT_LENGTH, SEGMENT) == (24, 40, 160)
 
 
@@ -145,7 +145,7 @@ def test_the_code_stands_in_one_piece_and_apart_from_words(code: str) -> None:
     assert text.count(CODE_PLACEHOLDER) == 0
 
 
-def test_no_other_figure_in_a_code_text_could_be_taken_for_the_code() -> None:
+def test_no_other_number_in_a_code_text_could_be_taken_for_the_code() -> None:
     figures = re.findall(r"\d+", written(Reply.CODE, life=timedelta(minutes=59)))
 
     assert figures == ["59"]
@@ -207,7 +207,7 @@ def test_a_reply_names_a_wait_or_a_codes_lifetime_exactly_if_it_is_about_one(rep
     assert (" 7 minutes" in text) == (reply in ABOUT_A_CODES_LIFE)
 
 
-def test_only_the_code_text_holds_the_words_by_which_it_is_known_when_sent_back() -> None:
+def test_only_the_code_text_contains_the_words_that_identify_it_when_sent_back() -> None:
     assert {reply for reply in Reply if CODE_WORDING in written(reply)} == {
         Reply.CODE,
         Reply.CODE_FORM,

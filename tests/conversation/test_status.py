@@ -13,7 +13,7 @@ def test_status_before_anything_says_that_nothing_is_confirmed(person: Person) -
     assert person.texts("STATUS") is Reply.STATUS
 
 
-def test_status_says_whether_the_code_was_sent_and_what_is_left_of_it(awaiting: Person) -> None:
+def test_status_says_whether_the_code_was_sent_and_how_long_it_works(awaiting: Person) -> None:
     awaiting.plays(WRONG, 2 * MINUTE + 20 * SECOND)
 
     assert awaiting.texts("STATUS") is Reply.STATUS_QUEUED

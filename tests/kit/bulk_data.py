@@ -1,4 +1,4 @@
-"""Rows of any number of people who were verified some time ago, generated in SQL."""
+"""Rows of any number of people who verified their numbers some time ago, generated in SQL."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def insert_people(
 ) -> None:
     """Insert the rows of the people with these numbers, one every `interval` from `start` (UTC).
 
-    Each has texted VERIFY and the code; every tenth has a verification by an app too.
+    Each has texted VERIFY and the code; every tenth has a verification of an app too.
     """
     expressions = _EXPRESSIONS[connection.dialect.name]
     parameters = {

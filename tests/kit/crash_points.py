@@ -68,7 +68,7 @@ def _crash_after(owner: Any, name: str) -> None:
 
 
 def _crash_within_the_inbox_transaction() -> None:
-    """Crash when everything is written and nothing is committed."""
+    """Crash when everything is written but nothing is committed."""
     apply = inbox.apply
 
     @wraps(apply)

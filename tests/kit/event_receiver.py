@@ -1,4 +1,4 @@
-"""An app that receives app events and verifies them with the library of Standard Webhooks."""
+"""An app that receives app events and verifies them with the Standard Webhooks library."""
 
 from __future__ import annotations
 

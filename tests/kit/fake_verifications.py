@@ -1,4 +1,4 @@
-"""The service of verifications in memory, with one code and one reference for all."""
+"""The verifications service in memory, with one code and one reference for all."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ FIRST_ID = f"{0:032x}"
 
 
 class FakeVerifications(Verifications):
-    """Verifications that are `kept` in memory, by id.
+    """Verifications that are `stored` in memory, by id.
 
-    `answers` is the outcome of each `begin` and `resend`, with `retry_at` if too many were made.
-    `coming` replaces the result of the next request only; `fault` is raised until it is removed.
+    `outcome` is that of each `begin` and `resend`, with `retry_at` if too many were made.
+    `next_result` replaces the result of the next request only; `fault` is raised until removed.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._results: dict[str, tuple[str, RequestResult]] = {}
-        self.kept: dict[str, Verification] = {}
+        self.stored: dict[str, Verification] = {}
         self.requests: list[VerificationRequest] = []
         self.checked: list[tuple[str, str]] = []
         self.resent: list[str] = []
-        self.asked: list[IdempotencyKey | None] = []
+        self.idempotency_keys: list[IdempotencyKey | None] = []
         self.filters: list[Filter] = []
-        self.answers = RequestOutcome.DONE
+        self.outcome = RequestOutcome.DONE
         self.retry_at: datetime | None = None
-        self.coming: RequestResult | Exception | None = None
+        self.next_result: RequestResult | Exception | None = None
         self.fault: Exception | None = None
 
     async def begin(
         self, params: VerificationRequest, once: IdempotencyKey | None = None
     ) -> RequestResult:
-        """Keep a new verification; a failed one if `answers` is a refusal."""
+        """Store a new verification; a failed one if `outcome` is a refusal."""
         self._raise_fault()
         self.requests.append(params)
         return self._once(once, lambda: self._begin(params))
@@ -55,53 +55,66 @@ class FakeVerifications(Verifications):
     async def check(
         self, name: str, code: str, once: IdempotencyKey | None = None
     ) -> RequestResult:
-        """Compare with `CODE`."""
+        """Compare a code with `CODE`."""
         self._raise_fault()
         self.checked.append((name, code))
-        return self._once(once, lambda: self._if_pending(name, lambda it: self._check(it, code)))
+        return self._once(
+            once,
+            lambda: self._if_pending(name, lambda verification: self._check(verification, code)),
+        )
 
     async def resend(self, name: str, once: IdempotencyKey | None = None) -> RequestResult:
         """Record the request."""
         self._raise_fault()
         self.resent.append(name)
         return self._once(
-            once, lambda: self._if_pending(name, lambda it: RequestResult(self.answers, it))
+            once,
+            lambda: self._if_pending(
+                name, lambda verification: RequestResult(self.outcome, verification)
+            ),
         )
 
     async def cancel(self, name: str, once: IdempotencyKey | None = None) -> RequestResult:
         """End a verification as canceled."""
         self._raise_fault()
 
-        def cancel(it: Verification) -> RequestResult:
-            return RequestResult(RequestOutcome.DONE, self._end(it, Status.CANCELED))
+        def cancel(verification: Verification) -> RequestResult:
+            return RequestResult(RequestOutcome.DONE, self._end(verification, Status.CANCELED))
 
         return self._once(once, lambda: self._if_pending(name, cancel))
 
     async def get(self, name: str) -> Verification | None:
         """Return a verification."""
-        return self.kept.get(name)
+        return self.stored.get(name)
 
     async def of_session(self, session: str) -> Verification | None:
         """Return the latest verification of a session."""
         self._raise_fault()
-        return next((it for it in reversed(self.kept.values()) if it.session == session), None)
+        return next(
+            (
+                verification
+                for verification in reversed(self.stored.values())
+                if verification.session == session
+            ),
+            None,
+        )
 
     async def list(self, which: Filter) -> Sequence[Verification]:
         """Return the verifications that match, the latest first."""
         self.filters.append(which)
         found = [
-            it
-            for it in reversed(self.kept.values())
-            if which.status in (None, it.status)
-            and which.phone in (None, it.phone)
-            and which.reference in (None, it.reference)
-            and (which.before is None or it.id < which.before)
+            verification
+            for verification in reversed(self.stored.values())
+            if which.status in (None, verification.status)
+            and which.phone in (None, verification.phone)
+            and which.reference in (None, verification.reference)
+            and (which.before is None or verification.id < which.before)
         ]
         return found[: which.limit]
 
     def verify(self, name: str) -> None:
         """End a verification as verified, as after a reply by text."""
-        self._end(self.kept[name], Status.VERIFIED)
+        self._end(self.stored[name], Status.VERIFIED)
 
     def _raise_fault(self) -> None:
         if self.fault is not None:
@@ -110,12 +123,12 @@ class FakeVerifications(Verifications):
     def _once(
         self, once: IdempotencyKey | None, request: Callable[[], RequestResult]
     ) -> RequestResult:
-        self.asked.append(once)
-        coming, self.coming = self.coming, None
-        if isinstance(coming, Exception):
-            raise coming
-        if coming is not None:
-            return coming
+        self.idempotency_keys.append(once)
+        result, self.next_result = self.next_result, None
+        if isinstance(result, Exception):
+            raise result
+        if result is not None:
+            return result
         if once is None:
             return request()
         if once.key not in self._results:
@@ -126,11 +139,11 @@ class FakeVerifications(Verifications):
         )
 
     def _begin(self, params: VerificationRequest) -> RequestResult:
-        if self.answers is RequestOutcome.TOO_MANY_REQUESTS:
-            return RequestResult(self.answers, retry_at=self.retry_at)
-        now, refused = self._clock.now(), self.answers is not RequestOutcome.DONE
+        if self.outcome is RequestOutcome.TOO_MANY_REQUESTS:
+            return RequestResult(self.outcome, retry_at=self.retry_at)
+        now, refused = self._clock.now(), self.outcome is not RequestOutcome.DONE
         begun = Verification(
-            id=f"{len(self.kept):032x}",
+            id=f"{len(self.stored):032x}",
             origin=params.origin,
             bot_number=BOT_NUMBER,
             created_at=now,
@@ -143,24 +156,26 @@ class FakeVerifications(Verifications):
             status=Status.FAILED if refused else Status.PENDING,
             reason=Reason.LOCKED if refused else None,
         )
-        self.kept[begun.id] = begun
-        return RequestResult(self.answers, begun)
+        self.stored[begun.id] = begun
+        return RequestResult(self.outcome, begun)
 
     def _if_pending(
         self, name: str, request: Callable[[Verification], RequestResult]
     ) -> RequestResult:
-        it = self.kept.get(name)
-        if it is None:
+        verification = self.stored.get(name)
+        if verification is None:
             return RequestResult(RequestOutcome.NOT_FOUND)
-        if it.status_at(self._clock.now()) is not Status.PENDING:
-            return RequestResult(RequestOutcome.NOT_PENDING, it)
-        return request(it)
+        if verification.status_at(self._clock.now()) is not Status.PENDING:
+            return RequestResult(RequestOutcome.NOT_PENDING, verification)
+        return request(verification)
 
-    def _check(self, it: Verification, code: str) -> RequestResult:
+    def _check(self, verification: Verification, code: str) -> RequestResult:
         if code != CODE:
-            return RequestResult(RequestOutcome.WRONG, it, tries_left=4)
-        return RequestResult(RequestOutcome.RIGHT, self._end(it, Status.VERIFIED))
+            return RequestResult(RequestOutcome.WRONG, verification, tries_left=4)
+        return RequestResult(RequestOutcome.RIGHT, self._end(verification, Status.VERIFIED))
 
-    def _end(self, it: Verification, status: Status) -> Verification:
-        self.kept[it.id] = replace(it, status=status, ended_at=self._clock.now())
-        return self.kept[it.id]
+    def _end(self, verification: Verification, status: Status) -> Verification:
+        self.stored[verification.id] = replace(
+            verification, status=status, ended_at=self._clock.now()
+        )
+        return self.stored[verification.id]

@@ -30,7 +30,7 @@ def seeded(name: str, number: int = 0) -> Iterator[random.Random]:
 
 
 def soak_rounds(name: str, rounds: int) -> Iterator[tuple[int, random.Random]]:
-    """Yield the number and the random numbers of each remaining round, and record its end."""
+    """Yield the index and the random numbers of each remaining round, and record its end."""
     for number in range(_done().get(name, 0), rounds):
         began = time.monotonic()
         with seeded(name, number) as rng:

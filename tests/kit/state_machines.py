@@ -1,4 +1,4 @@
-"""State machines of Hypothesis that run in a sandbox."""
+"""Hypothesis state machines that run in a sandbox."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads of the database."""
+"""Functions that read the database."""
 
 from __future__ import annotations
 
@@ -51,5 +51,5 @@ async def row_count(database: Database, table: type[Base]) -> int:
 
 
 def other_than(code: str) -> str:
-    """Return a wrong code of the same form."""
+    """Return a wrong code of the same format."""
     return code[:-1] + ("1" if code[-1] != "1" else "2")

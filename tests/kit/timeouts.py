@@ -22,7 +22,7 @@ _POLL_INTERVAL = 0.01
 
 
 def slow_database(url: URL) -> Database:
-    """Open a database whose transactions have time on a busy machine."""
+    """Open a database whose transactions have enough time on a busy machine."""
     return Database(url, TEST_TIMEOUT)
 
 

@@ -30,7 +30,7 @@ class Code:
 
 @dataclass(slots=True)
 class Limits:
-    """The counts and locks of one channel: by text, or elsewhere."""
+    """The counts and locks of one channel: texts, or apps and the form."""
 
     wrong: int = 0
     locks: int = 0
@@ -56,7 +56,7 @@ class Expected:
     """The expected state of one phone, with the codes of apps by the verification's id."""
 
     by_text: Limits = field(default_factory=Limits)
-    elsewhere: Limits = field(default_factory=Limits)
+    by_app: Limits = field(default_factory=Limits)
     own: Code | None = None
     apps: dict[str, Code] = field(default_factory=dict)
     opted_out: bool = False
@@ -69,16 +69,16 @@ class Expected:
                 code.end("expired")
 
     def begin(self, name: str, now: float) -> str:
-        """An app requests a code; return the outcome."""
+        """Request a code for an app; return the outcome."""
         self.expire(now)
         refusal = self._refusal_of_app(now)
         if not refusal:
             self.apps[name] = Code(now, now + COOLDOWN)
-            self.elsewhere.code_times.append(now)
+            self.by_app.code_times.append(now)
         return refusal or "done"
 
     def resend(self, name: str, now: float) -> str:
-        """An app requests the same code again; return the outcome."""
+        """Request the same code again for an app; return the outcome."""
         self.expire(now)
         code = self.apps[name]
         if code.status != "pending":
@@ -88,11 +88,11 @@ class Expected:
         refusal = self._refusal_of_app(now)
         if not refusal:
             code.resend_after = now + COOLDOWN
-            self.elsewhere.code_times.append(now)
+            self.by_app.code_times.append(now)
         return refusal or "done"
 
     def cancel(self, name: str, now: float) -> str:
-        """An app cancels; return the outcome."""
+        """Cancel an app's request; return the outcome."""
         self.expire(now)
         if self.apps[name].status != "pending":
             return "not_pending"
@@ -100,35 +100,35 @@ class Expected:
         return "done"
 
     def type(self, name: str, now: float, *, right: bool) -> str:
-        """A code is typed elsewhere; return the outcome."""
+        """Type a code into the app; return the outcome."""
         self.expire(now)
         code = self.apps[name]
         if code.status != "pending":
             return "not_pending"
-        if now < self.elsewhere.locked_until:
+        if now < self.by_app.locked_until:
             return "too_many_guesses"
         code.guesses += 1
         if right:
             code.end("verified")
-            self.elsewhere.wrong = self.elsewhere.locks = 0
+            self.by_app.wrong = self.by_app.locks = 0
             return "right"
-        self.elsewhere.wrong += 1
-        self.elsewhere.lock_if_due(now)
+        self.by_app.wrong += 1
+        self.by_app.lock_if_due(now)
         if code.guesses >= TRIES:
             code.end("failed")
         return "wrong"
 
     def guess(self, now: float, right: Code | None) -> bool:
-        """A code is texted; return whether it succeeds."""
+        """Text a code; return whether it succeeds."""
         self.expire(now)
-        if not self._accepts(now) or not self._pending() or self._is_used(right, now):
+        if not self._reads_texts(now) or not self._pending() or self._is_used(right, now):
             return False
         for code in self._pending():
             code.guesses += 1
         if right is not None and right.status == "pending":
             right.end("verified")
             self.by_text.wrong = self.by_text.locks = 0
-            self._end_guessed_out()
+            self._end_codes_without_tries()
             return True
         self.by_text.wrong += 1
         own = self.own
@@ -136,14 +136,14 @@ class Expected:
             self.by_text.wrong = TRIES
         if self.by_text.lock_if_due(now):
             self._end_all()
-        self._end_guessed_out()
+        self._end_codes_without_tries()
         return False
 
     def verify(self, now: float) -> bool:
-        """VERIFY is texted; return whether a code is sent."""
+        """Text VERIFY; return whether a code is sent."""
         self.expire(now)
         waiting = self.own is not None and self.own.status == "pending"
-        if not self._accepts(now) or (waiting and self.own and now < self.own.resend_after):
+        if not self._reads_texts(now) or (waiting and self.own and now < self.own.resend_after):
             return False
         if now < self.refused_until or not self.by_text.may_have_code(now):
             return False
@@ -154,20 +154,20 @@ class Expected:
         return True
 
     def not_me(self, now: float) -> None:
-        """NOT ME is texted."""
+        """Text NOT ME."""
         self.expire(now)
         if not self.opted_out:
             self.refused_until = now + REFUSAL
             self._end_all()
 
     def stop(self, now: float) -> None:
-        """STOP is texted."""
+        """Text STOP."""
         self.expire(now)
         self.opted_out = True
         self._end_all()
 
     def start(self) -> None:
-        """START is texted."""
+        """Text START."""
         self.opted_out = False
 
     def _is_used(self, code: Code | None, now: float) -> bool:
@@ -184,12 +184,12 @@ class Expected:
         for code in self._pending():
             code.end("failed")
 
-    def _end_guessed_out(self) -> None:
+    def _end_codes_without_tries(self) -> None:
         for code in self._pending():
             if code.guesses >= TRIES:
                 code.end("failed")
 
-    def _accepts(self, now: float) -> bool:
+    def _reads_texts(self, now: float) -> bool:
         return not self.opted_out and now >= self.by_text.locked_until
 
     def _refusal_of_app(self, now: float) -> str:
@@ -199,4 +199,4 @@ class Expected:
             return "locked"
         if now < self.refused_until:
             return "not_me"
-        return "" if self.elsewhere.may_have_code(now) else "too_many_codes"
+        return "" if self.by_app.may_have_code(now) else "too_many_codes"

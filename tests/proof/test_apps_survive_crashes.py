@@ -65,7 +65,7 @@ async def telnyx_and_app() -> AsyncIterator[tuple[SimulatedTelnyx, EventReceiver
     list(zip(itertools.cycle(["sqlite", "postgresql"]), CRASHES, strict=False)),
     indirect=["make_database"],
 )
-async def test_a_crash_loses_and_doubles_no_request_and_no_event_of_apps(
+async def test_a_crash_loses_and_duplicates_no_request_and_no_event_of_apps(
     point: str | None, database_url: URL, processes: Processes
 ) -> None:
     with seeded(f"apps, {point}") as rng:
@@ -73,7 +73,7 @@ async def test_a_crash_loses_and_doubles_no_request_and_no_event_of_apps(
 
 
 @pytest.mark.soak
-async def test_hundreds_of_crashes_lose_and_double_no_request_and_no_event_of_apps(
+async def test_hundreds_of_crashes_lose_and_duplicate_no_request_and_no_event_of_apps(
     make_database: MakeDatabase, folder: Path, request: pytest.FixtureRequest
 ) -> None:
     """Half of the crashes are at the named points, half at random."""

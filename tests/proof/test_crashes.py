@@ -61,14 +61,14 @@ async def serve(
     list(zip(itertools.cycle(["sqlite", "postgresql"]), POINTS, strict=False)),
     indirect=["make_database"],
 )
-async def test_a_crash_loses_nothing_and_doubles_nothing(
+async def test_a_crash_loses_nothing_and_duplicates_nothing(
     point: str, database_url: URL, telnyx: SimulatedTelnyx, processes: Processes
 ) -> None:
     with seeded(point) as rng:
         await crash(point, database_url, telnyx, processes, rng)
 
 
-async def test_a_crash_at_any_moment_loses_nothing_and_doubles_nothing(
+async def test_a_crash_at_any_moment_loses_nothing_and_duplicates_nothing(
     database_url: URL, telnyx: SimulatedTelnyx, processes: Processes
 ) -> None:
     with seeded("any moment") as rng:
@@ -76,7 +76,7 @@ async def test_a_crash_at_any_moment_loses_nothing_and_doubles_nothing(
 
 
 @pytest.mark.soak
-async def test_hundreds_of_crashes_lose_nothing_and_double_nothing(
+async def test_hundreds_of_crashes_lose_nothing_and_duplicate_nothing(
     make_database: MakeDatabase, folder: Path, request: pytest.FixtureRequest
 ) -> None:
     """Half of the crashes are at the named points, half at random; 500 on each database."""
@@ -94,7 +94,7 @@ async def crash(
     processes: Processes,
     rng: random.Random,
 ) -> None:
-    """Let three people verify themselves while the process dies once, and check."""
+    """Let three people verify their numbers while the process dies once, and check."""
     texter = PersistentTexter(telnyx)
     nth = 0 if point is None else rng.randint(1, 3)
     bot = await serve(processes, url, telnyx, point or "after settling", nth)

@@ -117,7 +117,7 @@ async def test_2_a_code_past_its_expiry_is_never_sent(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize(("honours_idempotency_keys", "most"), [(True, 1), (False, 2)])
 @pytest.mark.parametrize("fault", ["drop", "cut", "broken"])
-async def test_3_a_text_reaches_a_person_once_or_twice_without_idempotency_keys(
+async def test_3_a_text_reaches_a_person_once_and_at_most_twice_without_idempotency_keys(
     sandbox: Sandbox, fault: str, *, honours_idempotency_keys: bool, most: int
 ) -> None:
     sandbox.telnyx.honours_idempotency_keys = honours_idempotency_keys

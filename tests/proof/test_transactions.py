@@ -81,7 +81,7 @@ def logged_within(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     structlog.configure(**before)
 
 
-async def test_a_transaction_that_is_rolled_back_first_has_no_effect_twice_and_logs_nothing(
+async def test_a_transaction_that_is_rolled_back_once_takes_effect_once_and_logs_nothing(
     make_sandbox: MakeSandbox, logged_within: list[str]
 ) -> None:
     sandbox = await make_sandbox(with_app=True, send_rate_account=1000)

@@ -11,7 +11,7 @@ IN_THE_USA = Recipients("+1", [BOT_NUMBER], [TEST_NUMBER], countries=["US"])
 
 
 @pytest.mark.parametrize("text", ["(312) 555-0001", "312.555.0001", "+1 312 555 0001"])
-def test_a_number_without_a_country_code_is_one_of_the_default_country(text: str) -> None:
+def test_a_number_without_a_country_code_belongs_to_the_default_country(text: str) -> None:
     assert RECIPIENTS.accept(text) == RECIPIENTS.parse(text) == PHONE
 
 

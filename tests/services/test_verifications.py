@@ -85,7 +85,7 @@ async def status(apps: Verifications, name: str) -> tuple[Status, Reason | None]
 
 
 async def events(sandbox: Sandbox) -> list[tuple[str, str | None]]:
-    """Read the events, and the verification each is about."""
+    """Read the events, and the verification that each is about."""
 
     def read(connection: Connection) -> list[tuple[str, str | None]]:
         rows = connection.execute(
@@ -220,7 +220,7 @@ async def test_status_shows_the_progress_of_a_code_of_any_origin(
     else:
         name = await begin(apps, origin=origin, session="s", asked_from="here")
         await sandbox.quiet()
-    # Its text waits for another try, and the answer behind it.
+    # Its text waits for the next attempt, and the reply waits behind it.
     assert await sandbox.text(PHONE, "STATUS") == []
     (answer,) = (
         text.text

@@ -34,7 +34,7 @@ def test_a_duration_is_a_number_and_a_unit(written: str, duration: timedelta) ->
     ["", "s", "5", "-5m", "+5m", ".5s", "1.s", "1.55s", "1e3s", "5w", "5M", "1h30m", "1000000s"],
 )
 def test_anything_else_is_refused_with_an_example(written: str) -> None:
-    with pytest.raises(ValueError, match=r"^a duration is like 30s, 11m, 2h or 1d$"):
+    with pytest.raises(ValueError, match=r"^write a duration like 30s, 11m, 2h or 1d$"):
         parse_duration(written)
 
 

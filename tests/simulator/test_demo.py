@@ -56,7 +56,7 @@ async def test_playing_a_story_prints_its_texts(processes: Processes, tmp_path: 
         ("15 minutes", "16 minutes", "expected this, and got: Too many wrong codes."),
         ("ATTEMPTS=1", "ATTEMPTS=none", "wrong value for TOKEN_ATTEMPTS"),
         ("TOKEN_ATTEMPTS=1", "DATABASE_URL=x", "a story can set NAME=VALUE for: APP_NAME"),
-        ("2026-03-01", "yesterday", "# at yesterdayT08:30:00+00:00\na time is like 2026"),
+        ("2026-03-01", "yesterday", "# at yesterdayT08:30:00+00:00\nwrite a time like 2026"),
         ("# with", "/dance with", "a line begins with one of"),
     ],
 )

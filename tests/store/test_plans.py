@@ -197,7 +197,7 @@ def scans(connection: Connection, statements: Statements) -> dict[str, list[str]
 async def test_no_statement_of_a_running_bot_scans_a_table(
     filled_url: URL, make_sandbox: MakeSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Few rows of many, as in a table that has grown.
+    # A few rows of many, as in a table that has grown.
     monkeypatch.setattr(retention, "CHUNK", 5)
     sandbox = await make_sandbox(with_app=True, web_codes_per_day=4)
     with recorded() as statements:
@@ -208,7 +208,7 @@ async def test_no_statement_of_a_running_bot_scans_a_table(
     def examine(connection: Connection) -> None:
         if connection.dialect.name == "sqlite":
             found.update(scans(connection, statements))
-        # PostgreSQL soon analyzes its tables by itself, SQLite only on command.
+        # PostgreSQL soon analyzes its tables by itself, SQLite only when asked.
         connection.execute(text("ANALYZE"))
         found.update(scans(connection, statements))
 

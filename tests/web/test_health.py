@@ -71,7 +71,7 @@ async def test_a_running_bot_is_ready_and_names_its_checks(sandbox: Sandbox) -> 
 
 
 @on_sqlite
-async def test_a_bot_is_not_ready_before_its_sender_can_send_but_alive(
+async def test_before_its_sender_can_send_a_bot_is_alive_but_not_ready(
     make_sandbox: MakeSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = asyncio.Event()
@@ -149,7 +149,7 @@ async def test_a_bot_whose_database_is_out_of_reach_is_not_ready_until_it_is_bac
 
 
 def make_read_only(connection: Connection) -> None:
-    """Make the database read-only, also for administrators."""
+    """Make the database read-only, even for administrators."""
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("PRAGMA query_only = ON")
     else:

@@ -674,7 +674,7 @@ async def test_whatever_is_signed_is_answered_with_200_or_400(
 
 @few
 @given(st.lists(bodies, min_size=2, max_size=8))
-async def test_whatever_is_signed_is_answered_with_200_or_400_also_at_the_same_time(
+async def test_whatever_is_signed_is_answered_with_200_or_400_even_concurrently(
     sandbox: Sandbox, together: list[bytes]
 ) -> None:
     answers = await asyncio.gather(*(sandbox.telnyx.post(body) for body in together))

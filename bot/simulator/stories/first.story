@@ -1,4 +1,4 @@
-# One whole conversation: `bot demo --once` plays it.
+# One complete conversation: `bot demo --once` plays it.
 > VERIFY
 < Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.
 = awaiting_code

@@ -1,6 +1,6 @@
-"""The player of stories: scripts of conversations, each text with its replies.
+"""Plays stories: scripts of conversations, each text with its replies.
 
-A story has one statement a line:
+A story has one statement on each line:
 
     # a comment
     # with TOKEN_ATTEMPTS=3   a setting that differs from the default
@@ -14,7 +14,7 @@ A story has one statement a line:
     /phone +13125550002       the following lines are about another phone
     /mms TEXT, /group TEXT    the person texts with a picture, or to a group
     /ask                      an app requests a code for the phone
-    /ask reference            an app requests a reference; `{reference}` stands for it from here on
+    /ask reference            an app requests a reference; `{reference}` stands for it from then on
     /type {code}              the person types this into the app, for its latest request
     @ verified                the status of the app's latest request, or why it was refused
 
@@ -55,7 +55,7 @@ _SETTINGS = frozenset(
     {"token_length", "token_alphabet", "token_ttl", "token_attempts", "resend_cooldown"}
     | {"codes_per_hour", "codes_per_day", "app_name", "support_contact"}
 )
-"""Only these: a script from elsewhere must not choose a database, or an API to send texts to."""
+"""No others: a script from elsewhere must not choose a database, or an API to send texts to."""
 _CODE = re.compile(r"[0-9A-F]{4,64}")
 _CODE_REFERENCE = re.compile(r"\{code(?::(\d{1,4}))?\}")
 
@@ -82,7 +82,7 @@ def start_time_of(script: str) -> datetime:
         try:
             start = datetime.fromisoformat(line)
         except ValueError:
-            raise StoryError(f"{AT}{line}\na time is like {NOON.isoformat()}") from None
+            raise StoryError(f"{AT}{line}\nwrite a time like {NOON.isoformat()}") from None
         return start.replace(tzinfo=UTC) if start.tzinfo is None else start.astimezone(UTC)
     return NOON
 
@@ -126,7 +126,7 @@ class Player:
                 return
             case "/phone":
                 if not is_e164(rest):
-                    raise ValueError("a phone's number is like +13125550002")
+                    raise ValueError("write a phone number like +13125550002")
                 self.phone = rest
                 return
         self._expect_no_text()
@@ -195,7 +195,7 @@ class Player:
         return self._codes[number - 1]
 
     def _wrong_code(self) -> str:
-        """Return a code like the latest one that was not sent."""
+        """Return a code in the format of the latest one, but one that was never sent."""
         last = self._last_code
         return next(
             (other for digit in "0123456789" if (other := last[:-1] + digit) not in self._codes),

@@ -110,7 +110,7 @@ class ClockMoved:
 
 @dataclass(frozen=True, slots=True)
 class FaultArmed:
-    """A fault was requested."""
+    """A fault was armed."""
 
     at: datetime
     fault: Fault

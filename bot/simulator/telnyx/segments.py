@@ -15,14 +15,14 @@ _UCS2_SEGMENT, _UCS2_PART = 70, 67
 
 
 class Encoding(StrEnum):
-    """The encoding of a text, in Telnyx's words."""
+    """The encoding of a text, as Telnyx names it."""
 
     GSM7 = "GSM-7"
     UCS2 = "UCS-2"
 
 
 def encoding_of(text: str) -> Encoding:
-    """Return the encoding of a text: one character beyond GSM-7 makes all of it UCS-2."""
+    """Return the encoding of a text: one character outside GSM-7 makes all of it UCS-2."""
     return Encoding.GSM7 if (GSM7_BASIC | _GSM7_EXTENSION).issuperset(text) else Encoding.UCS2
 
 

@@ -66,7 +66,7 @@ _REPORTS = {
 _ORDER = {arrival: order for order, arrival in enumerate(Arrival)}
 _POLL_INTERVAL = 0.2
 _REPORT_RETRY_DELAYS = (0.2, 0.5, 1.0)
-"""Seconds after each attempt to post a report that was not answered 200."""
+"""Seconds to wait after each attempt to post a report that was not answered with 200."""
 _START = web.RequestKey("start", float)
 _EXCHANGE = web.RequestKey("exchange", Exchange)
 
@@ -166,7 +166,7 @@ class SimulatedTelnyx:
         self.journal.add(FaultArmed(self._clock.now(), fault))
 
     def release_requests(self) -> None:
-        """End the delay of all API requests, now and from now on."""
+        """End the delay of all API requests, current and future."""
         self._closing.set()
 
     async def text(
@@ -261,7 +261,7 @@ class SimulatedTelnyx:
         if request.transport is not None:
             request.transport.abort()
         del request[_EXCHANGE]
-        return web.Response()  # goes nowhere
+        return web.Response()  # never sent: the connection is closed
 
     async def _record_response(self, request: web.Request, response: web.StreamResponse) -> None:
         """Add a response to the journal when it is sent, with all its headers."""
@@ -355,7 +355,7 @@ class SimulatedTelnyx:
             self._advance(report.text_id, step)
 
     async def _post_until_accepted(self, event_type: str, payload: Mapping[str, Any]) -> None:
-        """Post an event a few times until it is answered 200, as Telnyx does."""
+        """Post an event a few times until it is answered with 200, as Telnyx does."""
         body = json.dumps(
             payloads.event(event_type, payload, self._clock.wall(), self.webhook_url)
         ).encode()

@@ -209,7 +209,7 @@ async def test_an_event_is_tried_on_the_schedule_of_the_standard_and_then_given_
         tried.append(clock.now())
     assert (row.fault, row.attempts) == ("timeout", 10)
     *tries, after = running.client.posted
-    # The same id and the same bytes at every try, and the time of that try.
+    # Every attempt has the same id and the same bytes, and a time of its own.
     assert {(each.name, each.body) for each in tries} == {(row.public_id, "a1")}
     assert [each.at for each in tries] == tried
     assert after.body == "a2"
@@ -329,7 +329,7 @@ async def test_an_event_that_does_not_arrive_in_time_keeps_its_lease(
     assert (row.state, row.due_at) == (AppEventState.QUEUED, clock.now() + LEASE)
 
 
-# Within the whole bot.
+# In a running bot.
 
 
 @pytest.fixture

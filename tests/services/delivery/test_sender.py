@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from bot.store.engine.database import Database
 
 
-async def test_a_code_leaves_in_the_place_of_its_placeholder(
+async def test_a_code_is_sent_in_the_place_of_its_placeholder(
     database: Database, clock: StoppedClock
 ) -> None:
     async with running_sender(database, clock) as running:
@@ -159,7 +159,7 @@ async def test_a_code_past_its_expiry_is_dropped_and_never_sent(
     assert len(running.client.sent) == 1
 
 
-async def test_nothing_is_tried_again_after_stop_but_its_confirmation_leaves(
+async def test_nothing_is_tried_again_after_stop_but_its_confirmation_is_sent(
     database: Database, clock: StoppedClock
 ) -> None:
     async with running_sender(database, clock, SendLater("HTTP 500")) as running:
@@ -194,7 +194,9 @@ async def test_a_code_whose_key_is_gone_is_dropped(database: Database, clock: St
     assert running.client.sent == []
 
 
-async def test_a_code_of_an_older_key_still_leaves(database: Database, clock: StoppedClock) -> None:
+async def test_a_code_of_an_older_key_is_still_sent(
+    database: Database, clock: StoppedClock
+) -> None:
     both = Rules(RULES.policy, Keyring(["a newer secret that signs from now on", SECRET]))
     async with running_sender(database, clock, rules=both) as running:
         await running.text("VERIFY")
@@ -272,7 +274,7 @@ async def test_the_sender_goes_on_after_an_unexpected_error(
     assert faults == []
 
 
-async def test_an_opt_out_that_was_reported_before_the_answer_is_believed(
+async def test_an_opt_out_that_is_reported_before_the_answer_takes_effect(
     database: Database, clock: StoppedClock
 ) -> None:
     gate = asyncio.Event()

@@ -128,7 +128,7 @@ async def test_a_throttle_that_is_off_is_not_slowed(
     assert not any(each.halvings for each in (await database.read(throttle.read)).values())
 
 
-async def test_codes_leave_first_even_before_earlier_texts_to_the_same_person(
+async def test_codes_are_sent_first_even_before_earlier_texts_to_the_same_person(
     database: Database, clock: StoppedClock
 ) -> None:
     async with running_sender(database, clock, rate=0.1, poll_interval=0.005) as running:

@@ -155,7 +155,7 @@ async def test_a_webhook_that_fails_does_not_affect_the_others(
 async def test_an_outage_refuses_all_waiting_webhooks_and_none_of_them_is_stored_later(
     database_url: URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # SQLite waits for a lock in a thread; here by the clock that is moved.
+    # SQLite waits for a lock in a thread; here it waits by the clock that the test moves.
     loop_time = SimpleNamespace(monotonic=asyncio.get_running_loop().time)
     monkeypatch.setattr("bot.store.engine.sqlite.time", loop_time)
     database = Database(database_url, timeout=2 * HOUR)
@@ -251,7 +251,7 @@ async def test_a_text_does_not_wait_behind_app_requests(
     await asyncio.sleep(0)
     gate.set()
     await asyncio.gather(texting, *asking)
-    # The transactions that had begun are of requests alone; the text is in the next, beside few.
+    # The transactions that had begun hold only requests; the text is in the next, with a few more.
     assert [event in batch for batch in batches[: database.writers + 1]] == [
         *[False] * database.writers,
         True,

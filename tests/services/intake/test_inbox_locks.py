@@ -45,7 +45,7 @@ async def inbox(database: Database) -> AsyncIterator[Inbox]:
 
 
 async def until_batched(inbox: Inbox) -> None:
-    """Wait until a batch holds all webhooks."""
+    """Wait until all webhooks are in a batch."""
     await asyncio.sleep(0)
     await wait_until(lambda: not inbox._webhooks)
 

@@ -71,7 +71,7 @@ def new_verification(
     )
 
 
-async def test_the_form_is_limited_for_both_together(database_url: URL) -> None:
+async def test_both_processes_share_the_limits_of_the_form(database_url: URL) -> None:
     async with two_writers(database_url) as both:
         for each in range(ROUNDS):
             requests = [

@@ -42,7 +42,7 @@ class WrongClock(StoppedClock):
 
 
 async def status(database: Database, clock: WrongClock) -> str:
-    # `bot status` is another process: it goes by the wall clock alone.
+    # `bot status` is another process: it reads only the wall clock.
     return await database.read(overview, clock.wall())
 
 

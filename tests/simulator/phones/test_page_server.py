@@ -518,7 +518,7 @@ async def test_a_fault_happens_and_the_next_attempt_follows_when_the_clock_has_m
     assert len(sandbox.telnyx.requests) == 2
 
 
-_DURATION = "a duration is like 30s, 11m, 2h or 1d"
+_DURATION = "write a duration like 30s, 11m, 2h or 1d"
 _BAD_CLOCKS: dict[str, tuple[object, str]] = {
     "nothing": ({}, "ahead: "),
     "number": ({"ahead": 11}, "ahead: "),

@@ -172,7 +172,7 @@ async def test_after_a_switch_the_first_phones_texts_are_printed_with_its_number
     [
         ("/phone twelve", "this is not a phone number"),
         ("/phone 31255500021234", "no phone number has this many digits"),
-        ("/later soon", "a duration is like 30s, 11m, 2h or 1d"),
+        ("/later soon", "write a duration like 30s, 11m, 2h or 1d"),
         ("/later 4000d", "the clock cannot be more than ten years ahead"),
         ("/fault flood", "unknown fault 'flood', not one of 429"),
         ("/save", "name the file: /save FILE"),

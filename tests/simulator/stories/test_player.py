@@ -78,11 +78,11 @@ async def test_a_story_is_played_line_by_line(sandbox: Sandbox) -> None:
         ("/laugh 5m", "/laugh 5m", "a line begins with one of"),
         ("/fault flood", "/fault flood", "unknown fault 'flood', not one of 429, 500, 40300"),
         ("/fault", "/fault", "unknown fault '', not one of"),
-        ("/later soon", "/later soon", "a duration is like 30s, 11m, 2h or 1d"),
-        ("/later", "/later", "a duration is like"),
+        ("/later soon", "/later soon", "write a duration like 30s, 11m, 2h or 1d"),
+        ("/later", "/later", "write a duration like"),
         ("/later 4000d", "/later 4000d", "the clock cannot be more than ten years ahead"),
-        ("/phone 5550002", "/phone 5550002", "a phone's number is like +13125550002"),
-        ("/phone", "/phone", "a phone's number is like"),
+        ("/phone 5550002", "/phone 5550002", "write a phone number like +13125550002"),
+        ("/phone", "/phone", "write a phone number like"),
         ("< Hello", "< Hello", "expected this, and got nothing"),
         (f"> STATUS\n> {{code:9}}\n< {SUCCESS}", "> {code:9}", "expected nothing more, and"),
         ("> my code is {code:9}", "> my code is {code:9}", "only 0 codes have been sent so far"),
@@ -105,7 +105,7 @@ async def test_a_story_is_played_line_by_line(sandbox: Sandbox) -> None:
         (f"> HELP\n* {HELP}\n= verified", "= verified", "expected this state, and got: idle"),
     ],
 )
-async def test_a_line_that_does_not_hold_is_named_in_the_error(
+async def test_a_line_that_fails_is_named_in_the_error(
     sandbox: Sandbox, script: str, line: str, error: str
 ) -> None:
     with pytest.raises(StoryError) as caught:
@@ -129,7 +129,7 @@ async def test_a_text_after_a_final_wait_is_an_error_too(
 
 
 @on_sqlite
-async def test_no_line_is_played_after_one_that_does_not_hold(sandbox: Sandbox) -> None:
+async def test_no_line_is_played_after_one_that_fails(sandbox: Sandbox) -> None:
     with pytest.raises(StoryError, match=r"^line 2: "):
         await Player(sandbox).play("> thanks\n< You are welcome.\n> HELP")
     assert texts_by(sandbox) == [(PHONE, "thanks")]
@@ -234,6 +234,6 @@ def test_a_script_starts_at_its_own_time_in_utc_or_at_noon(script: str, start: d
 
 
 def test_a_malformed_start_time_is_an_error() -> None:
-    expected = f"# at the end\na time is like {NOON.isoformat()}"
+    expected = f"# at the end\nwrite a time like {NOON.isoformat()}"
     with pytest.raises(StoryError, match=f"^{re.escape(expected)}$"):
         start_time_of("# at the end")

@@ -44,7 +44,7 @@ few_examples = settings(
 
 @dataclass
 class Session:
-    """A sandbox and actions in it, one a line.
+    """A sandbox and the actions in it, one on each line.
 
     A line is one of the story language, in which `{n}` is the n-th code, or `... 5s`: time passes
     without `/later`.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 QUEUED, AT_ONCE, FEW = 100_000, 20_000, 1000
 NUMBERS = ("+13125550100", "+13125550101")
-# Each to another person; one in two thousand has a code, one in ten is from the second number.
+# Each is to a different person; one in 2,000 has a code, one in ten is from the second number.
 _NUMBERED = "WITH RECURSIVE n(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM n WHERE i < {last})"
 _CONVERSATIONS = (
     "INSERT INTO conversations (id, phone, bot_number, state, hints_in_a_row,"

@@ -404,7 +404,7 @@ def documented_statuses(what: str) -> Collection[str]:
 async def test_each_outcome_has_its_documented_response(
     what: str, outcome: RequestOutcome, status: int, field: str | None, server: ApiServer
 ) -> None:
-    server.bot.coming = RequestResult(outcome, retry_at=NOON + timedelta(seconds=41.2))
+    server.bot.next_result = RequestResult(outcome, retry_at=NOON + timedelta(seconds=41.2))
     answer = await server.app.post(*_PATHS[what])
     assert_problem(answer, status, outcome)
     assert str(status) in documented_statuses(what)
@@ -419,13 +419,13 @@ async def test_each_outcome_has_its_documented_response(
 async def test_a_wait_is_at_least_a_second(
     retry_at: Any, wait: str, server: ApiServer, app: App
 ) -> None:
-    server.bot.coming = RequestResult(RequestOutcome.TOO_SOON, retry_at=retry_at)
+    server.bot.next_result = RequestResult(RequestOutcome.TOO_SOON, retry_at=retry_at)
     answer = await app.post(*_PATHS["resend"])
     assert answer.headers["Retry-After"] == wait
 
 
 async def test_an_outage_returns_503_with_retry_after(server: ApiServer, app: App) -> None:
-    server.bot.coming = UnavailableError("gone for the test")
+    server.bot.next_result = UnavailableError("gone for the test")
     answer = await app.post("verifications", {"to": PHONE})
     assert_problem(answer, 503)
     assert answer.headers["Retry-After"] == "5"
@@ -433,7 +433,7 @@ async def test_an_outage_returns_503_with_retry_after(server: ApiServer, app: Ap
 
 
 async def test_an_internal_error_is_logged_and_quotes_nothing(server: ApiServer, app: App) -> None:
-    server.bot.coming = ValueError(f"about {PHONE}")
+    server.bot.next_result = ValueError(f"about {PHONE}")
     with capture_logs() as log:
         answer = await app.post("verifications", {"to": PHONE})
     assert_problem(answer, 500)
@@ -442,7 +442,7 @@ async def test_an_internal_error_is_logged_and_quotes_nothing(server: ApiServer,
 
 
 async def test_a_failed_verification_has_a_reason(server: ApiServer, app: App) -> None:
-    server.bot.kept["gone"] = Verification(
+    server.bot.stored["gone"] = Verification(
         id="gone",
         origin=Origin.APP,
         bot_number=BOT_NUMBER,
@@ -535,7 +535,7 @@ async def test_a_repeated_request_is_carried_out_once(server: ApiServer, app: Ap
     first = await app.post("verifications", {"to": PHONE}, once="a-word")
     again = await app.post("verifications", {"to": PHONE}, once="a-word")
     assert (first.status, again.status, again.body) == (201, 201, first.body)
-    assert len(server.bot.kept) == 1
+    assert len(server.bot.stored) == 1
 
 
 async def test_another_request_under_the_same_key_is_refused(server: ApiServer, app: App) -> None:
@@ -548,14 +548,14 @@ async def test_another_request_under_the_same_key_is_refused(server: ApiServer, 
         answer = await asked
         assert_problem(answer, 422, "key_reused")
         assert answer.fields == ["Idempotency-Key"]
-    assert server.bot.kept[begun.body["id"]].status is Status.PENDING
+    assert server.bot.stored[begun.body["id"]].status is Status.PENDING
 
 
 async def test_two_apps_may_use_the_same_idempotency_key(server: ApiServer, app: App) -> None:
     other = await server.with_key()
     ids = {(await each.post("verifications", {}, once="1")).body["id"] for each in (app, other)}
     assert len(ids) == 2
-    first, second = server.bot.asked
+    first, second = server.bot.idempotency_keys
     assert first is not None
     assert second is not None
     assert first.key != second.key
@@ -572,4 +572,4 @@ async def test_a_malformed_idempotency_key_is_refused(
         answer = await app.ask("POST", path, body, headers=headers)
         assert_problem(answer, 422)
         assert answer.fields == ["Idempotency-Key"]
-    assert server.bot.asked == []
+    assert server.bot.idempotency_keys == []

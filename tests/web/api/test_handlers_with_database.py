@@ -80,7 +80,7 @@ async def test_a_code_that_was_texted_is_typed_in_the_app(sandbox: Sandbox, app:
     assert (again.status, again.body["code"]) == (409, "not_pending")
 
 
-async def test_a_reply_by_text_verifies_just_as_well(sandbox: Sandbox, app: App) -> None:
+async def test_a_reply_by_text_verifies_too(sandbox: Sandbox, app: App) -> None:
     begun = await app.begin(to=PHONE)
     await sandbox.text(PHONE, await code_sent(sandbox))
     shown = (await app.get(path_of(begun))).body

@@ -108,7 +108,7 @@ def model_schemas() -> dict[str, Any]:
 
 
 def structure(schema: Any) -> Any:
-    """Return a schema without its words, with `allOf` and nulls by default spelled out."""
+    """Return a schema without its descriptions, with `allOf` and nulls by default spelled out."""
     if isinstance(schema, list):
         return [structure(each) for each in schema]
     if not isinstance(schema, dict):
@@ -316,7 +316,7 @@ async def test_the_page_loads_nothing(client: TestClient[Any, Any]) -> None:
     assert "prefers-color-scheme: dark" in style
 
 
-async def test_the_page_has_headings_ids_and_links_that_fit(client: TestClient[Any, Any]) -> None:
+async def test_the_page_has_consistent_headings_ids_and_links(client: TestClient[Any, Any]) -> None:
     page = Page(await (await client.get("/docs")).text())
     assert len(set(page.ids)) == len(page.ids)
     assert set(page.named_by) <= set(page.ids)

@@ -147,7 +147,7 @@ async def test_an_empty_code_costs_no_try(
 async def test_an_expired_code_and_a_code_never_sent_get_the_same_message(
     server: FormServer, person: FormClient
 ) -> None:
-    server.engine.answers = RequestOutcome.LOCKED
+    server.engine.outcome = RequestOutcome.LOCKED
     await person.request(PHONE)
     assert (await person.post("/verify", code=CODE)).error == WRONG
 
@@ -171,7 +171,7 @@ async def test_a_reload_posts_nothing_twice(server: FormServer, person: FormClie
 async def test_every_resend_gets_the_same_response(server: FormServer, person: FormClient) -> None:
     await person.request(PHONE)
     shown = []
-    for server.engine.answers in (
+    for server.engine.outcome in (
         RequestOutcome.DONE,
         RequestOutcome.TOO_SOON,
         RequestOutcome.TOO_MANY_CODES,
@@ -228,7 +228,7 @@ async def test_the_page_shows_the_lifetime_of_the_code(
 
 async def test_a_number_that_gets_no_code_looks_like_any_other(server: FormServer) -> None:
     shown = {}
-    for server.engine.answers in (RequestOutcome.DONE, *REFUSALS):
+    for server.engine.outcome in (RequestOutcome.DONE, *REFUSALS):
         person = server.person()
         await person.open()
         posted = await person.ask(
@@ -237,7 +237,7 @@ async def test_a_number_that_gets_no_code_looks_like_any_other(server: FormServe
         page = await person.open("/verify")
         wrong = await person.post("/verify", code="000000")
         again = await person.post("/resend")
-        shown[server.engine.answers] = [
+        shown[server.engine.outcome] = [
             (seen.status, seen.path, _without_secrets(seen))
             for seen in (posted, page, wrong, again)
         ]
@@ -246,7 +246,7 @@ async def test_a_number_that_gets_no_code_looks_like_any_other(server: FormServe
 
 
 def _without_secrets(shown: Page) -> str:
-    """Remove what is random in each page."""
+    """Replace what is random in each page."""
     headers = {
         name: value for name, value in shown.headers.items() if name not in {"Date", "Set-Cookie"}
     }
@@ -345,7 +345,7 @@ async def test_typed_text_is_escaped(person: FormClient) -> None:
 async def test_after_too_many_requests_the_page_says_how_long_to_wait(
     server: FormServer, person: FormClient
 ) -> None:
-    server.engine.answers = RequestOutcome.TOO_MANY_REQUESTS
+    server.engine.outcome = RequestOutcome.TOO_MANY_REQUESTS
     server.engine.retry_at = server.clock.now() + timedelta(minutes=12)
     page = await person.request(PHONE)
     assert (page.status, page.headers["Retry-After"]) == (429, "720")
@@ -393,7 +393,7 @@ async def test_the_cookie_is_http_only_and_only_its_hash_is_stored(
     assert re.fullmatch("[0-9a-f]{64}", server.engine.requests[0].session)
 
 
-async def test_over_https_the_cookie_is_for_this_host_alone(
+async def test_over_https_the_cookie_is_for_this_host_only(
     make_server: Callable[..., Awaitable[FormServer]],
 ) -> None:
     server = await make_server(public_url=PUBLIC_URL)

@@ -124,15 +124,15 @@ async def test_a_number_that_gets_no_code_looks_like_any_other(
                 await one.open("/success"),
                 await one.open("/status"),
             ]
-            seen.append([(page.status, page.path, blurred(page.body)) for page in pages])
+            seen.append([(page.status, page.path, anonymized(page.body)) for page in pages])
     await sandbox.quiet()
     assert seen[0] == seen[1]
     new = [text.phone for text in sandbox.telnyx.texts[before:]]
     assert new == [OTHER_PHONE]
 
 
-def blurred(body: str) -> str:
-    """Remove what differs between any two people."""
+def anonymized(body: str) -> str:
+    """Replace what differs between any two people."""
     return re.sub(r"[0-9a-f]{64}|\+1 312-555-000\d", "…", body)
 
 

@@ -8,7 +8,7 @@ from bot.store.engine.errors import UnavailableError
 from bot.web.http.lookup_gate import MAX_LOOKUPS, LookupGate
 
 
-async def test_no_more_lookups_run_at_once_than_may() -> None:
+async def test_at_most_the_allowed_number_of_lookups_run_at_once() -> None:
     gate, done = LookupGate(timeout=0.01), asyncio.Event()
 
     async def look_up() -> None:

@@ -1,9 +1,9 @@
 "use strict";
 
-// The phones of `bot demo`. Everything shown comes as server-sent events. A text is untrusted: it
-// is only ever set as textContent.
+// The phones of `bot demo`. Everything shown comes from server-sent events. Texts are untrusted, so
+// they are only ever set as textContent.
 
-const TICKS = { queued: "queued", sent: "✓ sent", delivered: "✓✓ delivered", failed: "✗ failed" };
+const ARRIVALS = { queued: "queued", sent: "✓ sent", delivered: "✓✓ delivered", failed: "✗ failed" };
 const AUTHORS = { person: "You", bot: "Bot", carrier: "Telnyx" };
 const STATES = {
   idle: "idle", awaiting_code: "awaiting the code", verified: "verified",
@@ -135,7 +135,7 @@ class Phone {
     if (text.shape !== "plain") parts.push(text.shape);
     if (text.took !== null) parts.push(`after ${formatSeconds(text.took)}`);
     parts.push(`${text.segments} ${text.segments === 1 ? "segment" : "segments"}, ${text.encoding}`);
-    return [`${parts.join(" · ")} · `, make("span", "arrival", TICKS[text.arrival])];
+    return [`${parts.join(" · ")} · `, make("span", "arrival", ARRIVALS[text.arrival])];
   }
 
   tick(now) {

@@ -50,7 +50,7 @@ _PageRequest = TypeVar("_PageRequest", bound="PageRequest")
 
 def _phone(number: str) -> str:
     if not is_e164(number):
-        raise ValueError("a phone's number is like +13125550001")
+        raise ValueError("write a phone number like +13125550001")
     return number
 
 
@@ -157,7 +157,7 @@ class Page:
                 await stream.send(as_event(entry, self._sandbox.clock.now()))
 
     async def _end_streams(self, _application: web.Application) -> None:
-        """End the streams of open pages: the server would wait for them for ever."""
+        """End the streams of open pages: the server would wait for them forever."""
         for stream in self._streams:
             stream.stop_streaming()
 
@@ -182,7 +182,8 @@ class Page:
     async def latest(self, request: web.Request) -> web.Response:
         """Return the latest message to a phone; wait until there is a new one.
 
-        A new one came after the message `after`, or by default after the phone's own last text.
+        A message is new if it came after the one with the id `after`, or by default after the
+        phone's own last text.
         """
         query = dict(request.query)
         if "to" in query:
