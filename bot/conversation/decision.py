@@ -19,12 +19,13 @@ from bot.conversation.turn import ACTIONS, Cancel, Turn
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from bot.conversation.app_events import AppEvent
     from bot.conversation.codes import Keyring
     from bot.conversation.inputs import Input
     from bot.conversation.policy import Policy
     from bot.conversation.state import Conversation, PhoneLimits
     from bot.conversation.turn import Message
-    from bot.conversation.verification import AppAnswer, AppEvent
+    from bot.conversation.verification import AppAnswer
 
 
 class Decision(Struct, frozen=True):

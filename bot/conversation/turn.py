@@ -9,18 +9,12 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from bot.conversation.app_events import AppEvent, EventType
 from bot.conversation.limits import lock_length
 from bot.conversation.machine import Action, Event
 from bot.conversation.policy import MAX_CLOCK_SKEW, NOT_ME_PERIOD
 from bot.conversation.state import CodeDelivery, Conversation, PhoneLimits, State, Token
-from bot.conversation.verification import (
-    AppAnswer,
-    AppEvent,
-    EventType,
-    Origin,
-    Reason,
-    RequestOutcome,
-)
+from bot.conversation.verification import AppAnswer, Origin, Reason, RequestOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

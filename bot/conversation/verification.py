@@ -1,4 +1,4 @@
-"""A verification: an app's request to prove a number, its result, and the app events about it."""
+"""A verification: an app's request to prove a number, and its result."""
 
 from __future__ import annotations
 
@@ -42,29 +42,6 @@ class Reason(StrEnum):
     TOO_MANY_CODES = "too_many_codes"
 
 
-class EventType(StrEnum):
-    """The types of app events, by the names that apps receive."""
-
-    PENDING = "verification.pending"
-    SENT = "verification.sent"
-    DELIVERED = "verification.delivered"
-    VERIFIED = "verification.verified"
-    FAILED = "verification.failed"
-    EXPIRED = "verification.expired"
-    CANCELED = "verification.canceled"
-    OPTED_OUT = "number.opted_out"
-    OPTED_IN = "number.opted_in"
-
-
-FINAL_STATUS: Mapping[EventType, Status] = {
-    EventType.VERIFIED: Status.VERIFIED,
-    EventType.FAILED: Status.FAILED,
-    EventType.EXPIRED: Status.EXPIRED,
-    EventType.CANCELED: Status.CANCELED,
-}
-"""The app events that end a verification, and the final status that each gives it."""
-
-
 class Verification(Struct, frozen=True):
     """An app's request and its result. Numbers are E.164, times UTC.
 
@@ -93,14 +70,6 @@ class Verification(Struct, frozen=True):
         """Return the status at `now`, even if its expiry is not yet recorded."""
         expired = self.status is Status.PENDING and now >= self.expires_at
         return Status.EXPIRED if expired else self.status
-
-
-class AppEvent(Struct, frozen=True):
-    """An event to send to an app; without a verification (its id) it is about the number."""
-
-    type: EventType
-    verification: str | None = None
-    reason: Reason | None = None
 
 
 class RequestOutcome(StrEnum):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from bot.conversation.verification import EventType, Origin, Reason, Status
+from bot.conversation.app_events import EventType
+from bot.conversation.verification import Origin, Reason, Status
 
 if TYPE_CHECKING:
     from typing import Self

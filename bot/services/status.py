@@ -9,6 +9,7 @@ from bot.app_events import results
 from bot.carrier.errors import Limit, advice
 from bot.conversation.numbers import is_e164, masked
 from bot.conversation.state import State
+from bot.conversation.throttle import ACCOUNT
 from bot.conversation.verification import Status
 from bot.services.upkeep.clock_monitor import ADVICE
 from bot.store import clock_drifts, conversations, phone_limits, throttle, verifications
@@ -67,7 +68,7 @@ def _slowed_throttles(connection: Connection, now: datetime) -> list[str]:
 
 
 def _slowed_throttle(name: str, halvings: int) -> str:
-    limit = Limit.ACCOUNT if name == throttle.ACCOUNT else Limit.NUMBER
+    limit = Limit.ACCOUNT if name == ACCOUNT else Limit.NUMBER
     return f"sending slowed to 1/{2**halvings}: {name}: {advice(limit.value)}"
 
 

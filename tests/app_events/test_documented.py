@@ -17,7 +17,7 @@ import pytest
 
 from bot.app_events.client import open_client
 from bot.app_events.results import PostAccepted, PostLater
-from bot.conversation.verification import EventType
+from bot.conversation.app_events import EventType
 from bot.services.schemas import AppEventView
 from tests.kit.event_receiver import EVENTS_SECRET, NEXT_EVENTS_SECRET
 from tests.kit.ports import free_port

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 import structlog
 
+from bot.conversation.throttle import ACCOUNT, Throttle
 from bot.conversation.verification import Origin, RequestOutcome
 from bot.services.verifications import VerificationRequest
 from bot.simulator.sandbox import PHONE
 from bot.simulator.stories.transcript import code_in
 from bot.store import retention, throttle
 from bot.store.engine.database import Database
-from bot.store.throttle import ACCOUNT, Throttle
 from tests.kit.stored import other_than
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ from bot.carrier.errors import (
 )
 from bot.conversation.numbers import masked
 from bot.conversation.replies import CODE_PLACEHOLDER
+from bot.conversation.throttle import ACCOUNT
 from bot.services.delivery.queue_worker import JITTER, BatchSettler, Pauses, QueueWorker
 from bot.services.delivery.throttle import SendRates, SendThrottle
 from bot.services.intake.delivery_reports import apply_progress
@@ -33,7 +34,6 @@ from bot.store import phone_limits
 from bot.store.queues import outbox
 from bot.store.queues.outbox import ClaimedText
 from bot.store.tables import OutboxState
-from bot.store.throttle import ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bot.conversation.throttle import ACCOUNT, Throttle
 from bot.store import throttle
-from bot.store.throttle import ACCOUNT, Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

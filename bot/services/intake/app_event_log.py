@@ -1,13 +1,13 @@
 """Records app events in the transaction of the change that they report.
 
-Their types are in `bot/conversation/verification.py`, their payloads in `bot/services/schemas.py`.
+Their types are in `bot/conversation/app_events.py`, their payloads in `bot/services/schemas.py`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bot.conversation.verification import EventType
+from bot.conversation.app_events import EventType
 from bot.services.schemas import AppEventView, NumberView, VerificationView
 from bot.store import verifications
 from bot.store.queues import app_events
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from bot.conversation.verification import AppEvent, Verification
+    from bot.conversation.app_events import AppEvent
+    from bot.conversation.verification import Verification
     from bot.store.conversations import ConversationKey
 
 _PROGRESS = frozenset({EventType.SENT, EventType.DELIVERED})

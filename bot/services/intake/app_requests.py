@@ -10,17 +10,10 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from bot.conversation import references
+from bot.conversation.app_events import AppEvent, EventType
 from bot.conversation.inputs import Cancelled, CodeRequested, CodeSubmitted, ResendRequested
 from bot.conversation.policy import MAX_FORM_REQUESTS_PER_HOUR
-from bot.conversation.verification import (
-    AppAnswer,
-    AppEvent,
-    EventType,
-    Origin,
-    RequestOutcome,
-    Status,
-    Verification,
-)
+from bot.conversation.verification import AppAnswer, Origin, RequestOutcome, Status, Verification
 from bot.services.intake.app_event_log import record_app_events
 from bot.services.intake.unit_of_work import decide_and_save, with_final_status
 from bot.store import idempotency_keys, verifications

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bot.carrier.errors import OPTED_OUT_FAULT
+from bot.conversation.app_events import AppEvent, EventType
 from bot.conversation.inputs import DeliveryFailed, OptedOutAtCarrier
-from bot.conversation.verification import AppEvent, EventType
 from bot.services.intake.app_event_log import record_app_events
 from bot.services.intake.unit_of_work import decide_and_save
 from bot.store import conversations, tokens

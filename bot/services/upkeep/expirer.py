@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from bot.conversation.app_events import AppEvent, EventType
 from bot.conversation.inputs import TimePassed
-from bot.conversation.verification import AppEvent, EventType
 from bot.services.intake.app_event_log import record_app_events
 from bot.services.intake.unit_of_work import decide_and_save, with_final_status
 from bot.store import phone_limits, verifications

@@ -10,10 +10,10 @@ from bot.carrier.errors import (
     Limit,
     SendLater,
 )
+from bot.conversation.throttle import ACCOUNT
 from bot.services.status import overview
 from bot.store import throttle
 from bot.store.tables import OutboxState
-from bot.store.throttle import ACCOUNT
 from tests.kit.samples import BOT_NUMBER
 from tests.kit.stored import outbox_rows
 from tests.kit.timeouts import slow_database, wait_until

@@ -13,6 +13,7 @@ from bot.carrier.errors import (
     Limit,
     SendLater,
 )
+from bot.conversation.throttle import ACCOUNT, Throttle
 from bot.services.delivery.queue_worker import BatchSettler
 from bot.services.delivery.sender import HOLD_PERIOD, SendAttempt, TextDelivery
 from bot.services.delivery.throttle import SendRates
@@ -21,7 +22,6 @@ from bot.store import throttle
 from bot.store.engine.errors import UnavailableError
 from bot.store.queues import outbox
 from bot.store.tables import OutboxState
-from bot.store.throttle import ACCOUNT, Throttle
 from tests.kit.inboxes import held, the_limits_of
 from tests.kit.loop_time import advance
 from tests.kit.samples import BOT_NUMBER, RULES, text

@@ -18,7 +18,8 @@ from aiohttp import web
 from pydantic.json_schema import models_json_schema
 
 from bot import __version__
-from bot.conversation.verification import EventType, Origin, Reason, Status
+from bot.conversation.app_events import EventType
+from bot.conversation.verification import Origin, Reason, Status
 from bot.services.schemas import AppEventView, NumberView, VerificationView
 from bot.web.api import openapi
 from bot.web.api.handlers import ROUTES
