@@ -68,7 +68,7 @@ async def run(port: int | None) -> None:
     ):
         await _run_until_first(sandbox.ready(), stopped.wait())
         click.echo(f"Open  {url}  and text VERIFY to the bot, {BOT_NUMBER}.")
-        click.echo(f"Open  {sandbox.form_url}  for the form on the web.")
+        click.echo(f"Open  {sandbox.form_url}  for the web form.")
         click.echo("Call the API as your app would, as docs/api.md shows, with")
         click.echo(f"  export TEXTPROOF_URL={sandbox.bot.url} TEXTPROOF_KEY={sandbox.key}")
         click.echo(_CURL_EXAMPLE)

@@ -65,7 +65,7 @@ class Sandbox:
     bot: Bot
     clock: TravelClock
     form_url: str | None = None
-    """The address of the form on the web, if it is on."""
+    """The address of the web form, if it is on."""
     key: str | None = None
     """An API key, if there is a simulated app."""
 

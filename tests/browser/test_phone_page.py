@@ -123,10 +123,10 @@ async def test_a_person_can_start_the_demo_text_verify_and_be_verified(
 ) -> None:
     async with Processes(tmp_path) as processes:
         bot = await processes.start_cold("demo", "--port", "0")
-        await wait_until(lambda: "form on the web" in bot.out)
+        await wait_until(lambda: "web form" in bot.out)
         address, form, *_ = re.findall(r"http://\S+", bot.out)
         page = await opened(context, address)
-        link = page.get_by_role("link", name="the form on the web")
+        link = page.get_by_role("link", name="the web form")
         assert await link.get_attribute("href") == form
         await page.keyboard.type("VERIFY")
         await page.keyboard.press("Enter")

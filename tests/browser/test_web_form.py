@@ -1,4 +1,4 @@
-"""The form on the web in a real browser, with a phone to text."""
+"""The web form in a real browser, with a phone to text."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ async def test_in_the_demo_the_form_and_the_phone_are_two_pages_side_by_side(
         phones = await context.new_page()
         await phones.goto(address)
         async with context.expect_page() as opening:
-            await phones.get_by_role("link", name="the form on the web").click()
+            await phones.get_by_role("link", name="the web form").click()
         page = await opening.value
         await ask_for_code(page)
         await phones.get_by_role("button", name="Fill in the code").click()

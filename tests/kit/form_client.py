@@ -1,4 +1,4 @@
-"""A client of the form on the web, without a browser."""
+"""A client of the web form, without a browser."""
 
 from __future__ import annotations
 

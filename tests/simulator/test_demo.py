@@ -91,7 +91,7 @@ async def test_a_port_that_is_taken_is_reported_in_one_line(processes: Processes
 async def demo(processes: Processes, tmp_path: Path) -> AsyncIterator[tuple[BotProcess, str]]:
     """Start the demo without a terminal, as a script does."""
     bot = await processes.start_cold("demo", "--port", "0", env={"TMPDIR": str(tmp_path)})
-    await wait_until(lambda: "form on the web" in bot.out)
+    await wait_until(lambda: "web form" in bot.out)
     yield bot, re.findall(r"http://\S+", bot.out)[0]
 
 
