@@ -74,11 +74,12 @@ def _configuration(server: URL, port: int, settings: dict[str, str]) -> str:
 def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + _START_TIMEOUT
     while True:
+        # First, since the port may be another process's if this one could not bind it.
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise AssertionError(log.read_text(encoding="utf-8"))
         try:
             socket.create_connection(("127.0.0.1", port)).close()
         except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(log.read_text(encoding="utf-8")) from None
             time.sleep(0.02)
         else:
             return

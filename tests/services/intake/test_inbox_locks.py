@@ -241,22 +241,6 @@ async def test_a_lock_that_cannot_be_skipped_delays_no_other_item(
 
 
 @on_postgresql
-async def test_items_behind_such_a_lock_are_decided_in_the_order_they_came(
-    inbox: Inbox, database: Database, database_url: URL
-) -> None:
-    await inbox.handle_webhook(text("VERIFY"))
-    async with held(database_url, "SELECT * FROM outbox FOR UPDATE") as release:
-        accepted = []
-        for said in ("STOP", "START", "VERIFY", "STOP", "START", "VERIFY"):
-            accepted.append(asyncio.create_task(inbox.handle_webhook(text(said))))
-            await inbox.handle_webhook(text("hello", phone=OTHER))
-        assert not any(one.done() for one in accepted)
-        release.set()
-        await asyncio.gather(*accepted)
-    assert (await conversation_of(database)).state is State.AWAITING_CODE
-
-
-@on_postgresql
 async def test_items_behind_such_a_lock_are_refused_when_the_inbox_stops(
     database: Database, database_url: URL
 ) -> None:
@@ -293,13 +277,16 @@ async def test_one_persons_texts_are_decided_in_the_order_they_came(
 
 
 @on_postgresql
-async def test_a_locked_persons_texts_keep_their_order(
-    inbox: Inbox, database: Database, database_url: URL
+@pytest.mark.parametrize(
+    "lock", [the_limits_of(PHONE), "SELECT * FROM outbox FOR UPDATE"], ids=["limits", "text"]
+)
+async def test_texts_behind_a_lock_are_decided_in_the_order_they_came(
+    inbox: Inbox, database: Database, database_url: URL, lock: str
 ) -> None:
-    await inbox.handle_webhook(text("hello"))
-    async with held(database_url, the_limits_of(PHONE)) as release:
+    await inbox.handle_webhook(text("VERIFY"))
+    async with held(database_url, lock) as release:
         accepted = []
-        for said in ("STOP", "START", "STOP", "START", "VERIFY"):
+        for said in ("STOP", "START", "VERIFY", "STOP", "START", "VERIFY"):
             accepted.append(asyncio.create_task(inbox.handle_webhook(text(said))))
             await inbox.handle_webhook(text("hello", phone=OTHER))
         assert not any(one.done() for one in accepted)
