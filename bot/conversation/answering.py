@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from bot.conversation.policy import COURTESY_PERIOD, MAX_ANSWERS_IN_A_ROW, MAX_HINTS_IN_A_ROW
+from bot.conversation.policy import COURTESY_PERIOD
 from bot.conversation.replies import CODE_PLACEHOLDER, SEGMENT, Reply, compose
 from bot.conversation.state import Alphabet, CodeDelivery
 from bot.conversation.turn import Message
@@ -103,16 +103,16 @@ def _count_courtesy_reply(turn: Turn, reply: Reply) -> bool:
     before = turn.conversation
     if reply in _HINTS:
         hints = 0 if _is_long_ago(turn, before.hinted_at) else before.hints
-        if hints >= MAX_HINTS_IN_A_ROW:
+        if hints >= turn.policy.hints_in_a_row:
             return False
         turn.update(hints=hints + 1, hinted_at=turn.now)
         return True
     if reply in _ANSWERS:
         answers = 0 if _is_long_ago(turn, before.answered_at) else before.answers
-        if answers >= MAX_ANSWERS_IN_A_ROW:
+        if answers >= turn.policy.answers_in_a_row:
             return False
         turn.update(answers=answers + 1, answered_at=turn.now)
-    if before.hints < MAX_HINTS_IN_A_ROW:
+    if before.hints < turn.policy.hints_in_a_row:
         turn.update(hints=0)
     return True
 

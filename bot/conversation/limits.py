@@ -50,7 +50,7 @@ class Window(Struct, frozen=True):
         return (*(time for time in times if time > now - self.length), now)
 
 
-def lock_length(locks: int) -> timedelta:
+def lock_length(locks: int, longest: timedelta = MAX_LOCK) -> timedelta:
     """Return how long the lock after `locks` earlier ones lasts: twice as long (RFC 4226 §7.3)."""
     doublings = min(locks, 10)  # far beyond MAX_LOCK, and safely short of overflow
-    return min(FIRST_LOCK * (1 << doublings), MAX_LOCK)
+    return min(FIRST_LOCK * (1 << doublings), longest)

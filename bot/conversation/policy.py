@@ -20,9 +20,6 @@ NOT_ME_PERIOD = timedelta(hours=1)
 """How long no code is sent to a phone after NOT ME."""
 COURTESY_PERIOD = timedelta(hours=1)
 """How long courtesy replies pause after too many in a row."""
-MAX_HINTS_IN_A_ROW = 3
-MAX_ANSWERS_IN_A_ROW = 10
-"""HELP and STATUS are answered more often than unclear texts, but not endlessly."""
 MAX_FORM_REQUESTS_PER_HOUR = 10
 """From one network (Telnyx, "Verify: rate limits")."""
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
@@ -36,6 +33,10 @@ class Policy(Struct, frozen=True):
     the code texts to a phone. `reference_lifetime` is how long an app's reference may be texted;
     `form_host` is the host name of the web form, "" without one; `form_codes_per_day` limits the
     form's codes.
+
+    The last three have no setting. `max_lock` is the longest lock; `hints_in_a_row` and
+    `answers_in_a_row` limit courtesy replies: HELP and STATUS are answered more often than unclear
+    texts, but not endlessly.
     """
 
     code_format: CodeFormat = CodeFormat(6, Alphabet.DIGITS)
@@ -49,6 +50,9 @@ class Policy(Struct, frozen=True):
     reference_lifetime: timedelta = timedelta(minutes=15)
     form_host: str = ""
     form_codes_per_day: int = 500
+    max_lock: timedelta = MAX_LOCK
+    hints_in_a_row: int = 3
+    answers_in_a_row: int = 10
 
     def tries_left(self, limits: PhoneLimits, token: Token | None) -> int:
         """Return how many wrong guesses a phone may still make before it is locked."""

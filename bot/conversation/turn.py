@@ -18,7 +18,7 @@ from bot.conversation.verification import AppAnswer, Origin, Reason, RequestOutc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from bot.conversation.codes import Keyring
     from bot.conversation.policy import Policy
@@ -251,12 +251,12 @@ class Turn:
 
     def lock(self) -> None:
         """Lock the phone; each further lock is longer."""
-        self.limits = _with_lock(self.limits, self.now)
+        self.limits = _with_lock(self.limits, self.now, self.policy.max_lock)
 
     def lock_submissions(self) -> None:
         """Lock submissions by the API and the form after too many wrong ones."""
         if self.web_limits.wrong_guesses >= self.policy.attempts:
-            self.web_limits = _with_lock(self.web_limits, self.now)
+            self.web_limits = _with_lock(self.web_limits, self.now, self.policy.max_lock)
 
     def refuse_codes(self) -> None:
         """Refuse new codes to everyone for the time after NOT ME."""
@@ -313,8 +313,8 @@ def _latest(known: datetime | None, new: datetime) -> datetime:
     return new if known is None else max(known, new)
 
 
-def _with_lock(limits: PhoneLimits, now: datetime) -> PhoneLimits:
-    until = now + lock_length(limits.locks)
+def _with_lock(limits: PhoneLimits, now: datetime, longest: timedelta) -> PhoneLimits:
+    until = now + lock_length(limits.locks, longest)
     return replace(limits, wrong_guesses=0, locks=limits.locks + 1, locked_until=until)
 
 
