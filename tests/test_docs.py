@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bot.conversation.diagram import mermaid
+from bot.conversation.transitions import Action, Event
 from bot.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,9 +37,15 @@ def script(name: str) -> ModuleType:
     return module
 
 
-def test_the_state_diagram_matches_the_transition_table() -> None:
-    page = (DOCS / "conversation.md").read_text(encoding="utf-8")
-    assert f"```mermaid\n{mermaid()}\n```" in page, "python -m bot.conversation.diagram"
+def test_the_page_of_the_states_matches_the_transition_table() -> None:
+    states = script("write_states")
+    page = states.PAGE.read_text(encoding="utf-8")
+    assert page == states.page(), "python docs/write_states.py"
+
+
+def test_the_page_of_the_states_names_every_event_and_action() -> None:
+    page = script("write_states").page()
+    assert all(event in page for event in [*Event, *Action])
 
 
 def test_the_architecture_picture_matches_the_imports() -> None:

@@ -1,4 +1,4 @@
-"""The decision on one input: find its event, look the transition up, run its actions.
+"""The decision on one input: read its event, look the transition up, carry it out.
 
 No timer is involved: an expiry takes effect with the next input, by comparing times.
 """
@@ -8,13 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from bot.conversation.answering import write_reply
-from bot.conversation.machine import TRANSITIONS, Event
-from bot.conversation.perceiving import read_follow_up, read_input, read_time
+from bot.conversation import guards
+from bot.conversation.actions import Cancel, Effects, act
+from bot.conversation.context import Context
 from bot.conversation.policy import clamped
-from bot.conversation.state import NOTHING_USED
-from bot.conversation.turn import ACTIONS, Cancel, Turn
+from bot.conversation.reply_choice import write_reply
+from bot.conversation.state import NOTHING_USED, State
+from bot.conversation.transitions import Event, transition_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
     from bot.conversation.codes import Keyring
     from bot.conversation.inputs import Input
     from bot.conversation.policy import Policy
+    from bot.conversation.reply_choice import Message
     from bot.conversation.state import Conversation, PhoneLimits
-    from bot.conversation.turn import Message
     from bot.conversation.verification import AppAnswer
 
 
@@ -58,32 +60,38 @@ def decide(  # noqa: PLR0913 - a pure decision takes everything it depends on, b
     """Return the results of one input.
 
     `now` is UTC; `new_token_id` is unique, for a token that may be issued. `limits` are those of
-    the phone's own texts, `web_limits` those of apps and the form for this phone.
+    the phone's own texts, `web_limits` those of apps and the form for this phone. Raises
+    ImpossibleError if the facts contradict each other.
     """
     both_limits = clamped(limits, now), clamped(web_limits, now)
-    turn = Turn(conversation, *both_limits, now, policy, keyring, new_token_id)
-    _apply(turn, read_time(turn))
-    _apply(turn, read_input(turn, incoming))
-    _apply(turn, read_follow_up(turn))
+    effects = _pass_time(Context(conversation, *both_limits, now, policy, keyring, new_token_id))
+    context = effects.context
+    message = None
+    reading = guards.read(context, incoming)
+    transition = transition_of(context.state, reading.event)
+    if transition is not None:
+        effects = act(effects, reading, transition)
+        context = effects.context
+        if transition.reply is not None:
+            context, message = write_reply(context, transition.reply, reading.verification)
     return Decision(
-        turn.conversation,
-        turn.limits,
-        turn.web_limits,
-        turn.cancel,
-        turn.message,
-        tuple(turn.app_events),
-        turn.answer,
+        context.conversation,
+        context.limits,
+        context.web_limits,
+        effects.cancel,
+        message,
+        effects.app_events,
+        effects.answer,
     )
 
 
-def _apply(turn: Turn, event: Event) -> None:
-    """Make the transition of an event, if it has one in this state."""
-    transition = TRANSITIONS.get((turn.state, event))
+def _pass_time(context: Context) -> Effects:
+    """Return the effects of the time that has passed since the last input."""
+    effects = Effects(context)
+    reading = guards.read_time(context)
+    transition = transition_of(context.state, reading.event)
     if transition is None:
-        return
-    turn.event = event
-    for action in transition.actions:
-        ACTIONS[action](turn)
-    turn.update(state=transition.to)
-    if transition.reply is not None:
-        write_reply(turn, transition.reply)
+        return effects
+    effects = act(effects, reading, transition)
+    expired = reading.event is Event.CODE_EXPIRED and effects.context.state is State.IDLE
+    return replace(effects, context=replace(effects.context, code_expired=expired))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -35,6 +35,13 @@ _MAX_IN_MINUTES = 120
 
 CODE_WORDING = "Reply with it within"
 """Words of every code text and of no other: a text with them quotes ours."""
+
+
+class Courtesy(StrEnum):
+    """The kinds of replies that lead to no verification, each limited in a row."""
+
+    HINT = "hint"
+    ANSWER = "answer"
 
 
 class Reply(StrEnum):
@@ -66,51 +73,122 @@ class Reply(StrEnum):
     STOPPED = "stopped"
     WELCOME = "welcome"
 
+    @property
+    def courtesy(self) -> Courtesy | None:
+        """Return how the reply is limited, or None if it is always sent."""
+        return _TEXTS[self].courtesy
+
+    @property
+    def invites(self) -> bool:
+        """Return whether the text suggests VERIFY or RESEND, so that it must work now."""
+        return _TEXTS[self].invites
+
+    @property
+    def repeats_wait(self) -> bool:
+        """Return whether each text that a wait replaces names the wait, not only the first."""
+        return _TEXTS[self].repeats_wait
+
+
+class _Text(NamedTuple):
+    wording: str
+    courtesy: Courtesy | None = None
+    invites: bool = False
+    repeats_wait: bool = False
+
 
 _CODE_TEXT = f"{{app}} code: {{code}}. {CODE_WORDING} {{life}}. Not you? Reply NOT ME."
 
-_TEXTS: dict[Reply, str] = {
-    Reply.CODE: _CODE_TEXT,
+_TEXTS: dict[Reply, _Text] = {
+    Reply.CODE: _Text(_CODE_TEXT),
     # The last line binds the code to the form's site: a browser fills it in nowhere else
     # (WICG, "Origin-bound one-time codes delivered via SMS").
-    Reply.CODE_FORM: f"{_CODE_TEXT}\n@{{host}} #{{code}}",
-    Reply.CODE_SPENT: "That code is not right, and too many were tried for the one we sent."
-    " Text VERIFY to get a new one.",
-    Reply.REFERENCE_UNKNOWN: "{app}: we do not know that reference. Please check it and text VERIFY"
-    " with it again.",
-    Reply.REFERENCE_SPENT: "{app}: that reference was used or has expired. Please get a new one"
-    " where you found it.",
-    Reply.WRONG: "That code is not right, {tries} left. Please check it and reply again,"
-    " or text RESEND to get it once more.",
-    Reply.MISTYPED: "A code has {length} {symbols}. Please check it and reply with just the code,"
-    " or text RESEND to get it once more.",
-    Reply.EXPIRED: "Your code has expired. Text VERIFY to get a new one.",
-    Reply.NO_CODE: "No code is waiting for you here. Text VERIFY to get one.",
-    Reply.LOCKED: "Too many wrong codes. Please wait {wait}, then text VERIFY for a new code.",
-    Reply.SUCCESS: "{app}: thank you, this number is verified. There is nothing more to do.",
-    Reply.WAIT: "{app}: no more codes to this number for now."
-    " Please wait {wait}, then text VERIFY.",
-    Reply.WAIT_CODE: "{app}: the code we sent works for {life} more."
-    " No new one can be sent for {wait}.",
-    Reply.STATUS: "{app}: this number is not confirmed and no code is waiting."
-    " Text VERIFY to get one.",
-    Reply.STATUS_QUEUED: "{app}: your code is on its way. It works for {life}, {tries} left.",
-    Reply.STATUS_SENT: "{app}: your code was sent. It works for {life}, {tries} left."
-    " Reply with it, or text RESEND.",
-    Reply.STATUS_FAILED: "{app}: your code could not be delivered."
-    " Text RESEND to have it sent again.",
-    Reply.STATUS_VERIFIED: "{app}: this number has been verified since {since}.",
-    Reply.STATUS_LOCKED: "{app}: too many wrong codes. Please wait {wait}, then text VERIFY.",
-    Reply.HELP: "{app}: to confirm your number, text VERIFY, then the code you get.{support}"
-    " Text STOP to opt out.",
-    Reply.HINT: "Hi, this is {app}. Text VERIFY to confirm your number, or HELP for help.",
-    Reply.HINT_CODE: "Please reply with just the code we sent you,"
-    " or text RESEND to get it once more.",
-    Reply.NOT_ME: "{app}: thank you. Any code is cancelled, and no new one goes to this"
-    " number for {wait}. If it was you, text VERIFY then.",
-    Reply.STOPPED: "{app}: you have opted out and will get no more texts from us."
-    " Text START to come back.",
-    Reply.WELCOME: "{app}: welcome. Text VERIFY to confirm your number, or HELP for help.",
+    Reply.CODE_FORM: _Text(f"{_CODE_TEXT}\n@{{host}} #{{code}}"),
+    Reply.CODE_SPENT: _Text(
+        "That code is not right, and too many were tried for the one we sent."
+        " Text VERIFY to get a new one.",
+        invites=True,
+    ),
+    Reply.REFERENCE_UNKNOWN: _Text(
+        "{app}: we do not know that reference. Please check it and text VERIFY with it again.",
+        Courtesy.ANSWER,
+    ),
+    Reply.REFERENCE_SPENT: _Text(
+        "{app}: that reference was used or has expired. Please get a new one where you found it.",
+        Courtesy.ANSWER,
+    ),
+    Reply.WRONG: _Text(
+        "That code is not right, {tries} left. Please check it and reply again,"
+        " or text RESEND to get it once more."
+    ),
+    Reply.MISTYPED: _Text(
+        "A code has {length} {symbols}. Please check it and reply with just the code,"
+        " or text RESEND to get it once more.",
+        Courtesy.ANSWER,
+    ),
+    Reply.EXPIRED: _Text("Your code has expired. Text VERIFY to get a new one.", invites=True),
+    Reply.NO_CODE: _Text(
+        "No code is waiting for you here. Text VERIFY to get one.", Courtesy.ANSWER, invites=True
+    ),
+    Reply.LOCKED: _Text(
+        "Too many wrong codes. Please wait {wait}, then text VERIFY for a new code."
+    ),
+    Reply.SUCCESS: _Text("{app}: thank you, this number is verified. There is nothing more to do."),
+    Reply.WAIT: _Text(
+        "{app}: no more codes to this number for now. Please wait {wait}, then text VERIFY.",
+        invites=True,
+        repeats_wait=True,
+    ),
+    Reply.WAIT_CODE: _Text(
+        "{app}: the code we sent works for {life} more. No new one can be sent for {wait}."
+    ),
+    Reply.STATUS: _Text(
+        "{app}: this number is not confirmed and no code is waiting. Text VERIFY to get one.",
+        Courtesy.ANSWER,
+        invites=True,
+        repeats_wait=True,
+    ),
+    Reply.STATUS_QUEUED: _Text(
+        "{app}: your code is on its way. It works for {life}, {tries} left."
+    ),
+    Reply.STATUS_SENT: _Text(
+        "{app}: your code was sent. It works for {life}, {tries} left."
+        " Reply with it, or text RESEND."
+    ),
+    Reply.STATUS_FAILED: _Text(
+        "{app}: your code could not be delivered. Text RESEND to have it sent again.", invites=True
+    ),
+    Reply.STATUS_VERIFIED: _Text("{app}: this number has been verified since {since}."),
+    Reply.STATUS_LOCKED: _Text(
+        "{app}: too many wrong codes. Please wait {wait}, then text VERIFY."
+    ),
+    Reply.HELP: _Text(
+        "{app}: to confirm your number, text VERIFY, then the code you get.{support}"
+        " Text STOP to opt out.",
+        Courtesy.ANSWER,
+    ),
+    Reply.HINT: _Text(
+        "Hi, this is {app}. Text VERIFY to confirm your number, or HELP for help.",
+        Courtesy.HINT,
+        invites=True,
+    ),
+    Reply.HINT_CODE: _Text(
+        "Please reply with just the code we sent you, or text RESEND to get it once more."
+    ),
+    Reply.NOT_ME: _Text(
+        "{app}: thank you. Any code is cancelled, and no new one goes to this"
+        " number for {wait}. If it was you, text VERIFY then.",
+        Courtesy.ANSWER,
+    ),
+    Reply.STOPPED: _Text(
+        "{app}: you have opted out and will get no more texts from us. Text START to come back.",
+        Courtesy.ANSWER,
+    ),
+    Reply.WELCOME: _Text(
+        "{app}: welcome. Text VERIFY to confirm your number, or HELP for help.",
+        Courtesy.ANSWER,
+        invites=True,
+        repeats_wait=True,
+    ),
 }
 
 
@@ -131,7 +209,7 @@ def compose(  # noqa: PLR0913 - each text uses a few of these, named at the call
 
     `wait` is how long until VERIFY works, `life` how long the code still works.
     """
-    return _TEXTS[reply].format(
+    return _TEXTS[reply].wording.format(
         app=app,
         code=CODE_PLACEHOLDER,
         host=host,

@@ -16,7 +16,7 @@ from bot.conversation.replies import Reply
 from bot.conversation.state import Conversation, PhoneLimits, State, Token
 
 if TYPE_CHECKING:
-    from bot.conversation.turn import Message
+    from bot.conversation.reply_choice import Message
 
 BOT, OTHER_BOT = "+13125550100", "+13125550101"
 PHONE = "+13125550199"

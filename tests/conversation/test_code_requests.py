@@ -5,12 +5,12 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
-from bot.conversation.answering import TEXT_LIFETIME
+from bot.conversation.actions import Cancel
 from bot.conversation.decision import Decision
 from bot.conversation.policy import Policy
 from bot.conversation.replies import CODE_PLACEHOLDER, Reply
+from bot.conversation.reply_choice import TEXT_LIFETIME
 from bot.conversation.state import Alphabet, CodeFormat, State, Token
-from bot.conversation.turn import Cancel
 from tests.conversation.person import (
     BOT,
     DAY,

@@ -4,13 +4,13 @@ from datetime import timedelta
 
 import pytest
 
+from bot.conversation.actions import Cancel
 from bot.conversation.codes import Keyring
 from bot.conversation.decision import Decision
 from bot.conversation.inputs import AutoReply, OptedOutAtCarrier, TextReceived
 from bot.conversation.policy import Policy
 from bot.conversation.replies import Reply
 from bot.conversation.state import Alphabet, CodeFormat, PhoneLimits, State
-from bot.conversation.turn import Cancel
 from tests.conversation.person import (
     DAY,
     HOUR,

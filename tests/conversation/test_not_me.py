@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from bot.conversation.actions import Cancel
 from bot.conversation.policy import Policy
 from bot.conversation.replies import Reply
 from bot.conversation.state import State
-from bot.conversation.turn import Cancel
 from tests.conversation.person import (
     BOT,
     HOUR,

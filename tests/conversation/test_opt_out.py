@@ -6,13 +6,13 @@ from itertools import permutations
 import pytest
 from msgspec.structs import replace
 
+from bot.conversation.actions import Cancel
 from bot.conversation.decision import Decision
 from bot.conversation.inputs import AutoReply, OptedOutAtCarrier, Shape, TextReceived
 from bot.conversation.intents import STOP_WORDS
 from bot.conversation.policy import Policy
 from bot.conversation.replies import Reply
 from bot.conversation.state import Alphabet, CodeFormat, Conversation, PhoneLimits, State
-from bot.conversation.turn import Cancel
 from tests.conversation.person import (
     BOT,
     DAY,

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from bot.conversation.actions import Cancel
 from bot.conversation.replies import Reply
 from bot.conversation.state import CodeDelivery, State
-from bot.conversation.turn import Cancel
 from tests.conversation.person import BOT, DAY, MINUTE, SECOND, WRONG, Person, someone_in
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from bot.conversation.actions import Cancel
 from bot.conversation.app_events import FINAL_STATUS, AppEvent, EventType
 from bot.conversation.decision import decide
 from bot.conversation.inputs import (
@@ -23,7 +24,6 @@ from bot.conversation.inputs import (
 )
 from bot.conversation.intents import reference_in
 from bot.conversation.state import Conversation
-from bot.conversation.turn import Cancel
 from bot.conversation.verification import Origin, Reason, RequestOutcome, Status
 from bot.services.intake.app_event_log import record_app_events
 from bot.store import conversations, phone_limits, tokens, verifications

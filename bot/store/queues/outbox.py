@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Row, Select, Update
 
     from bot.conversation.replies import Reply
+    from bot.conversation.reply_choice import Message
     from bot.conversation.state import Token
-    from bot.conversation.turn import Message
 
 LEASE = timedelta(seconds=30)
 """How long a claim lasts: well over one API request with its timeout."""

@@ -4,13 +4,23 @@ from itertools import product
 
 import pytest
 
-from bot.conversation.machine import IGNORED, TRANSITIONS, Action, Event, Transition
 from bot.conversation.replies import Reply
 from bot.conversation.state import State
+from bot.conversation.transitions import (
+    IGNORED,
+    TRANSITIONS,
+    Action,
+    Event,
+    ImpossibleError,
+    Transition,
+    transition_of,
+)
 
 REACHABLE = [State.IDLE, State.AWAITING_CODE, State.VERIFIED, State.LOCKED]
 BY_TIME = {Event.CODE_EXPIRED, Event.LOCK_ENDED, Event.LOCKED_ELSEWHERE}
-BY_CARRIER = {Event.ANSWERED_AT_CARRIER, Event.STARTED_AT_CARRIER, Event.STOPPED_AT_CARRIER}
+AT_CARRIER = {event for event in Event if event.name.endswith("_AT_CARRIER")}
+STOPS = {Event.STOP, Event.STOPPED_AT_CARRIER, Event.BLOCKED_AT_CARRIER}
+STARTS = {Event.START, Event.STARTED_AT_CARRIER}
 NEVER_MOVING = {
     Event.NOTHING,
     Event.REQUEST_TOO_SOON,
@@ -20,15 +30,88 @@ NEVER_MOVING = {
     Event.OUTDATED,
     Event.ANSWERED_AT_CARRIER,
 }
+COMPARED = {
+    Event.GUESS_RIGHT,
+    Event.GUESS_WRONG,
+    Event.GUESS_WRONG_CODES_SPENT,
+    Event.LAST_GUESS_WRONG,
+}
+COMPARED_SUBMISSIONS = {Event.SUBMITTED_RIGHT, Event.SUBMITTED_WRONG, Event.LAST_SUBMITTED_WRONG}
+APP_REQUESTS = {
+    Event.APP_REQUEST,
+    Event.APP_REQUEST_AFTER_NOT_ME,
+    Event.APP_REQUEST_TOO_OFTEN,
+}
+NEED_A_LIVE_CODE = {
+    *(COMPARED | COMPARED_SUBMISSIONS),
+    Event.SUBMITTED_MALFORMED,
+    Event.SUBMITTED_DURING_LOCK,
+    Event.CODE_REQUEST_AGAIN,
+    Event.REQUEST_TOO_SOON,
+    Event.APP_REQUEST_AGAIN,
+    Event.APP_REQUEST_TOO_SOON,
+    Event.APP_CANCELS,
+    Event.CODE_EXPIRED,
+    Event.CODE_UNDELIVERABLE,
+}
+APP_EVENTS = {
+    *(APP_REQUESTS | COMPARED_SUBMISSIONS),
+    Event.SUBMITTED_MALFORMED,
+    Event.SUBMITTED_DURING_LOCK,
+    Event.APP_REQUEST_AGAIN,
+    Event.APP_REQUEST_TOO_SOON,
+    Event.APP_CANCELS,
+    Event.NOT_PENDING,
+}
+POSSIBLE_IN = {
+    **{event: {State.AWAITING_CODE} for event in NEED_A_LIVE_CODE},
+    Event.RESEND_WITHOUT_CODE: set(State) - {State.AWAITING_CODE},
+    Event.GUESS_WITHOUT_CODE: set(State) - {State.AWAITING_CODE},
+    Event.GUESS_TOO_LATE: {State.IDLE},
+    Event.LOCK_ENDED: {State.LOCKED},
+    Event.LOCKED_ELSEWHERE: {State.IDLE, State.VERIFIED, State.AWAITING_CODE},
+}
+"""The states in which an event can occur; an event that is not listed can occur in each."""
 
 
 @pytest.mark.parametrize(("state", "event"), list(product(State, Event)))
-def test_every_pair_is_either_in_the_table_or_ignored(state: State, event: Event) -> None:
-    assert ((state, event) in TRANSITIONS) != ((state, event) in IGNORED)
+def test_a_pair_is_in_the_table_or_ignored_exactly_if_it_can_occur(
+    state: State, event: Event
+) -> None:
+    places = ((state, event) in TRANSITIONS) + ((state, event) in IGNORED)
+
+    assert places == (state in POSSIBLE_IN.get(event, set(State)))
 
 
-def test_the_table_and_the_ignored_pairs_hold_nothing_else() -> None:
-    assert set(TRANSITIONS) | IGNORED == set(product(State, Event))
+def test_a_pair_that_cannot_occur_raises_and_is_named() -> None:
+    with pytest.raises(ImpossibleError, match=r"^GUESS_RIGHT in the state idle$"):
+        transition_of(State.IDLE, Event.GUESS_RIGHT)
+
+
+def test_an_ignored_pair_has_no_transition() -> None:
+    assert transition_of(State.LOCKED, Event.CHATTER) is None
+
+
+@pytest.mark.parametrize(("state", "event"), list(TRANSITIONS))
+def test_counting_is_the_first_action_of_each_guess_and_of_nothing_else(
+    state: State, event: Event
+) -> None:
+    actions = TRANSITIONS[state, event].actions
+
+    assert (actions[:1] == (Action.COUNT_GUESS,)) == (event in COMPARED)
+    assert (actions[:1] == (Action.COUNT_SUBMISSION,)) == (event in COMPARED_SUBMISSIONS)
+    assert {Action.COUNT_GUESS, Action.COUNT_SUBMISSION}.isdisjoint(actions[1:])
+
+
+@pytest.mark.parametrize(("state", "event"), list(TRANSITIONS))
+def test_an_app_is_answered_whatever_it_requests_and_nobody_else_is(
+    state: State, event: Event
+) -> None:
+    assert (TRANSITIONS[state, event].answer is not None) == (event in APP_EVENTS)
+
+
+def test_no_request_of_an_app_is_ignored() -> None:
+    assert APP_EVENTS.isdisjoint({event for _, event in IGNORED})
 
 
 def test_every_action_is_part_of_a_transition() -> None:
@@ -41,18 +124,20 @@ def test_every_event_has_a_transition_except_those_that_are_always_ignored() -> 
     assert {event for _, event in TRANSITIONS} == set(Event) - NEVER_MOVING
 
 
-def test_every_reply_is_in_the_table_except_the_variants_of_status_and_code() -> None:
-    kinds_of_status = {
+def test_every_reply_is_in_the_table_except_wordings_that_depend_on_the_moment() -> None:
+    wordings = {
         Reply.STATUS_QUEUED,
         Reply.STATUS_SENT,
         Reply.STATUS_FAILED,
         Reply.STATUS_VERIFIED,
         Reply.STATUS_LOCKED,
+        Reply.CODE_FORM,
+        Reply.WAIT_CODE,
+        Reply.HINT_CODE,
     }
-    kinds_of_code = {Reply.CODE_FORM}
 
     assert {transition.reply for transition in TRANSITIONS.values()} - {None} == (
-        set(Reply) - kinds_of_status - kinds_of_code
+        set(Reply) - wordings
     )
 
 
@@ -81,12 +166,15 @@ def test_only_a_right_guess_of_an_awaited_code_verifies() -> None:
         pair for pair, transition in TRANSITIONS.items() if transition.reply is Reply.SUCCESS
     }
 
-    texted = {Event.GUESS_RIGHT, Event.GUESS_RIGHT_OF_SEVERAL}
-    typed = {Event.SUBMITTED_RIGHT, Event.SUBMITTED_RIGHT_OF_SEVERAL}
-    awaiting = State.AWAITING_CODE
-    assert ways == {(awaiting, Event.GUESS_RIGHT), (awaiting, Event.SUBMITTED_RIGHT)}
-    assert successes == {(awaiting, event) for event in texted | typed}
-    assert congratulated == {(awaiting, event) for event in texted}
+    texted, typed = (
+        (State.AWAITING_CODE, Event.GUESS_RIGHT),
+        (
+            State.AWAITING_CODE,
+            Event.SUBMITTED_RIGHT,
+        ),
+    )
+    assert ways == successes == {texted, typed}
+    assert congratulated == {texted}
 
 
 def test_a_code_is_awaited_exactly_after_one_was_issued() -> None:
@@ -104,8 +192,8 @@ def test_a_code_is_awaited_exactly_after_one_was_issued() -> None:
     assert issuing == set(product(("idle", "verified", "awaiting_code"), asking))
 
 
-def test_a_code_is_texted_exactly_when_it_is_issued_or_sent_again() -> None:
-    sending = {Action.ISSUE_CODE, Action.RESEND_CODE}
+def test_a_code_is_texted_exactly_when_it_is_counted_and_sent() -> None:
+    sending = {Action.SEND_CODE, Action.SEND_CODE_FOR_APP}
     texted = {pair for pair, transition in TRANSITIONS.items() if transition.reply is Reply.CODE}
 
     assert texted == {
@@ -114,17 +202,14 @@ def test_a_code_is_texted_exactly_when_it_is_issued_or_sent_again() -> None:
 
 
 def test_no_code_outlives_the_wait_for_it() -> None:
-    ending = {Action.END_CODES, Action.RECORD_SUCCESS}
     leaving = [
         transition
-        for (state, event), transition in TRANSITIONS.items()
-        if state is State.AWAITING_CODE
-        and transition.to is not State.AWAITING_CODE
-        and event is not Event.LAST_CODE_ENDED
+        for (state, _), transition in TRANSITIONS.items()
+        if state is State.AWAITING_CODE and transition.to is not State.AWAITING_CODE
     ]
 
     assert leaving
-    assert all(ending & set(transition.actions) for transition in leaving)
+    assert all(each.unless_live or Action.END_CODES in each.actions for each in leaving)
 
 
 def test_a_lock_begins_with_the_last_wrong_guess_or_at_another_number() -> None:
@@ -147,7 +232,7 @@ def test_a_lock_ends_only_by_time_or_by_opting_out() -> None:
         if state is State.LOCKED and transition.to is not State.LOCKED
     }
 
-    assert leaving == {Event.LOCK_ENDED, Event.STOP, Event.STOPPED_AT_CARRIER}
+    assert leaving == STOPS | {Event.LOCK_ENDED}
 
 
 def test_during_a_lock_only_status_help_not_me_and_stop_are_answered() -> None:
@@ -160,7 +245,7 @@ def test_during_a_lock_only_status_help_not_me_and_stop_are_answered() -> None:
     assert answered == {Event.STATUS, Event.HELP, Event.NOT_ME, Event.STOP}
 
 
-@pytest.mark.parametrize("event", [Event.STOP, Event.STOPPED_AT_CARRIER])
+@pytest.mark.parametrize("event", sorted(STOPS))
 @pytest.mark.parametrize("state", REACHABLE)
 def test_stop_opts_out_in_every_state(state: State, event: Event) -> None:
     transition = TRANSITIONS[state, event]
@@ -181,7 +266,7 @@ def test_only_stop_opts_a_person_out() -> None:
         if Action.OPT_OUT in transition.actions
     }
 
-    assert ways == acting == {Event.STOP, Event.STOPPED_AT_CARRIER}
+    assert ways == acting == STOPS
 
 
 def test_after_stop_only_start_leads_back_to_idle() -> None:
@@ -191,13 +276,15 @@ def test_after_stop_only_start_leads_back_to_idle() -> None:
         if state is State.OPTED_OUT
     }
 
-    starts = {Event.START, Event.STARTED_AT_CARRIER}
-    stops = {Event.STOP, Event.STOPPED_AT_CARRIER}
-    assert set(heard) == starts | stops | {Event.NOT_ME}
-    assert {heard[event].to for event in starts} == {State.IDLE}
-    assert {heard[event] for event in stops} == {
-        Transition(State.OPTED_OUT, (Action.RECORD_STOP,), None)
+    heard_stops = STOPS - {Event.BLOCKED_AT_CARRIER}
+    answered = APP_REQUESTS | {Event.NOT_PENDING}
+    assert set(heard) == STARTS | heard_stops | answered | {Event.NOT_ME}
+    assert {heard[event].to for event in STARTS} == {State.IDLE}
+    assert {heard[event] for event in heard_stops} == {
+        Transition(State.OPTED_OUT, (Action.RECORD_STOP,))
     }
+    assert {heard[event].to for event in answered} == {State.OPTED_OUT}
+    assert {heard[event].actions for event in answered} == {()}
 
 
 def test_events_of_time_and_texts_answered_by_the_carrier_get_no_reply() -> None:
@@ -205,7 +292,7 @@ def test_events_of_time_and_texts_answered_by_the_carrier_get_no_reply() -> None
         event for (_, event), transition in TRANSITIONS.items() if transition.reply is not None
     }
 
-    assert texted.isdisjoint(BY_TIME | BY_CARRIER)
+    assert texted.isdisjoint(BY_TIME | AT_CARRIER)
 
 
 def test_every_state_can_be_reached_from_the_beginning() -> None:

@@ -1,0 +1,159 @@
+"""Chooses the wording of a reply: one that is true at the moment, or silence if that is better."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from bot.conversation.policy import COURTESY_PERIOD
+from bot.conversation.replies import CODE_PLACEHOLDER, SEGMENT, Courtesy, Reply, compose
+from bot.conversation.state import Alphabet, CodeDelivery
+from bot.conversation.verification import Origin
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from bot.conversation.context import Context
+    from bot.conversation.state import Conversation, Token
+
+TEXT_LIFETIME = timedelta(minutes=15)
+"""After this a text without a code is no longer sent."""
+_MINUTE = timedelta(minutes=1)
+_SECOND = timedelta(seconds=1)
+
+_STATUS_REPLIES = {
+    CodeDelivery.QUEUED: Reply.STATUS_QUEUED,
+    CodeDelivery.SENT: Reply.STATUS_SENT,
+    CodeDelivery.FAILED: Reply.STATUS_FAILED,
+}
+_WAITS = (Reply.WAIT, Reply.WAIT_CODE)
+
+
+class Message(Struct, frozen=True):
+    """A text to send; the code of `token` replaces the placeholder in `body`.
+
+    After `send_by` (UTC) the text must not be sent.
+    """
+
+    reply: Reply
+    body: str
+    send_by: datetime
+    token: Token | None = None
+
+
+def write_reply(
+    context: Context, reply: Reply, verification: str | None
+) -> tuple[Context, Message | None]:
+    """Return the message to the person, if any, and the context after it.
+
+    Courtesy replies are counted, and a wait that the message announces is recorded. A code is that
+    of `verification` (its id), or the person's own for None.
+    """
+    conversation = _count_courtesy(context, reply.courtesy)
+    if conversation is None:
+        return context, None
+    context = replace(context, conversation=conversation)
+    wording = _choose(context, reply)
+    if wording is None:
+        return context, None
+    if wording in _WAITS:
+        limits = replace(context.limits, told_until=context.verify_works_at)
+        context = replace(context, limits=limits)
+    return context, _message(context, wording, context.token_of(verification))
+
+
+def _message(context: Context, wording: Reply, selected: Token | None) -> Message:
+    token = selected if wording is Reply.CODE else None
+    body = _compose(context, wording, selected)
+    if token is not None and token.origin is Origin.FORM and context.policy.form_host:
+        bound_body = _compose(context, Reply.CODE_FORM, selected)
+        longest = bound_body.replace(CODE_PLACEHOLDER, "0" * token.format.length)
+        if len(longest) <= SEGMENT:
+            wording, body = Reply.CODE_FORM, bound_body
+    send_by = token.expires_at if token else context.now + TEXT_LIFETIME
+    return Message(wording, body, send_by, token)
+
+
+def _compose(context: Context, wording: Reply, selected: Token | None) -> str:
+    policy = context.policy
+    timed = selected if selected is not None and context.is_live(selected) else None
+    return compose(
+        wording,
+        app=policy.app_name,
+        support=policy.support_contact,
+        host=policy.form_host,
+        code_length=context.code_format.length,
+        hexadecimal=context.code_format.alphabet is Alphabet.HEX,
+        wait=_time_until(context, context.verify_works_at),
+        life=_code_time_left(context, timed or context.current_token),
+        tries=context.tries_left,
+        since=context.conversation.verified_at,
+    )
+
+
+def _choose(context: Context, reply: Reply) -> Reply | None:
+    """Return the wording that is true now; none suggests VERIFY while it is refused.
+
+    A wait that was announced is repeated only in reply to STATUS and START.
+    """
+    wording = _wording(context, reply)
+    if not wording.invites or _time_until(context, context.verify_works_at) <= timedelta():
+        return wording
+    if context.limits.locked_at(context.now):
+        return Reply.STATUS_LOCKED
+    known = context.limits.wait_announced_at(context.now)
+    return Reply.WAIT if reply.repeats_wait or not known else None
+
+
+def _wording(context: Context, reply: Reply) -> Reply:
+    """Return the wording of a reply for the current code and its delivery."""
+    token = context.current_token
+    match reply:
+        case Reply.STATUS if token is not None:
+            return _STATUS_REPLIES[token.text]
+        case Reply.STATUS if context.conversation.verified_at is not None:
+            locked = context.limits.locked_at(context.now)
+            return Reply.STATUS if locked else Reply.STATUS_VERIFIED
+        case Reply.HINT if token is not None:
+            return Reply.HINT_CODE
+        case Reply.WAIT if token is not None and token.text is not CodeDelivery.FAILED:
+            return Reply.WAIT_CODE
+        case _:
+            return reply
+
+
+def _count_courtesy(context: Context, courtesy: Courtesy | None) -> Conversation | None:
+    """Count a reply; return None if it must not be sent: no robot may get replies endlessly.
+
+    Replies that lead to a verification are always sent.
+    """
+    conversation, policy, now = context.conversation, context.policy, context.now
+    hints = 0 if _is_long_ago(context, conversation.hinted_at) else conversation.hints
+    if courtesy is Courtesy.HINT:
+        spent = hints >= policy.hints_in_a_row
+        return None if spent else replace(conversation, hints=hints + 1, hinted_at=now)
+    if courtesy is Courtesy.ANSWER:
+        answers = 0 if _is_long_ago(context, conversation.answered_at) else conversation.answers
+        if answers >= policy.answers_in_a_row:
+            return None
+        conversation = replace(conversation, answers=answers + 1, answered_at=now)
+    # Any other reply ends a row of hints, but not the pause after too many.
+    paused = conversation.hints >= policy.hints_in_a_row
+    return conversation if paused or not conversation.hints else replace(conversation, hints=0)
+
+
+def _is_long_ago(context: Context, last: datetime | None) -> bool:
+    return last is None or not last <= context.now < last + COURTESY_PERIOD
+
+
+def _code_time_left(context: Context, token: Token | None) -> timedelta:
+    """Return how long the code still works, rounded down."""
+    left = _time_until(context, token.expires_at if token else None)
+    return left - left % (_MINUTE if left >= _MINUTE else _SECOND)
+
+
+def _time_until(context: Context, moment: datetime | None) -> timedelta:
+    return moment - context.now if moment else timedelta()

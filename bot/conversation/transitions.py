@@ -1,0 +1,270 @@
+"""The state machine of a conversation: every rule of who gets which text when is in this table.
+
+A conversation is between one person's number and one of the bot's. It is in one of five states:
+
+- `idle`: nothing is awaited. Every conversation begins here.
+- `awaiting_code`: at least one code is live. There can be several: one that the person requested by
+  text, and one for each verification of an app, a reference or the web form.
+- `verified`: as `idle`, after a code was right. It is a state for replies; that the number *is*
+  verified is a fact of its own (`verified_at`), which no new request erases.
+- `locked`: too many wrong guesses by text. The lock belongs to the phone: all its conversations
+  are locked.
+- `opted_out`: after STOP. Nothing is sent but one confirmation, until START.
+
+One input is decided in three steps. Each takes values and returns new ones; none reads a clock, a
+database or a random number.
+
+1. `guards.read` finds the *event*: the input with every question about the facts answered. A text
+   of six digits is `GUESS_RIGHT`, `GUESS_WRONG`, `GUESS_USED` or one of five others. Guards write
+   nothing.
+2. The table below gives the *transition* of the state and the event: the next state, the actions
+   in their order, the reply to the person, the answer to the app, and the reason for which
+   verifications fail by it.
+3. `actions.act` carries the actions out; `reply_choice` finds the wording of the reply that is true
+   at the moment.
+
+Four rules hold in all of it:
+
+- **A guess is counted before anybody learns its result.** Counting is the first action of every
+  guess, and the result is answered only after the transaction with the count is committed
+  (NIST SP 800-63B-4 §3.2.2).
+- **Time is an input.** No timer changes a state. Before each input the event of the time that has
+  passed is decided: an expired code, the end of a lock, a lock at another number of the bot.
+- **`awaiting_code` means that a code is live.** A transition that can end the last one of several
+  names the state that follows; the conversation stays in `awaiting_code` while a code is live.
+- **Nothing is dropped silently.** A pair of state and event is in the table, or it is listed as
+  ignored, or it cannot occur and raises `ImpossibleError`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from bot.conversation.replies import Reply
+from bot.conversation.state import State
+from bot.conversation.verification import Reason, RequestOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+class Event(StrEnum):
+    """An input with every guard decided, so that state and event determine the transition."""
+
+    CODE_REQUEST = "asks for a code"
+    CODE_REQUEST_AGAIN = "asks again"
+    REQUEST_TOO_SOON = "asks again within the cooldown"
+    REQUEST_TOO_OFTEN = "asks beyond the limit"
+    REQUEST_TOO_OFTEN_AGAIN = "asks beyond the limit, knows the wait"
+    RESEND_WITHOUT_CODE = "asks again, no live code"
+    REFERENCE_UNKNOWN = "asks with an unknown reference"
+    REFERENCE_SPENT = "asks with a used or expired reference"
+    GUESS_RIGHT = "right code"
+    GUESS_WRONG = "wrong code"
+    GUESS_WRONG_CODES_SPENT = "wrong code, the last try of every live code"
+    LAST_GUESS_WRONG = "wrong code, last try"
+    GUESS_TOO_LATE = "code after its expiry"
+    GUESS_WITHOUT_CODE = "code, none is live"
+    GUESS_USED = "used code"
+    GUESS_MISTYPED = "code of a wrong length"
+    STATUS = "STATUS"
+    HELP = "HELP"
+    NOT_ME = "NOT ME"
+    START = "START"
+    STOP = "STOP"
+    CHATTER = "anything else"
+    NOT_FOR_US = "a reaction, thanks or a group message"
+    OUTDATED = "a text sent before an opt-out, START or NOT ME decided already"
+    ANSWERED_AT_CARRIER = "HELP or another keyword, answered by the carrier"
+    STARTED_AT_CARRIER = "START, answered by the carrier"
+    STOPPED_AT_CARRIER = "STOP, answered by the carrier"
+    BLOCKED_AT_CARRIER = "the carrier refuses a text, since the person has opted out"
+    APP_REQUEST = "an app requests a code"
+    APP_REQUEST_AFTER_NOT_ME = "an app requests a code after NOT ME"
+    APP_REQUEST_TOO_OFTEN = "an app requests a code beyond the limit"
+    APP_REQUEST_AGAIN = "an app requests the code again"
+    APP_REQUEST_TOO_SOON = "an app requests the code again within the cooldown"
+    APP_CANCELS = "an app cancels"
+    SUBMITTED_RIGHT = "right code, submitted by an app or the form"
+    SUBMITTED_WRONG = "wrong code, submitted by an app or the form"
+    LAST_SUBMITTED_WRONG = "wrong code, submitted, last try"
+    SUBMITTED_MALFORMED = "no code, submitted by an app or the form"
+    SUBMITTED_DURING_LOCK = "a code, submitted while submissions are locked"
+    NOT_PENDING = "an app names a verification without a live code"
+    CODE_EXPIRED = "a code expires"
+    CODE_UNDELIVERABLE = "the code cannot be delivered"
+    LOCK_ENDED = "the lock ends"
+    LOCKED_ELSEWHERE = "locked at another number of the bot"
+    NOTHING = "nothing to do"
+
+
+class Action(StrEnum):
+    """What a transition does besides changing the state and replying."""
+
+    COUNT_GUESS = "count the guess"
+    COUNT_SUBMISSION = "count the submission"
+    ISSUE_CODE = "issue a code"
+    SEND_CODE = "send the code, count it for the person"
+    SEND_CODE_FOR_APP = "send the code, count it for apps and the form"
+    REPORT_PENDING = "report the verification as pending"
+    END_CODES = "end every code"
+    END_CODE = "end this code"
+    CANCEL_CODE = "cancel this code"
+    END_UNUSABLE_CODES = "end the codes that no longer work"
+    RECORD_SUCCESS = "record the success"
+    RESET_WRONG_GUESSES = "give back the tries by text"
+    RESET_WRONG_SUBMISSIONS = "give back the tries by apps and the form"
+    LOCK = "lock the phone"
+    LOCK_SUBMISSIONS = "lock submissions after too many wrong ones"
+    REFUSE_CODES = "refuse codes for an hour"
+    CLEAR_COOLDOWN = "clear the cooldown"
+    OPT_OUT = "record the opt-out, cancel all queued texts"
+    OPT_IN = "record the opt-in"
+    RECORD_STOP = "record when STOP was texted"
+    RECORD_START = "record when START was texted"
+
+
+class Transition(Struct, frozen=True):
+    """The consequences of an event in a state.
+
+    `to` is the next state; if `unless_live`, only once no code is live any more. `answer` is what
+    the app is answered, `reason` why the verifications fail whose codes it ends.
+    """
+
+    to: State
+    actions: tuple[Action, ...] = ()
+    unless_live: bool = False
+    reply: Reply | None = None
+    answer: RequestOutcome | None = None
+    reason: Reason = Reason.TOO_MANY_GUESSES
+
+
+class ImpossibleError(Exception):
+    """An event has occurred in a state in which the rules do not allow it."""
+
+
+_Pairs = dict[tuple[State, Event], Transition]
+
+
+def _on(
+    states: Iterable[State],
+    events: Event | Iterable[Event],
+    *actions: Action,
+    to: State | None = None,
+    **columns: Any,
+) -> _Pairs:
+    """Return the same transition for several pairs; without `to` the state stays the same."""
+    events = (events,) if isinstance(events, Event) else events
+    return {
+        (state, event): Transition(to or state, actions, **columns)
+        for state in states
+        for event in events
+    }
+
+
+# Short names, so that most rows fit on one line.
+S, E, A, R, O = State, Event, Action, Reply, RequestOutcome  # noqa: E741
+_IDLE, _AWAITING, _LOCKED, _OUT = (S.IDLE,), (S.AWAITING_CODE,), (S.LOCKED,), (S.OPTED_OUT,)
+_NO_CODE = (S.IDLE, S.VERIFIED)
+_OPEN = (*_NO_CODE, S.AWAITING_CODE)
+_IN = (*_OPEN, S.LOCKED)
+_APP_REQUESTS = (E.APP_REQUEST, E.APP_REQUEST_AFTER_NOT_ME, E.APP_REQUEST_TOO_OFTEN)
+
+# fmt: off
+TRANSITIONS: Mapping[tuple[State, Event], Transition] = {
+    # The person asks for a code.
+    **_on(_OPEN, E.CODE_REQUEST, A.ISSUE_CODE, A.SEND_CODE, to=S.AWAITING_CODE, reply=R.CODE),
+    **_on(_AWAITING, E.CODE_REQUEST_AGAIN, A.SEND_CODE, reply=R.CODE),
+    **_on(_OPEN, E.REQUEST_TOO_OFTEN, reply=R.WAIT),
+    **_on(_NO_CODE, E.RESEND_WITHOUT_CODE, reply=R.NO_CODE),
+    **_on(_OPEN, E.REFERENCE_UNKNOWN, reply=R.REFERENCE_UNKNOWN),
+    **_on(_OPEN, E.REFERENCE_SPENT, reply=R.REFERENCE_SPENT),
+    # The person texts a code.
+    **_on(_AWAITING, E.GUESS_RIGHT, A.COUNT_GUESS, A.RECORD_SUCCESS, A.END_UNUSABLE_CODES,
+          A.RESET_WRONG_GUESSES, to=S.VERIFIED, unless_live=True, reply=R.SUCCESS),
+    **_on(_AWAITING, E.GUESS_WRONG, A.COUNT_GUESS, A.END_UNUSABLE_CODES, reply=R.WRONG),
+    **_on(_AWAITING, E.GUESS_WRONG_CODES_SPENT, A.COUNT_GUESS, A.END_CODES,
+          to=S.IDLE, reply=R.CODE_SPENT),
+    **_on(_AWAITING, E.LAST_GUESS_WRONG, A.COUNT_GUESS, A.END_CODES, A.LOCK,
+          to=S.LOCKED, reply=R.LOCKED),
+    **_on(_IDLE, E.GUESS_TOO_LATE, reply=R.EXPIRED),
+    **_on(_NO_CODE, E.GUESS_WITHOUT_CODE, reply=R.NO_CODE),
+    **_on(_AWAITING, E.GUESS_MISTYPED, reply=R.MISTYPED),
+    **_on(_NO_CODE, E.GUESS_MISTYPED, reply=R.HINT),
+    # The person texts something else.
+    **_on(_OPEN, E.CHATTER, reply=R.HINT),
+    **_on(_IN, E.STATUS, reply=R.STATUS),
+    **_on(_IN, E.HELP, reply=R.HELP),
+    **_on(_AWAITING, E.NOT_ME, A.END_CODES, A.REFUSE_CODES,
+          to=S.IDLE, reply=R.NOT_ME, reason=Reason.NOT_ME),
+    **_on((*_NO_CODE, *_LOCKED), E.NOT_ME, A.REFUSE_CODES, reply=R.NOT_ME),
+    **_on(_OUT, E.NOT_ME, A.REFUSE_CODES),
+    # The person opts out or in, here or at the carrier.
+    **_on(_IN, E.STOP, A.END_CODES, A.RECORD_STOP, A.OPT_OUT,
+          to=S.OPTED_OUT, reply=R.STOPPED, reason=Reason.OPTED_OUT),
+    **_on(_IN, (E.STOPPED_AT_CARRIER, E.BLOCKED_AT_CARRIER), A.END_CODES, A.RECORD_STOP, A.OPT_OUT,
+          to=S.OPTED_OUT, reason=Reason.OPTED_OUT),
+    **_on(_OUT, (E.STOP, E.STOPPED_AT_CARRIER), A.RECORD_STOP),
+    **_on(_NO_CODE, E.START, A.RECORD_START, reply=R.WELCOME),
+    **_on(_AWAITING, E.START, A.RECORD_START, A.CLEAR_COOLDOWN, reply=R.STATUS),
+    **_on(_LOCKED, E.START, A.RECORD_START),
+    **_on(_OUT, E.START, A.RECORD_START, A.OPT_IN, to=S.IDLE, reply=R.WELCOME),
+    **_on((*_NO_CODE, *_LOCKED), E.STARTED_AT_CARRIER, A.RECORD_START),
+    **_on(_AWAITING, E.STARTED_AT_CARRIER, A.RECORD_START, A.CLEAR_COOLDOWN),
+    **_on(_OUT, E.STARTED_AT_CARRIER, A.RECORD_START, A.OPT_IN, to=S.IDLE),
+    # An app or the web form requests something.
+    **_on(_OPEN, E.APP_REQUEST, A.ISSUE_CODE, A.SEND_CODE_FOR_APP, A.REPORT_PENDING,
+          to=S.AWAITING_CODE, reply=R.CODE, answer=O.DONE),
+    **_on(_AWAITING, E.APP_REQUEST_AGAIN, A.SEND_CODE_FOR_APP, reply=R.CODE, answer=O.DONE),
+    **_on(_AWAITING, E.APP_REQUEST_TOO_SOON, answer=O.TOO_SOON),
+    **_on(_OPEN, E.APP_REQUEST_AFTER_NOT_ME, answer=O.NOT_ME),
+    **_on(_OPEN, E.APP_REQUEST_TOO_OFTEN, answer=O.TOO_MANY_CODES),
+    **_on(_LOCKED, _APP_REQUESTS, answer=O.LOCKED),
+    **_on(_OUT, _APP_REQUESTS, answer=O.OPTED_OUT),
+    **_on(_AWAITING, E.APP_CANCELS, A.CANCEL_CODE, to=S.IDLE, unless_live=True, answer=O.DONE),
+    **_on(_AWAITING, E.SUBMITTED_RIGHT, A.COUNT_SUBMISSION, A.RECORD_SUCCESS,
+          A.RESET_WRONG_SUBMISSIONS, to=S.VERIFIED, unless_live=True, answer=O.RIGHT),
+    **_on(_AWAITING, E.SUBMITTED_WRONG, A.COUNT_SUBMISSION, A.LOCK_SUBMISSIONS, answer=O.WRONG),
+    **_on(_AWAITING, E.LAST_SUBMITTED_WRONG, A.COUNT_SUBMISSION, A.END_CODE, A.LOCK_SUBMISSIONS,
+          to=S.IDLE, unless_live=True, answer=O.WRONG),
+    **_on(_AWAITING, E.SUBMITTED_MALFORMED, answer=O.WRONG),
+    **_on(_AWAITING, E.SUBMITTED_DURING_LOCK, answer=O.TOO_MANY_GUESSES),
+    **_on(State, E.NOT_PENDING, answer=O.NOT_PENDING),
+    # Time passes, or a text could not be delivered.
+    **_on(_AWAITING, E.CODE_EXPIRED, A.END_UNUSABLE_CODES, to=S.IDLE, unless_live=True),
+    **_on(_AWAITING, E.CODE_UNDELIVERABLE, A.END_CODE,
+          to=S.IDLE, unless_live=True, reason=Reason.UNDELIVERABLE),
+    **_on(_LOCKED, E.LOCK_ENDED, to=S.IDLE),
+    **_on(_OPEN, E.LOCKED_ELSEWHERE, A.END_CODES, to=S.LOCKED),
+}
+# fmt: on
+
+_IGNORED_ALWAYS = {E.REQUEST_TOO_OFTEN_AGAIN, E.GUESS_USED, E.NOT_FOR_US, E.OUTDATED}
+_IGNORED_ALWAYS |= {E.ANSWERED_AT_CARRIER, E.NOTHING}
+# A lock is announced once; after that most texts get no reply until it ends.
+_IGNORED_WHEN_LOCKED = {E.CODE_REQUEST, E.REQUEST_TOO_OFTEN, E.RESEND_WITHOUT_CODE, E.CHATTER}
+_IGNORED_WHEN_LOCKED |= {E.REFERENCE_UNKNOWN, E.REFERENCE_SPENT}
+_IGNORED_WHEN_LOCKED |= {E.GUESS_WITHOUT_CODE, E.GUESS_MISTYPED}
+# A refusal by the carrier after STOP results from that STOP, which is recorded already.
+_IGNORED_WHEN_OUT = _IGNORED_WHEN_LOCKED | {E.STATUS, E.HELP, E.BLOCKED_AT_CARRIER}
+IGNORED: frozenset[tuple[State, Event]] = frozenset(
+    {(state, event) for state in State for event in _IGNORED_ALWAYS}
+    | {(S.LOCKED, event) for event in _IGNORED_WHEN_LOCKED}
+    | {(S.OPTED_OUT, event) for event in _IGNORED_WHEN_OUT}
+    | {(S.AWAITING_CODE, E.REQUEST_TOO_SOON)}
+)
+"""Every pair that changes nothing and gets no reply."""
+
+
+def transition_of(state: State, event: Event) -> Transition | None:
+    """Return the transition of an event in a state, or None if the event is ignored there.
+
+    Raises ImpossibleError for any other pair.
+    """
+    transition = TRANSITIONS.get((state, event))
+    if transition is None and (state, event) not in IGNORED:
+        raise ImpossibleError(f"{event.name} in the state {state}")
+    return transition
