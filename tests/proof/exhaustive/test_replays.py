@@ -1,0 +1,80 @@
+"""Merged facts behave alike: two ways to the same state, replayed without merging anything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.proof.exhaustive.scopes import NOW, SCOPES, short_day
+from tests.proof.exhaustive.search import Search, World
+from tests.proof.exhaustive.traces import Reaction, Replay, way_along
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.proof.exhaustive.scopes import Scope
+
+STATES = 4_000
+WAYS = 8
+
+
+@pytest.mark.parametrize("scope", SCOPES.values(), ids=list(SCOPES))
+def test_two_ways_to_a_state_lead_to_facts_that_react_alike_to_every_input(scope: Scope) -> None:
+    with short_day():
+        search = Search(scope, merge_interval=97)
+        assert search.run(states=STATES).violation is None
+        ways = search.merges[:: len(search.merges) // WAYS]
+        assert len(ways) >= WAYS
+        for before, world in ways:
+            shortest = reactions_after(search, search.path_to(world))
+            another = reactions_after(search, [*search.path_to(before), world])
+            assert shortest == another
+
+
+def reactions_after(search: Search, path: Sequence[int]) -> list[object]:
+    """Replay a way; return the reactions to every input after it, and what each leads to."""
+    way, world = way_along(search, path), search.world(path[-1])
+    replay = Replay(search.scope)
+    for step in way.steps:
+        replay.takes(step)
+    reactions: list[object] = []
+    for index in range(search.scope.numbers):
+        number = way.order[index]
+        expected = World(
+            (world.sides[index], world.sides[1 - index]), world.limits, world.web_limits
+        )
+        assert replay.seen(number) == expected
+        reactions += reactions_at(replay, number)
+    # If both sides are equal, the order of the two numbers is not known.
+    return sorted(reactions, key=repr)
+
+
+def reactions_at(replay: Replay, number: int) -> list[object]:
+    reactions: list[object] = []
+    held = {
+        token.verification.split("#")[0]
+        for side in replay.seen(number).sides
+        for token in side.conversation.verification_tokens
+        if token.verification
+    }
+    for name, offer in replay.offers(number).items():
+        if offer.only_free in held:
+            continue
+        edge = replay.edge(number, offer)
+        decision = edge.decision
+        after = replay.seen_after(edge.after, number, decision.limits, decision.web_limits)
+        reactions.append((name, Reaction.of(edge), after))
+    return reactions
+
+
+def test_a_replay_takes_as_long_as_its_waits() -> None:
+    with short_day():
+        search = Search(SCOPES["own"])
+        search.run(states=2_000)
+        last = next(reversed(search.parents))
+        way = way_along(search, search.path_to(last))
+        replay = Replay(search.scope)
+        for step in way.steps:
+            replay.takes(step)
+        assert replay.now > NOW
