@@ -1,4 +1,4 @@
-"""Runs the exhaustive check: `python -m tests.proof.exhaustive [--scope NAME] [--depth N]`."""
+"""Runs the check: `python -m tests.proof.exhaustive [--scope NAME] [--depth N] [--seconds N]`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from tests.proof.exhaustive import facts
-from tests.proof.exhaustive.scopes import SCOPES, short_day
+from tests.proof.exhaustive.scopes import SCOPES, day_of
 from tests.proof.exhaustive.search import Search
 from tests.proof.exhaustive.traces import described_violation
 
@@ -21,7 +21,7 @@ def main() -> int:
     chosen = parser.parse_args()
     print(_merging())  # noqa: T201 - the purpose of the command
     for name in chosen.scope or SCOPES:
-        with short_day():
+        with day_of(SCOPES[name]):
             search = Search(SCOPES[name], _progress)
             results = search.run(depth=chosen.depth, states=chosen.states, seconds=chosen.seconds)
             print(results, flush=True)  # noqa: T201

@@ -17,8 +17,8 @@ from tests.proof.exhaustive.facts import Side, tokens_of
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from bot.conversation.policy import Policy
     from tests.proof.exhaustive.offers import Offer
+    from tests.proof.exhaustive.scopes import Scope
 
 
 class RecordingKeyring(Keyring):
@@ -45,7 +45,8 @@ class Edge(Struct, frozen=True):
     """An input to one number: the facts before it, the decision, and the side after it.
 
     `compared` are the tokens with which the guess was compared, as they were then. The tokens
-    before and after it are by id; `used` and `ended` are those to which that happened.
+    before and after it are by id; `changed` are the new and changed ones, `used` and `ended` those
+    to which that happened.
     """
 
     before: Side
@@ -53,13 +54,14 @@ class Edge(Struct, frozen=True):
     web_limits: PhoneLimits
     offer: Offer
     now: datetime
-    policy: Policy
+    scope: Scope
     decision: Decision
     compared: tuple[Token, ...]
     after: Side
     tokens_before: dict[str, Token]
     tokens_after: dict[str, Token]
     reply: Reply | None
+    changed: tuple[Token, ...]
     used: tuple[Token, ...]
     ended: tuple[Token, ...]
 
@@ -71,7 +73,7 @@ def make(  # noqa: PLR0913 - an edge is made of all of these
     offer: Offer,
     *,
     now: datetime,
-    policy: Policy,
+    scope: Scope,
     keyring: RecordingKeyring,
 ) -> Edge:
     """Decide one input."""
@@ -81,7 +83,7 @@ def make(  # noqa: PLR0913 - an edge is made of all of these
         limits,
         offer.incoming,
         now=now,
-        policy=policy,
+        policy=scope.policy,
         keyring=keyring,
         new_token_id=offer.new_token,
         web_limits=web_limits,
@@ -91,20 +93,21 @@ def make(  # noqa: PLR0913 - an edge is made of all of these
     confirmed = opted_out and (reply is Reply.STOPPED or (side.confirmed and side.opted_out))
     before = {token.id: token for token in tokens_of(side.conversation)}
     after = {token.id: token for token in tokens_of(decision.conversation)}
-    changed = [token for token in after.values() if token is not before.get(token.id)]
+    changed = tuple(token for token in after.values() if token is not before.get(token.id))
     return Edge(
         side,
         limits,
         web_limits,
         offer,
         now,
-        policy,
+        scope,
         decision,
         tuple(keyring.compared),
         Side(decision.conversation, opted_out, confirmed),
         before,
         after,
         reply,
+        changed,
         tuple(token for token in changed if token.used_at and not _had(before, token, "used_at")),
         tuple(token for token in changed if token.ended_at and not _had(before, token, "ended_at")),
     )

@@ -7,10 +7,10 @@ All moments are relative to `NOW`. What is merged, and why that is sound:
   it is kept as `TOO_OLD`, and all others as younger.
 - The number of locks is left out, because `max_lock` makes all locks equally long.
 - Codes texted more than a day ago are left out: no window contains them.
-- An ended token is left out: its code is compared with no guess, and nothing can revive it. A used
-  one is kept while its code is recognized, without its counts. Its verification may be requested
-  again under the same name once nothing refers to it any longer, so two names are enough.
-- Of a token that is not spent but no longer works, the guesses and the cooldown are left out.
+- An ended token is left out after its expiry: two rules refuse it then. A used one is kept while
+  its code is recognized. Of both, and of a token that a lock has ended, the guesses and the
+  cooldown are left out: only a code that works is compared or sent again.
+- Nothing refers to a token or verification that is left out, so the next one gets the same name.
 - A count of courtesy replies whose pause is over is zero: the next reply sets it to one in both
   cases. If courtesy is not limited, the counts and times are left out.
 - The time of the last success, STOP and START is only whether there was one: inputs of this check
@@ -31,17 +31,14 @@ from msgspec.structs import replace
 
 from bot.conversation.policy import COURTESY_PERIOD
 from bot.conversation.state import Conversation, PhoneLimits, State, Token
-from tests.proof.exhaustive.scopes import DAY, HOUR, NOW, NUMBERS, PHONE, QUARTER
+from tests.proof.exhaustive.scopes import HOUR, LONG_AGO, NOW, NUMBERS, PHONE, QUARTER, UNLIMITED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime, timedelta
 
-    from bot.conversation.policy import Policy
     from tests.proof.exhaustive.scopes import Scope
 
-LONG_AGO = NOW - 2 * DAY
-"""Every moment that has passed."""
 TOO_OLD = LONG_AGO - HOUR
 """The time of issue of a code that a lock has ended since."""
 
@@ -68,6 +65,11 @@ def tokens_of(conversation: Conversation) -> tuple[Token, ...]:
     return others if own is None else (own, *others)
 
 
+def held_by(side: Side) -> set[str | None]:
+    """Return the names of the verifications that have a token at a number."""
+    return {token.verification for token in side.conversation.verification_tokens}
+
+
 def as_loaded(conversation: Conversation, now: datetime) -> Conversation:
     """Return a conversation as `bot.store` loads it later: without tokens that no longer matter."""
     tokens = conversation.verification_tokens
@@ -89,8 +91,8 @@ def merged_side(side: Side, limits: PhoneLimits, now: datetime, scope: Scope) ->
         for token in old.verification_tokens
         if (merged := _merged_token(token, past_lock, now)) is not None
     ]
-    # Only of those not used, the newest last, does the order matter.
-    kept.sort(key=lambda token: (token.used_at is None, token.id if token.used_at else ""))
+    # Only of those not spent, the newest last, does the order matter.
+    kept.sort(key=lambda token: (not token.spent, token.id if token.spent else ""))
     new = Conversation(
         NUMBERS[0],
         PHONE,
@@ -119,8 +121,6 @@ def _merged_courtesy(
 
 
 def _merged_token(token: Token, past_lock: datetime | None, now: datetime) -> Token | None:
-    if token.ended_at is not None:
-        return None
     same = Token(
         id=token.id if token.verification else OWN,
         key_id=token.key_id,
@@ -132,14 +132,13 @@ def _merged_token(token: Token, past_lock: datetime | None, now: datetime) -> To
         origin=token.origin,
     )
     if token.used_at is not None:
-        expires_at = LONG_AGO if token.verification is None else same.expires_at
-        return replace(same, expires_at=expires_at, used_at=LONG_AGO)
+        return replace(same, used_at=LONG_AGO)
     if token.expires_at <= now:
-        return same
+        return same if token.ended_at is None else None
+    if token.ended_at is not None:
+        return replace(same, ended_at=LONG_AGO)
     if past_lock is not None and token.issued_at < past_lock:
-        # Only of a verification does the app event depend on whether it also expires.
-        own = token.verification is None
-        return replace(same, expires_at=NOW) if own else replace(same, issued_at=TOO_OLD)
+        return replace(same, issued_at=TOO_OLD)
     return replace(
         same,
         resend_after=NOW + max(token.resend_after - now, _NOTHING),
@@ -153,7 +152,7 @@ _NOTHING = NOW - NOW
 
 def merged_limits(limits: PhoneLimits, now: datetime, scope: Scope) -> PhoneLimits:
     """Return the limits of a channel as they look at `now`, with all moments relative to `NOW`."""
-    longest = DAY if scope.policy.codes_per_day < 1000 else HOUR
+    longest = scope.day if scope.policy.codes_per_day < UNLIMITED else HOUR
     return PhoneLimits(
         limits.wrong_guesses,
         0,
@@ -222,22 +221,22 @@ def _restored_token(token: Token, before: Mapping[str, Token]) -> Token:
     return replace(token, **facts) if facts else token
 
 
-def core_of_limits(limits: PhoneLimits, policy: Policy) -> PhoneLimits:
+def core_of_limits(limits: PhoneLimits, scope: Scope) -> PhoneLimits:
     """Return what a decision depends on: of each moment only whether it has passed.
 
     The times of codes are replaced by others, which leave the next code free or not free.
     """
-    blocked = code_free_at(limits.code_times, policy) > NOW
+    blocked = code_free_at(limits.code_times, scope) > NOW
     return replace(
         limits,
         refused_until=limits.refused_until and _SOME_LATER_TIME,
         told_until=limits.told_until and _ANNOUNCED_TIME,
-        code_times=(_SOME_TIME_LATER - HOUR,) * policy.codes_per_hour if blocked else (),
+        code_times=(_SOME_TIME_LATER - HOUR,) * scope.policy.codes_per_hour if blocked else (),
     )
 
 
 def restored_limits(
-    decided: PhoneLimits, core: PhoneLimits, original: PhoneLimits, policy: Policy
+    decided: PhoneLimits, core: PhoneLimits, original: PhoneLimits, scope: Scope
 ) -> PhoneLimits:
     """Return the limits that a decision on `core`, the core of `original`, leads to.
 
@@ -252,7 +251,7 @@ def restored_limits(
         ends = decided.locked_until, decided.refused_until, core_free_at
         if decided.told_until != _latest(*ends):
             raise AssertionError(f"a wait is announced until {decided.told_until}, not {ends}")
-        free_at = code_free_at(original.code_times, policy)
+        free_at = code_free_at(original.code_times, scope)
         told_until = _latest(decided.locked_until, refused_until, free_at)
     new_times = decided.code_times[len(core.code_times) :]
     return replace(
@@ -267,12 +266,12 @@ def _latest(*moments: datetime | None) -> datetime | None:
     return max((moment for moment in moments if moment is not None), default=None)
 
 
-def code_free_at(code_times: tuple[datetime, ...], policy: Policy) -> datetime:
+def code_free_at(code_times: tuple[datetime, ...], scope: Scope) -> datetime:
     """Return the first quarter at which another code is within the limits, by counting."""
     at = NOW
     while (
-        sum(at - time < HOUR for time in code_times) >= policy.codes_per_hour
-        or sum(at - time < DAY for time in code_times) >= policy.codes_per_day
+        sum(at - time < HOUR for time in code_times) >= scope.policy.codes_per_hour
+        or sum(at - time < scope.day for time in code_times) >= scope.policy.codes_per_day
     ):
         at += QUARTER
     return at
@@ -285,10 +284,10 @@ _ANNOUNCED_TIME = NOW + QUARTER / 5
 """These stand for any moment on the same side of now; no input leads to one of them."""
 
 
-def locks_of(limits: PhoneLimits, policy: Policy) -> PhoneLimits:
+def locks_of(limits: PhoneLimits, scope: Scope) -> PhoneLimits:
     """Return what apps depend on: whether the person is locked, or has refused codes."""
     ends = PhoneLimits(locked_until=limits.locked_until, refused_until=limits.refused_until)
-    return core_of_limits(ends, policy)
+    return core_of_limits(ends, scope)
 
 
 def moments_of_side(side: Side) -> Iterable[datetime]:
@@ -301,14 +300,14 @@ def moments_of_side(side: Side) -> Iterable[datetime]:
             yield last + COURTESY_PERIOD
 
 
-def moments_of_limits(limits: PhoneLimits) -> Iterable[datetime]:
+def moments_of_limits(limits: PhoneLimits, scope: Scope) -> Iterable[datetime]:
     """Return the moments at which the limits may begin to behave differently."""
     for end in (limits.locked_until, limits.refused_until, limits.told_until):
         if end is not None:
             yield end
     for time in limits.code_times:
         yield time + HOUR
-        yield time + DAY
+        yield time + scope.day
 
 
 def next_moment(moments: Iterable[datetime]) -> int:

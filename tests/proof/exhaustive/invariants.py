@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from bot.conversation.app_events import FINAL_STATUS, EventType
-from bot.conversation.inputs import CodeSubmitted, TimePassed
+from bot.conversation.inputs import CodeSubmitted, DeliveryFailed, TimePassed
 from bot.conversation.limits import FIRST_LOCK
 from bot.conversation.replies import Reply
 from bot.conversation.state import State
@@ -19,16 +19,16 @@ from bot.conversation.verification import RequestOutcome
 from tests.proof.exhaustive.edges import Edge, make
 from tests.proof.exhaustive.facts import as_loaded, code_free_at, tokens_of
 from tests.proof.exhaustive.offers import Kind, Offer
-from tests.proof.exhaustive.scopes import DAY, HOUR, NOW
+from tests.proof.exhaustive.scopes import HOUR, NOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from bot.conversation.policy import Policy
     from bot.conversation.state import PhoneLimits, Token
     from tests.proof.exhaustive.edges import RecordingKeyring
     from tests.proof.exhaustive.facts import Side
+    from tests.proof.exhaustive.scopes import Scope
 
 _GUESSES = frozenset({Kind.RIGHT_CODE, Kind.WRONG_CODE})
 _CODE_REQUESTS = frozenset({Kind.VERIFY, Kind.RESEND, Kind.REFERENCE})
@@ -117,27 +117,28 @@ def the_right_code_succeeds_once(edge: Edge) -> bool:
 
 def nothing_spent_works_again(edge: Edge) -> bool:
     """A token that was used or ended stays as it is."""
-    after = edge.tokens_after
     return all(
-        after[id_].used_at == token.used_at and after[id_].ended_at == token.ended_at
-        for id_, token in edge.tokens_before.items()
-        if token.spent and id_ in after
+        token.used_at == before.used_at and token.ended_at == before.ended_at
+        for token in edge.changed
+        if (before := edge.tokens_before.get(token.id)) is not None and before.spent
     )
 
 
 def a_compared_guess_is_counted_first(edge: Edge) -> bool:
     """A guess is compared with a token once, within its attempts, and is counted before that."""
-    before, after = edge.tokens_before, edge.tokens_after
-    for token in before.values():
-        if token.spent:
-            continue
-        compared = [each for each in edge.compared if each.id == token.id]
-        counted = after[token.id].guesses - token.guesses if token.id in after else 0
-        if [each.guesses for each in compared] != [token.guesses + 1] * counted:
+    compared = {token.id: token for token in edge.compared if not token.spent}
+    if len(compared) < sum(not token.spent for token in edge.compared):
+        return False
+    for token in edge.changed:
+        before = edge.tokens_before.get(token.id)
+        counted = token.guesses - (before.guesses if before else 0)
+        if counted != int(token.id in compared):
             return False
-        if compared and not (counted == 1 and token.guesses < edge.policy.attempts):
-            return False
-    return True
+    return all(
+        token.guesses == edge.tokens_before[id_].guesses + 1 <= edge.scope.policy.attempts
+        and edge.tokens_after[id_].guesses == token.guesses
+        for id_, token in compared.items()
+    )
 
 
 def only_guesses_are_compared(edge: Edge) -> bool:
@@ -192,49 +193,55 @@ def opt_outs_are_reported(edge: Edge) -> bool:
 
 def each_verification_ends_once(edge: Edge) -> bool:
     """A verification gets one final app event, when its token is used or ended, and no other."""
-    before, after = edge.tokens_before, edge.tokens_after
-    known = {token.verification for token in (*before.values(), *after.values())} | {None}
-    if any(event.verification not in known for event in edge.decision.app_events):
-        return False
-    for id_, token in after.items():
-        if token.verification is None:
-            continue
-        ended = token.spent and not (id_ in before and before[id_].spent)
-        final = [
-            event.type
-            for event in edge.decision.app_events
-            if event.type in FINAL_STATUS and event.verification == token.verification
-        ]
-        if len(final) != int(ended):
-            return False
-        if final and (final[0] is EventType.VERIFIED) is not (token.used_at is not None):
-            return False
-    return True
+    ended: dict[str | None, bool] = {
+        token.verification: token.used_at is not None
+        for token in edge.used + edge.ended
+        if token.verification is not None
+    }
+    final = [event for event in edge.decision.app_events if event.type in FINAL_STATUS]
+    return len(final) == len(ended) and all(
+        ended.get(event.verification) is (event.type is EventType.VERIFIED) for event in final
+    )
+
+
+def app_events_name_what_they_are_about(edge: Edge) -> bool:
+    """An app event is about the number or about a verification that has a token there."""
+    tokens = edge.tokens_after.values()
+    return all(
+        any(token.verification == event.verification for token in tokens)
+        if event.verification is not None
+        else event.type in {EventType.OPTED_OUT, EventType.OPTED_IN}
+        for event in edge.decision.app_events
+    )
 
 
 def no_pending_verification_is_lost(edge: Edge) -> bool:
     """The token of a pending verification stays known, and is loaded again later."""
-    loaded = {token.id for token in tokens_of(as_loaded(edge.decision.conversation, edge.now))}
-    pending = {**edge.tokens_before, **edge.tokens_after}
-    after = edge.tokens_after
-    return all(
-        id_ in loaded or after[id_].spent
-        for id_, token in pending.items()
-        if token.verification is not None and not token.spent
-    )
+    pending = {
+        token.id
+        for tokens in (edge.tokens_before, edge.tokens_after)
+        for token in tokens.values()
+        if token.verification is not None and not edge.tokens_after.get(token.id, token).spent
+    }
+    if not pending:
+        return True
+    loaded = as_loaded(edge.decision.conversation, edge.now).verification_tokens
+    return pending <= {token.id for token in loaded}
 
 
 def codes_stay_within_the_limits(edge: Edge) -> bool:
     """A channel gets its code texts within an hour's and a day's limit, and each is counted."""
     by_app = edge.offer.kind in _APP_CODE_REQUESTS
     sent = edge.reply is Reply.CODE
-    policy, now = edge.policy, edge.now
+    policy, now = edge.scope.policy, edge.now
     for limits, after, counts in (
         (edge.limits, edge.decision.limits, sent and not by_app),
         (edge.web_limits, edge.decision.web_limits, sent and by_app),
     ):
-        recent = _recent(limits, now)
-        if _recent(after, now) != (*recent, now)[: len(recent) + counts]:
+        if not counts and after.code_times == limits.code_times:
+            continue
+        recent = _recent(limits, edge)
+        if _recent(after, edge) != (*recent, now)[: len(recent) + counts]:
             return False
         in_hour = sum(now - time < HOUR for time in recent)
         if counts and (in_hour >= policy.codes_per_hour or len(recent) >= policy.codes_per_day):
@@ -266,9 +273,9 @@ def a_resent_code_is_the_same_and_not_too_soon(edge: Edge) -> bool:
         same_life = message.token.expires_at == old.expires_at
         return not old.spent and old.resend_after <= edge.now and same_life
     return all(
-        token.expires_at == before[id_].expires_at
-        for id_, token in edge.tokens_after.items()
-        if id_ in before and not before[id_].spent
+        token.expires_at == before[token.id].expires_at
+        for token in edge.changed
+        if token.id in before
     )
 
 
@@ -295,8 +302,8 @@ def no_reply_suggests_verify_while_it_is_refused(edge: Edge) -> bool:
     """A reply that suggests VERIFY is sent only if VERIFY would get a code."""
     if edge.reply not in _INVITING:
         return True
-    limits, now, policy = edge.decision.limits, edge.now, edge.policy
-    recent = _recent(limits, now)
+    limits, now, policy = edge.decision.limits, edge.now, edge.scope.policy
+    recent = _recent(limits, edge)
     in_hour = sum(now - time < HOUR for time in recent)
     free = in_hour < policy.codes_per_hour and len(recent) < policy.codes_per_day
     return free and not limits.locked_at(now) and not limits.refused_at(now)
@@ -304,7 +311,7 @@ def no_reply_suggests_verify_while_it_is_refused(edge: Edge) -> bool:
 
 def courtesy_is_limited(edge: Edge) -> bool:
     """Within an hour no more unclear texts or questions are answered in a row than allowed."""
-    conversation, policy = edge.before.conversation, edge.policy
+    conversation, policy = edge.before.conversation, edge.scope.policy
     hint = edge.reply in {Reply.HINT, Reply.HINT_CODE}
     last, count, most = (
         (conversation.hinted_at, conversation.hints, policy.hints_in_a_row)
@@ -355,6 +362,16 @@ def not_me_ends_every_code(edge: Edge) -> bool:
     return ended and edge.decision.limits.refused_at(edge.now)
 
 
+def an_undelivered_code_ends_its_verification(edge: Edge) -> bool:
+    """A code that has not reached the phone, and will not, ends its verification at once."""
+    if not isinstance(edge.offer.incoming, DeliveryFailed):
+        return True
+    token = edge.tokens_before.get(edge.offer.incoming.token)
+    if token is None or token.verification is None:
+        return True
+    return edge.tokens_after[token.id].spent
+
+
 def ended_codes_are_cancelled(edge: Edge) -> bool:
     """A text with a code that no longer works must not be sent."""
     spent = edge.used or edge.ended
@@ -372,6 +389,7 @@ INVARIANTS: tuple[Callable[[Edge], bool], ...] = (
     stop_ends_everything,
     opt_outs_are_reported,
     each_verification_ends_once,
+    app_events_name_what_they_are_about,
     no_pending_verification_is_lost,
     codes_stay_within_the_limits,
     no_code_is_texted_while_refused,
@@ -384,6 +402,7 @@ INVARIANTS: tuple[Callable[[Edge], bool], ...] = (
     apps_and_texts_have_their_own_limits,
     an_outdated_text_changes_nothing,
     not_me_ends_every_code,
+    an_undelivered_code_ends_its_verification,
     ended_codes_are_cancelled,
 )
 
@@ -391,7 +410,7 @@ _LATER = Offer("time passes", Kind.NO_WORDS, TimePassed())
 
 
 def every_pending_verification_ends(
-    side: Side, limits: PhoneLimits, policy: Policy, keyring: RecordingKeyring
+    side: Side, limits: PhoneLimits, scope: Scope, keyring: RecordingKeyring
 ) -> bool:
     """When the last code has expired, the passing of time ends every pending verification."""
     pending = [
@@ -402,15 +421,15 @@ def every_pending_verification_ends(
     if not pending:
         return True
     last = max(NOW, *(token.expires_at for token in pending))
-    edge = make(side, limits, limits, _LATER, now=last, policy=policy, keyring=keyring)
+    edge = make(side, limits, limits, _LATER, now=last, scope=scope, keyring=keyring)
     final = [e.verification for e in edge.decision.app_events if e.type in FINAL_STATUS]
     return sorted(map(str, final)) == sorted(str(token.verification) for token in pending)
 
 
-def the_windows_are_free_when_counted(limits: PhoneLimits, policy: Policy) -> bool:
+def the_windows_are_free_when_counted(limits: PhoneLimits, scope: Scope) -> bool:
     """The next code is free when a count of the codes of the last hour and day says so."""
-    free_at = policy.next_code_at(replace(limits, refused_until=None))
-    return max(NOW, free_at or NOW) == code_free_at(limits.code_times, policy)
+    free_at = scope.policy.next_code_at(replace(limits, refused_until=None))
+    return max(NOW, free_at or NOW) == code_free_at(limits.code_times, scope)
 
 
 def _count(edge: Edge, event_type: EventType) -> int:
@@ -454,10 +473,11 @@ def _counts_guess(edge: Edge, before: PhoneLimits, after: PhoneLimits, *, here: 
         if after.locked_until != before.locked_until:
             return after.locked_until == edge.now + FIRST_LOCK and after.wrong_guesses == 0
         counted = after.wrong_guesses == before.wrong_guesses + 1
-        return counted and after.wrong_guesses < edge.policy.attempts
+        return counted and after.wrong_guesses < edge.scope.policy.attempts
     expected = 0 if compared else before.wrong_guesses
     return after.wrong_guesses == expected and after.locked_until == before.locked_until
 
 
-def _recent(limits: PhoneLimits, now: datetime) -> tuple[datetime, ...]:
-    return tuple(time for time in limits.code_times if now - time < DAY)
+def _recent(limits: PhoneLimits, edge: Edge) -> tuple[datetime, ...]:
+    """Return the times of the codes of the last day."""
+    return tuple(time for time in limits.code_times if edge.now - time < edge.scope.day)

@@ -27,7 +27,7 @@ from bot.conversation.policy import NOT_ME_PERIOD
 from bot.conversation.state import State
 from bot.conversation.verification import Origin
 from tests.proof.exhaustive.facts import Side, tokens_of
-from tests.proof.exhaustive.scopes import NUMBERS, QUARTER
+from tests.proof.exhaustive.scopes import NOW, NUMBERS, QUARTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,12 +36,14 @@ if TYPE_CHECKING:
     from bot.conversation.codes import Keyring
     from bot.conversation.inputs import Input
     from bot.conversation.state import Conversation, PhoneLimits, Token
+    from tests.proof.exhaustive.scopes import Scope
 
 APP, REFERENCE = "app", "reference"
 """The verifications: one by an app, one by a reference."""
 ENDED = "ended"
 """A verification that has ended long ago, and its token."""
 _INSTANT = QUARTER / 900
+_WITH_REFERENCE = "VERIFY 7Q2K42"
 
 
 class Kind(Enum):
@@ -135,13 +137,7 @@ _PLAIN = (
     Offer("blocked by the carrier", Kind.NO_WORDS, OptedOutAtCarrier("40300"), opts_out=True),
     Offer("time passes", Kind.NO_WORDS, TimePassed()),
 )
-_APPS_PLAIN = (
-    Offer("VERIFY with an unknown reference", Kind.REFERENCE, TextReceived("VERIFY 7Q2K42")),
-    Offer(
-        "VERIFY with a spent reference",
-        Kind.REFERENCE,
-        TextReceived("VERIFY 7Q2K42", reference=ReferenceLookup(ENDED, False, False)),  # noqa: FBT003
-    ),
+_OF_ENDED = (
     Offer("delivery of an ended token failed", Kind.NO_WORDS, DeliveryFailed(ENDED)),
     Offer("an app resends an ended one", Kind.APP_RESEND, ResendRequested(ENDED)),
     Offer("an app submits for an ended one", Kind.SUBMISSION, CodeSubmitted(ENDED, "123456")),
@@ -165,25 +161,34 @@ PLAIN_NAMES = Names()
 def offers(  # noqa: PLR0913 - what can be made depends on all of these
     side: Side,
     limits: PhoneLimits,
-    now: datetime,
+    scope: Scope,
     keyring: Keyring,
     *,
-    apps: bool,
-    old_texts: bool,
+    now: datetime = NOW,
     names: Names = PLAIN_NAMES,
 ) -> Iterator[Offer]:
     """Return the inputs that can be made at one number of the bot."""
     conversation = side.conversation
     yield from (_renamed(offer, names) for offer in _PLAIN)
-    known = [token for token in tokens_of(conversation) if token.ended_at is None]
+    known = [
+        token
+        for token in tokens_of(conversation)
+        if token.ended_at is None or token.expires_at > now
+    ]
     yield from _codes(conversation, known, keyring)
     for token in known:
         name = f"delivery of the {_owner(token)} code failed"
         yield Offer(name, Kind.NO_WORDS, DeliveryFailed(token.id))
-    if apps:
-        yield from (_renamed(offer, names) for offer in _APPS_PLAIN)
-        yield from _app_offers(conversation, known, keyring, names)
-    if old_texts:
+    if scope.app:
+        app = names.of(APP)
+        incoming = CodeRequested(app, Origin.APP)
+        yield Offer("an app requests a code", Kind.APP_CODE, incoming, new_token=app, only_free=APP)
+    if scope.reference:
+        yield from _references(known, names)
+    if scope.app or scope.reference:
+        yield from _OF_ENDED
+        yield from _requests(conversation, known, keyring)
+    if scope.old_texts:
         yield from _old_texts(conversation, limits, now, names)
 
 
@@ -199,9 +204,8 @@ def _with(offer: Offer, **facts: object) -> Offer:
 
 
 def _owner(token: Token) -> str:
-    if token.verification is None:
-        return "own"
-    return "app's" if token.origin is Origin.APP else "reference's"
+    owner = {Origin.APP: "app's", Origin.REFERENCE: "reference's"}.get(token.origin, "own")
+    return f"ended {owner}" if token.ended_at else owner
 
 
 def _codes(conversation: Conversation, known: list[Token], keyring: Keyring) -> Iterator[Offer]:
@@ -228,34 +232,31 @@ def wrong_code(conversation: Conversation, known: list[Token], keyring: Keyring)
     return wrong
 
 
-def _app_offers(
-    conversation: Conversation, known: list[Token], keyring: Keyring, names: Names
-) -> Iterator[Offer]:
-    app, reference = names.of(APP), names.of(REFERENCE)
-    yield Offer(
-        "an app requests a code",
-        Kind.APP_CODE,
-        CodeRequested(app, Origin.APP),
-        new_token=app,
-        only_free=APP,
-    )
+def _references(known: list[Token], names: Names) -> Iterator[Offer]:
+    begun = next((each.verification for each in known if each.origin is Origin.REFERENCE), None)
+    for name, lookup in (
+        ("an unknown reference", None),
+        ("a spent reference", ReferenceLookup(ENDED, available=False, begun_here=False)),
+        (
+            "a reference begun by this phone",
+            ReferenceLookup(begun or ENDED, available=False, begun_here=True),
+        ),
+    ):
+        incoming = TextReceived(_WITH_REFERENCE, reference=lookup)
+        yield Offer(f"VERIFY with {name}", Kind.REFERENCE, incoming, new_token=names.of("new"))
+    new = names.of(REFERENCE)
+    free = ReferenceLookup(new, available=True, begun_here=False)
     yield Offer(
         "VERIFY with a free reference",
         Kind.REFERENCE,
-        TextReceived("VERIFY 7Q2K42", reference=ReferenceLookup(reference, True, False)),  # noqa: FBT003
-        new_token=reference,
+        TextReceived(_WITH_REFERENCE, reference=free),
+        new_token=new,
         only_free=REFERENCE,
     )
-    begun = next((t.verification for t in known if t.origin is Origin.REFERENCE), None)
-    yield Offer(
-        "VERIFY with a reference begun by this phone",
-        Kind.REFERENCE,
-        TextReceived(
-            "VERIFY 7Q2K42",
-            reference=ReferenceLookup(begun or ENDED, False, True),  # noqa: FBT003
-        ),
-        new_token=names.of("new"),
-    )
+
+
+def _requests(conversation: Conversation, known: list[Token], keyring: Keyring) -> Iterator[Offer]:
+    """Return the requests of apps for verifications that have a token."""
     wrong = wrong_code(conversation, known, keyring)
     for token in known:
         if token.verification is None:

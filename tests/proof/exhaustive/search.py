@@ -22,9 +22,9 @@ from msgspec import Struct
 from bot.conversation.state import NOTHING_USED, Conversation, PhoneLimits
 from bot.conversation.verification import Origin
 from tests.proof.exhaustive import edges, facts, invariants
-from tests.proof.exhaustive.facts import LONG_AGO, Side
+from tests.proof.exhaustive.facts import Side
 from tests.proof.exhaustive.offers import Offer, offers
-from tests.proof.exhaustive.scopes import NOW, NUMBERS, PHONE
+from tests.proof.exhaustive.scopes import LONG_AGO, NOW, NUMBERS, PHONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -164,6 +164,7 @@ class Search:
         self._later_limits: dict[tuple[int, int], int] = {}
         self._holds: dict[int, tuple[bool, bool]] = {}
         self._expanding = 0
+        self._has_requests = scope.app or scope.reference
         self._merge_interval = merge_interval
 
     def run(
@@ -258,20 +259,28 @@ class Search:
 
     def _expand_side(self, index: int, parts: tuple[int, int, int, int], found: list[int]) -> None:
         side, other, limits, web = parts
-        has_app, has_reference = self._holds_of(side)
-        other_app, other_reference = self._holds_of(other)
+        app_free, reference_free = self._free(side, other)
         texts = self._moves_by_text(index, side, limits)
-        free = not (has_reference or other_reference)
-        self.results.edges += texts.count + (texts.count_if_free if free else 0)
-        for new_side, new_limits in texts.always + texts.if_free if free else texts.always:
+        moves, count = texts.always, texts.count
+        if reference_free:
+            moves, count = moves + texts.if_free, count + texts.count_if_free
+        for new_side, new_limits in moves:
             self._add(self._packed(new_side, other, new_limits, web), found)
-        if not self.scope.apps:
-            return
-        requests = self._moves_by_app(index, side, limits, web)
-        free = not (has_app or other_app)
-        self.results.edges += requests.count + (requests.count_if_free if free else 0)
-        for new_side, new_web in requests.always + requests.if_free if free else requests.always:
-            self._add(self._packed(new_side, other, limits, new_web), found)
+        if self._has_requests:
+            requests = self._moves_by_app(index, side, limits, web)
+            moves, count = requests.always, count + requests.count
+            if app_free:
+                moves, count = moves + requests.if_free, count + requests.count_if_free
+            for new_side, new_web in moves:
+                self._add(self._packed(new_side, other, limits, new_web), found)
+        self.results.edges += count
+
+    def _free(self, side: int, other: int) -> tuple[bool, bool]:
+        """Return whether the app's verification, and the reference's, may begin."""
+        if not self._has_requests:
+            return False, False
+        here, there = self._holds_of(side), self._holds_of(other)
+        return not (here[0] or there[0]), not (here[1] or there[1])
 
     def _holds_of(self, side: int) -> tuple[bool, bool]:
         """Return whether a side holds the app's verification, and the reference's."""
@@ -300,7 +309,7 @@ class Search:
     def _moves_by_app(self, index: int, side: int, limits: int, web: int) -> _Moves:
         locks = self._locks_of.get(limits)
         if locks is None:
-            locks_of = facts.locks_of(self._limits.values[limits], self.scope.policy)
+            locks_of = facts.locks_of(self._limits.values[limits], self.scope)
             locks = self._locks_of[limits] = self._limits.number(locks_of)
         key = (side << _BITS | locks) << _BITS | web
         moves = self._requests.get(key)
@@ -325,10 +334,10 @@ class Search:
     def _core_of_limits(self, limits: int) -> int:
         core = self._core_limits.get(limits)
         if core is None:
-            before, policy = self._limits.values[limits], self.scope.policy
-            if not invariants.the_windows_are_free_when_counted(before, policy):
+            before = self._limits.values[limits]
+            if not invariants.the_windows_are_free_when_counted(before, self.scope):
                 self._violated(invariants.the_windows_are_free_when_counted, 0, "")
-            core_limits = facts.core_of_limits(before, policy)
+            core_limits = facts.core_of_limits(before, self.scope)
             core = self._core_limits[limits] = self._limits.number(core_limits)
         return core
 
@@ -337,7 +346,7 @@ class Search:
     ) -> _Decided:
         """Decide all inputs of one kind at one side."""
         before = self._sides.values[side]
-        held = {token.verification for token in before.conversation.verification_tokens}
+        held = facts.held_by(before)
         always: dict[tuple[int, int], None] = {}
         if_free: dict[tuple[int, int], None] = {}
         counts = [0, 0]
@@ -350,7 +359,7 @@ class Search:
                 web_limits,
                 offer,
                 now=NOW,
-                policy=self.scope.policy,
+                scope=self.scope,
                 keyring=self.keyring,
             )
             self._check(index, edge)
@@ -367,13 +376,10 @@ class Search:
         """Return the moves from a side and limits, by the decisions on their cores."""
 
         def moves(results: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
-            found = {
-                (
-                    self._restored_side(new, side),
-                    self._restored_limits(changed, core_limits, limits),
-                ): 0
-                for new, changed in results
-            }
+            found: dict[tuple[int, int], None] = {}
+            for new, changed in results:
+                new_limits = self._restored_limits(changed, core_limits, limits)
+                found[self._restored_side(new, side), new_limits] = None
             found.pop((side, limits), None)
             return tuple(found)
 
@@ -394,16 +400,15 @@ class Search:
         key = decided << _BITS | original
         restored = self._limits_restored.get(key)
         if restored is None:
-            values, policy = self._limits.values, self.scope.policy
-            limits = facts.restored_limits(values[decided], values[core], values[original], policy)
-            merged = facts.merged_limits(limits, NOW, self.scope)
+            values, scope = self._limits.values, self.scope
+            limits = facts.restored_limits(values[decided], values[core], values[original], scope)
+            merged = facts.merged_limits(limits, NOW, scope)
             restored = self._limits_restored[key] = self._limits.number(merged)
         return restored
 
     def offers(self, side: Side, limits: PhoneLimits) -> Iterator[Offer]:
         """Return the inputs that can be made at one side."""
-        scope = self.scope
-        return offers(side, limits, NOW, self.keyring, apps=scope.apps, old_texts=scope.old_texts)
+        return offers(side, limits, self.scope, self.keyring)
 
     def _check(self, index: int, edge: Edge) -> None:
         for invariant in invariants.INVARIANTS:
@@ -412,8 +417,8 @@ class Search:
 
     def _check_end(self, index: int, side: int, limits: int) -> None:
         check = invariants.every_pending_verification_ends
-        before, policy = self._sides.values[side], self.scope.policy
-        if not check(before, self._limits.values[limits], policy, self.keyring):
+        before = self._sides.values[side]
+        if not check(before, self._limits.values[limits], self.scope, self.keyring):
             self._violated(check, index, "time passes")
 
     def _violated(self, invariant: Callable[..., bool], index: int, offer: str) -> None:
@@ -455,7 +460,7 @@ class Search:
     def _moment_of_limits(self, limits: int) -> int:
         moment = self._limits_moments.get(limits)
         if moment is None:
-            found = facts.moments_of_limits(self._limits.values[limits])
+            found = facts.moments_of_limits(self._limits.values[limits], self.scope)
             moment = self._limits_moments[limits] = facts.next_moment(found)
         return moment
 

@@ -96,16 +96,19 @@ def _step(
     A world does not say which number its sides belong to: `order` does.
     """
     before, after = search.world(world), search.world(following)
+    held = facts.held_by(before.sides[0]) | facts.held_by(before.sides[1])
     for index in range(search.scope.numbers):
         side, other = before.sides[index], before.sides[1 - index]
         for offer in search.offers(side, before.limits):
+            if offer.only_free in held:
+                continue
             edge = edges.make(
                 side,
                 before.limits,
                 before.web_limits,
                 offer,
                 now=NOW,
-                policy=search.scope.policy,
+                scope=search.scope,
                 keyring=search.keyring,
             )
             decision = edge.decision
@@ -158,10 +161,9 @@ class Replay:
         found = offers(
             self._loaded(side),
             self.limits,
-            self.now,
+            self.scope,
             self.keyring,
-            apps=self.scope.apps,
-            old_texts=self.scope.old_texts,
+            now=self.now,
             names=Names(f"{_MARK}{self.inputs}"),
         )
         return {offer.name: offer for offer in found}
@@ -174,7 +176,7 @@ class Replay:
             self.web_limits,
             offer,
             now=self.now,
-            policy=self.scope.policy,
+            scope=self.scope,
             keyring=self.keyring,
         )
 
