@@ -35,16 +35,15 @@ from tests.proof.exhaustive.scopes import HOUR, LONG_AGO, NOW, NUMBERS, PHONE, Q
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from tests.proof.exhaustive.scopes import Scope
 
 TOO_OLD = LONG_AGO - HOUR
 """The time of issue of a code that a lock has ended since."""
-
-
 OWN = "own"
 """The id of a token that the person requested."""
+_NOTHING = NOW - NOW
 
 
 class Side(Struct, frozen=True):
@@ -145,9 +144,6 @@ def _merged_token(token: Token, past_lock: datetime | None, now: datetime) -> To
         guesses=token.guesses,
         text=token.text,
     )
-
-
-_NOTHING = NOW - NOW
 
 
 def merged_limits(limits: PhoneLimits, now: datetime, scope: Scope) -> PhoneLimits:
@@ -319,8 +315,3 @@ def next_moment(moments: Iterable[datetime]) -> int:
 def after(quarters: int) -> datetime:
     """Return the time after some quarters of an hour."""
     return NOW + quarters * QUARTER
-
-
-def span(quarters: int) -> timedelta:
-    """Return the length of some quarters of an hour."""
-    return quarters * QUARTER
