@@ -64,6 +64,11 @@ def tokens_of(conversation: Conversation) -> tuple[Token, ...]:
     return others if own is None else (own, *others)
 
 
+def is_spent(token: Token) -> bool:
+    """Return whether a token was used or ended; the rules have a question of their own for it."""
+    return token.used_at is not None or token.ended_at is not None
+
+
 def held_by(side: Side) -> set[str | None]:
     """Return the names of the verifications that have a token at a number."""
     return {token.verification for token in side.conversation.verification_tokens}
@@ -75,7 +80,7 @@ def as_loaded(conversation: Conversation, now: datetime) -> Conversation:
     if not tokens:
         return conversation
     kept = () if conversation.state is State.IDLE else tokens
-    kept = tuple(token for token in kept if not token.spent or token.expires_at > now)
+    kept = tuple(token for token in kept if not is_spent(token) or token.expires_at > now)
     return conversation if kept == tokens else replace(conversation, verification_tokens=kept)
 
 
@@ -91,7 +96,7 @@ def merged_side(side: Side, limits: PhoneLimits, now: datetime, scope: Scope) ->
         if (merged := _merged_token(token, past_lock, now)) is not None
     ]
     # Only of those not spent, the newest last, does the order matter.
-    kept.sort(key=lambda token: (not token.spent, token.id if token.spent else ""))
+    kept.sort(key=lambda token: (not is_spent(token), token.id if is_spent(token) else ""))
     new = Conversation(
         NUMBERS[0],
         PHONE,
