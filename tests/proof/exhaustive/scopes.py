@@ -2,7 +2,10 @@
 
 All lengths of time are multiples of a quarter of an hour, so that many moments coincide. Every rule
 compares the time with a moment in one way: before it, or not before it. So the stops of the clock
-at the quarters cover both sides of each moment, and the moment itself.
+at the quarters cover both sides of each moment, and the moment itself. Left out are inputs between
+the quarters, hence moments that differ by less.
+
+No scope has everything and can be exhausted: each says what it leaves out by what it has.
 """
 
 from __future__ import annotations

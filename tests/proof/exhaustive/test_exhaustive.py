@@ -11,7 +11,7 @@ from tests.proof.exhaustive.traces import described_violation
 
 EVERYTHING = "everything"
 STATES = 10_000_000
-"""They need 3 GB."""
+"""They need 1.5 GB."""
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,8 @@ def test_every_reachable_state_of_a_larger_scope_keeps_the_invariants(name: str)
 @pytest.mark.soak
 @pytest.mark.parametrize("name", ["own code, a real day", "app, two numbers", EVERYTHING])
 def test_as_many_states_as_fit_in_memory_keep_the_invariants(name: str) -> None:
-    assert searched(name, states=STATES).states > STATES
+    results = searched(name, states=STATES)
+    assert results.states > STATES or results.left == 0
 
 
 def searched(name: str, *, depth: int | None = None, states: int | None = None) -> Results:
