@@ -14,11 +14,16 @@ from tests.proof.exhaustive.traces import Reaction, Replay, way_along
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+IN_EACH_RUN = ["own code, courtesy", "own code, two numbers", "app and reference", "everything"]
+ONLY_IN_THE_SOAK = [name for name in SCOPES if name not in IN_EACH_RUN]
 STATES = 3_000
 WAYS = 6
 
 
-@pytest.mark.parametrize("name", SCOPES)
+@pytest.mark.parametrize(
+    "name",
+    [*IN_EACH_RUN, *(pytest.param(name, marks=pytest.mark.soak) for name in ONLY_IN_THE_SOAK)],
+)
 def test_two_ways_to_a_state_lead_to_facts_that_react_alike_to_every_input(name: str) -> None:
     scope = SCOPES[name]
     with day_of(scope):
