@@ -1,0 +1,134 @@
+"""One input, decided by `bot.conversation`, with what the keyring saw meanwhile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from bot.conversation.codes import Keyring
+from bot.conversation.decision import Decision, decide
+from bot.conversation.inputs import DeliveryFailed
+from bot.conversation.replies import Reply
+from bot.conversation.state import CodeDelivery, Conversation, PhoneLimits, Token
+from tests.proof.exhaustive.facts import Side, tokens_of
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from tests.proof.exhaustive.offers import Offer
+    from tests.proof.exhaustive.scopes import Scope
+
+
+class RecordingKeyring(Keyring):
+    """A keyring that records each comparison of a guess, and derives each code once."""
+
+    def __init__(self) -> None:
+        super().__init__(["s" * 32])
+        self.compared: list[Token] = []
+        self._codes: dict[tuple[str, str, str], str] = {}
+
+    def code(self, token: Token, bot_number: str, phone: str) -> str:
+        key = token.id, bot_number, phone
+        code = self._codes.get(key)
+        if code is None:
+            code = self._codes[key] = super().code(token, bot_number, phone)
+        return code
+
+    def matches(self, guess: str, token: Token, bot_number: str, phone: str) -> bool:
+        self.compared.append(token)
+        return super().matches(guess, token, bot_number, phone)
+
+
+class Edge(Struct, frozen=True):
+    """An input to one number: the facts before it, the decision, and the side after it.
+
+    `compared` are the tokens with which the guess was compared, as they were then. The tokens
+    before and after it are by id; `changed` are the new and changed ones, `used` and `ended` those
+    to which that happened.
+    """
+
+    before: Side
+    limits: PhoneLimits
+    web_limits: PhoneLimits
+    offer: Offer
+    now: datetime
+    scope: Scope
+    decision: Decision
+    compared: tuple[Token, ...]
+    after: Side
+    tokens_before: dict[str, Token]
+    tokens_after: dict[str, Token]
+    reply: Reply | None
+    changed: tuple[Token, ...]
+    used: tuple[Token, ...]
+    ended: tuple[Token, ...]
+
+
+def make(  # noqa: PLR0913 - an edge is made of all of these
+    side: Side,
+    limits: PhoneLimits,
+    web_limits: PhoneLimits,
+    offer: Offer,
+    *,
+    now: datetime,
+    scope: Scope,
+    keyring: RecordingKeyring,
+) -> Edge:
+    """Decide one input."""
+    keyring.compared = []
+    decision = decide(
+        _with_delivery(side.conversation, offer),
+        limits,
+        offer.incoming,
+        now=now,
+        policy=scope.policy,
+        keyring=keyring,
+        new_token_id=offer.new_token,
+        web_limits=web_limits,
+    )
+    opted_out = (side.opted_out or offer.opts_out) and not offer.opts_in
+    reply = decision.message.reply if decision.message else None
+    confirmed = opted_out and (reply is Reply.STOPPED or (side.confirmed and side.opted_out))
+    before = {token.id: token for token in tokens_of(side.conversation)}
+    after = {token.id: token for token in tokens_of(decision.conversation)}
+    changed = tuple(token for token in after.values() if token is not before.get(token.id))
+    return Edge(
+        side,
+        limits,
+        web_limits,
+        offer,
+        now,
+        scope,
+        decision,
+        tuple(keyring.compared),
+        Side(decision.conversation, opted_out, confirmed),
+        before,
+        after,
+        reply,
+        changed,
+        tuple(token for token in changed if token.used_at and not _had(before, token, "used_at")),
+        tuple(token for token in changed if token.ended_at and not _had(before, token, "ended_at")),
+    )
+
+
+def _had(before: dict[str, Token], token: Token, time: str) -> bool:
+    """Return whether a token had a time before."""
+    return token.id in before and getattr(before[token.id], time) is not None
+
+
+def _with_delivery(conversation: Conversation, offer: Offer) -> Conversation:
+    """Return the conversation as loaded after a delivery failed: the outbox has recorded that."""
+    if not isinstance(offer.incoming, DeliveryFailed):
+        return conversation
+    own, others = conversation.token, conversation.verification_tokens
+    return replace(
+        conversation,
+        token=own and _undelivered(own, offer.incoming.token),
+        verification_tokens=tuple(_undelivered(token, offer.incoming.token) for token in others),
+    )
+
+
+def _undelivered(token: Token, token_id: str) -> Token:
+    return replace(token, text=CodeDelivery.FAILED) if token.id == token_id else token
