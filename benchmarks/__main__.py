@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from benchmarks import growth, latency, resources, scale_out, sends, together, webhooks
+from benchmarks import decisions, growth, latency, resources, scale_out, sends, together, webhooks
 
 
 @click.group(invoke_without_command=True)
@@ -19,6 +19,7 @@ def main(context: click.Context) -> None:
 
 
 main.add_command(webhooks.measure)
+main.add_command(decisions.measure)
 main.add_command(latency.measure)
 main.add_command(sends.measure)
 main.add_command(together.measure)

@@ -64,7 +64,7 @@ def decide(  # noqa: PLR0913 - a pure decision takes everything it depends on, b
     ImpossibleError if the facts contradict each other.
     """
     both_limits = clamped(limits, now), clamped(web_limits, now)
-    effects = _pass_time(Context(conversation, *both_limits, now, policy, keyring, new_token_id))
+    effects = pass_time(Context(conversation, *both_limits, now, policy, keyring, new_token_id))
     context = effects.context
     message = None
     reading = guards.read(context, incoming)
@@ -85,7 +85,7 @@ def decide(  # noqa: PLR0913 - a pure decision takes everything it depends on, b
     )
 
 
-def _pass_time(context: Context) -> Effects:
+def pass_time(context: Context) -> Effects:
     """Return the effects of the time that has passed since the last input."""
     effects = Effects(context)
     reading = guards.read_time(context)

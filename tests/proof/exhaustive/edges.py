@@ -7,25 +7,33 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
+from bot.conversation import guards
 from bot.conversation.codes import Keyring
-from bot.conversation.decision import Decision, decide
+from bot.conversation.context import Context
+from bot.conversation.decision import Decision, decide, pass_time
 from bot.conversation.inputs import DeliveryFailed
 from bot.conversation.replies import Reply
 from bot.conversation.state import CodeDelivery, Conversation, PhoneLimits, Token
+from bot.conversation.transitions import transition_of
 from tests.proof.exhaustive.facts import Side, tokens_of
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from bot.conversation.transitions import Transition
     from tests.proof.exhaustive.offers import Offer
     from tests.proof.exhaustive.scopes import Scope
+
+
+_SECRETS = ["s" * 32]
+_KEYRING = Keyring(_SECRETS)
 
 
 class RecordingKeyring(Keyring):
     """A keyring that records each comparison of a guess, and derives each code once."""
 
     def __init__(self) -> None:
-        super().__init__(["s" * 32])
+        super().__init__(_SECRETS)
         self.compared: list[Token] = []
         self._codes: dict[tuple[str, str, str], str] = {}
 
@@ -111,6 +119,22 @@ def make(  # noqa: PLR0913 - an edge is made of all of these
         tuple(token for token in changed if token.used_at and not _had(before, token, "used_at")),
         tuple(token for token in changed if token.ended_at and not _had(before, token, "ended_at")),
     )
+
+
+def row_of(edge: Edge) -> Transition | None:
+    """Return the row of the table that an edge has followed, or None if the input was ignored."""
+    context = pass_time(
+        Context(
+            _with_delivery(edge.before.conversation, edge.offer),
+            edge.limits,
+            edge.web_limits,
+            edge.now,
+            edge.scope.policy,
+            _KEYRING,
+            edge.offer.new_token,
+        )
+    ).context
+    return transition_of(context.state, guards.read(context, edge.offer.incoming).event)
 
 
 def _had(before: dict[str, Token], token: Token, time: str) -> bool:

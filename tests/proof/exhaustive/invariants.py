@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from bot.conversation.actions import Cancel
 from bot.conversation.app_events import FINAL_STATUS, EventType
 from bot.conversation.inputs import CodeSubmitted, DeliveryFailed, TimePassed
 from bot.conversation.limits import FIRST_LOCK
 from bot.conversation.replies import Reply
 from bot.conversation.state import State
 from bot.conversation.verification import RequestOutcome
-from tests.proof.exhaustive.edges import Edge, make
+from tests.proof.exhaustive.edges import Edge, make, row_of
 from tests.proof.exhaustive.facts import as_loaded, code_free_at, is_spent, tokens_of
 from tests.proof.exhaustive.offers import Kind, Offer
 from tests.proof.exhaustive.scopes import HOUR, NOW
@@ -64,6 +65,18 @@ REASONS: Mapping[Reply, frozenset[Kind]] = {
     Reply.WELCOME: frozenset({Kind.START}),
 }
 """The inputs that may get each reply. Nothing else answers a person."""
+
+_WORDINGS: Mapping[Reply, set[Reply]] = {
+    Reply.STATUS: {
+        Reply.STATUS_QUEUED,
+        Reply.STATUS_SENT,
+        Reply.STATUS_FAILED,
+        Reply.STATUS_VERIFIED,
+    },
+    Reply.HINT: {Reply.HINT_CODE},
+    Reply.WAIT: {Reply.WAIT_CODE},
+}
+"""The other wordings of replies, for the moment."""
 
 _INVITING = frozenset(
     {Reply.STATUS, Reply.STATUS_FAILED, Reply.NO_CODE, Reply.EXPIRED, Reply.HINT, Reply.WELCOME}
@@ -173,8 +186,7 @@ def stop_ends_everything(edge: Edge) -> bool:
         return False
     if not edge.after.opted_out:
         return True
-    # By its name, since the class moves to another module.
-    cancels = edge.before.opted_out or edge.decision.cancel.name == "ALL"
+    cancels = edge.before.opted_out or edge.decision.cancel is Cancel.ALL
     return cancels and all(is_spent(token) for token in tokens_of(conversation))
 
 
@@ -288,8 +300,14 @@ def state_and_facts_agree(edge: Edge) -> bool:
 
 
 def every_reply_has_a_reason(edge: Edge) -> bool:
-    """No reply without an input that may get it."""
-    return edge.reply is None or edge.offer.kind in REASONS[edge.reply]
+    """No reply without an input that may get it, and a row of the table that says so."""
+    if edge.reply is None:
+        return True
+    row = row_of(edge)
+    if row is None or row.reply is None or edge.offer.kind not in REASONS[edge.reply]:
+        return False
+    waits = {Reply.WAIT, Reply.STATUS_LOCKED} if row.reply.invites else set()
+    return edge.reply in {row.reply} | _WORDINGS.get(row.reply, set()) | waits
 
 
 def no_reply_suggests_verify_while_it_is_refused(edge: Edge) -> bool:
@@ -369,7 +387,7 @@ def an_undelivered_code_ends_its_verification(edge: Edge) -> bool:
 def ended_codes_are_cancelled(edge: Edge) -> bool:
     """A text with a code that no longer works must not be sent."""
     spent = edge.used or edge.ended
-    return not spent or edge.decision.cancel.name in {"CODES", "ALL"}
+    return not spent or edge.decision.cancel in {Cancel.CODES, Cancel.ALL}
 
 
 INVARIANTS: tuple[Callable[[Edge], bool], ...] = (

@@ -1,0 +1,230 @@
+"""Proof that the checks of the conversation rules can fail: twenty small faults, one at a time.
+
+`python -m tests.proof.mutations` puts each fault into a copy of the package and runs the exhaustive
+check and the tests of the conversation there. It prints what each has found, and exits with 1 if a
+fault is found by neither. docs/reliability.md has the list.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+ROOT = Path(__file__).parents[2]
+_COPIED = ("bot", "tests", "pyproject.toml")
+_SCOPES = ("own code, courtesy", "own code, old texts", "own code, two numbers", "app", "reference")
+_TIMEOUT = 600  # seconds
+
+
+class Mutation(NamedTuple):
+    """A fault: in a module of `bot.conversation`, `right` is replaced by `wrong`."""
+
+    fault: str
+    module: str
+    right: str
+    wrong: str
+
+
+MUTATIONS = (
+    Mutation(
+        "a right guess is not counted",
+        "transitions",
+        "E.GUESS_RIGHT, A.COUNT_GUESS, ",
+        "E.GUESS_RIGHT, ",
+    ),
+    Mutation(
+        "a wrong guess is not counted",
+        "transitions",
+        "E.GUESS_WRONG, A.COUNT_GUESS, ",
+        "E.GUESS_WRONG, ",
+    ),
+    Mutation(
+        "the last wrong guess does not lock",
+        "transitions",
+        "A.END_CODES, A.LOCK,",
+        "A.END_CODES,",
+    ),
+    Mutation(
+        "a code without tries goes on",
+        "transitions",
+        "E.GUESS_WRONG_CODES_SPENT, A.COUNT_GUESS, A.END_CODES,",
+        "E.GUESS_WRONG_CODES_SPENT, A.COUNT_GUESS,",
+    ),
+    Mutation(
+        "a right guess leaves codes without tries",
+        "transitions",
+        "A.RECORD_SUCCESS, A.END_UNUSABLE_CODES,",
+        "A.RECORD_SUCCESS,",
+    ),
+    Mutation(
+        "NOT ME does not refuse codes",
+        "transitions",
+        "A.END_CODES, A.REFUSE_CODES,",
+        "A.END_CODES,",
+    ),
+    Mutation(
+        "STOP leaves codes",
+        "transitions",
+        "E.STOP, A.END_CODES, ",
+        "E.STOP, ",
+    ),
+    Mutation(
+        "a STOP that the carrier has answered is answered again",
+        "transitions",
+        "to=S.OPTED_OUT, reason=Reason.OPTED_OUT),",
+        "to=S.OPTED_OUT, reply=R.STOPPED, reason=Reason.OPTED_OUT),",
+    ),
+    Mutation(
+        "HELP is answered after STOP",
+        "transitions",
+        "**_on(_IN, E.HELP,",
+        "**_on((*_IN, *_OUT), E.HELP,",
+    ),
+    Mutation(
+        "START ends a lock",
+        "transitions",
+        "**_on(_LOCKED, E.START, A.RECORD_START),",
+        "**_on(_LOCKED, E.START, A.RECORD_START, to=S.IDLE),",
+    ),
+    Mutation(
+        "one expired code ends the wait for all",
+        "transitions",
+        "E.CODE_EXPIRED, A.END_UNUSABLE_CODES, to=S.IDLE, unless_live=True",
+        "E.CODE_EXPIRED, A.END_UNUSABLE_CODES, to=S.IDLE",
+    ),
+    Mutation(
+        "wrong submissions never lock",
+        "transitions",
+        "A.COUNT_SUBMISSION, A.LOCK_SUBMISSIONS,",
+        "A.COUNT_SUBMISSION,",
+    ),
+    Mutation(
+        "a success at an app gives back the tries by text",
+        "transitions",
+        "A.RESET_WRONG_SUBMISSIONS, to=S.VERIFIED",
+        "A.RESET_WRONG_GUESSES, to=S.VERIFIED",
+    ),
+    Mutation(
+        "a code that cannot be delivered goes on",
+        "transitions",
+        "E.CODE_UNDELIVERABLE, A.END_CODE,",
+        "E.CODE_UNDELIVERABLE,",
+    ),
+    Mutation(
+        "the limits of codes by text are not checked",
+        "guards",
+        "    if free_at is not None and context.now < free_at:\n        announced",
+        "    if free_at is not None and context.now > free_at:\n        announced",
+    ),
+    Mutation(
+        "a code is sent again within its cooldown",
+        "guards",
+        "if token is not None and context.now < token.resend_after:",
+        "if token is not None and context.now > token.resend_after:",
+    ),
+    Mutation(
+        "a code works for ever",
+        "guards",
+        "    matching = _matching(context, guess, live)",
+        "    matching = _matching(context, guess, context.tokens)",
+    ),
+    Mutation(
+        "submissions are compared during their lock",
+        "guards",
+        "    if context.web_limits.locked_at(context.now):",
+        "    if context.limits.locked_at(context.now):",
+    ),
+    Mutation(
+        "a START as old as the STOP undoes it",
+        "guards",
+        "sent_at <= last <= latest",
+        "sent_at < last <= latest",
+    ),
+    Mutation(
+        "a used reference gets another code",
+        "guards",
+        "    if token is None and not reference.available:",
+        "    if token is None and reference.begun_here:",
+    ),
+)
+
+
+class Found(NamedTuple):
+    """What has found a fault: an invariant of the exhaustive check and a test, "" if neither."""
+
+    invariant: str
+    test: str
+
+
+def found_by(mutation: Mutation) -> Found:
+    """Put a fault into a copy of the package, and return what finds it there."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for name in _COPIED:
+            source = ROOT / name
+            copier = shutil.copytree if source.is_dir() else shutil.copy
+            copier(source, copy / name)
+        apply(mutation, copy)
+        return Found(_violated_invariant(copy), _failed_test(copy))
+
+
+def apply(mutation: Mutation, root: Path) -> None:
+    """Put a fault into the package at `root`; raises ValueError if its place is not found once."""
+    module = root / "bot" / "conversation" / f"{mutation.module}.py"
+    source = module.read_text(encoding="utf-8")
+    if source.count(mutation.right) != 1:
+        raise ValueError(f"{mutation.right!r} is not exactly once in {module.name}")
+    module.write_text(source.replace(mutation.right, mutation.wrong), encoding="utf-8")
+
+
+def _violated_invariant(root: Path) -> str:
+    names = [part for scope in _SCOPES for part in ("--scope", scope)]
+    output = _run(root, "tests.proof.exhaustive", *names)
+    found = re.search(r"^Not true: (.+)$|^\S*\.?(\w+Error): (.+)$", output, re.MULTILINE)
+    return (found[1] or f"{found[2]}: {found[3]}") if found else ""
+
+
+def _failed_test(root: Path) -> str:
+    output = _run(
+        root, "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider", "tests/conversation"
+    )
+    found = re.search(r"^(?:FAILED|ERROR) tests/conversation/(\S+)", output, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _run(root: Path, module: str, *arguments: str) -> str:
+    """Run a module in a copy of the package; return its output, and raise if it hangs."""
+    run = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT,
+        check=False,
+    )
+    return run.stdout + run.stderr
+
+
+@click.command()
+def main() -> None:
+    """Put each fault into a copy of the package, and print what finds it."""
+    missed = 0
+    for number, mutation in enumerate(MUTATIONS, 1):
+        found = found_by(mutation)
+        missed += not any(found)
+        click.echo(f"{number:2}. {mutation.fault}")
+        click.echo(f"      exhaustive check: {found.invariant or 'does not find it'}")
+        click.echo(f"      tests: {found.test or 'do not find it'}")
+    click.echo(f"{len(MUTATIONS) - missed} of {len(MUTATIONS)} faults were found")
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
