@@ -1,4 +1,4 @@
-"""The faults of `mutations` can still be put into the package; the command shows what finds them."""
+"""The faults of `mutations` can be put into the package; the command shows what finds them."""
 
 from __future__ import annotations
 
