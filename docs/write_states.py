@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from bot.conversation import transitions
 from bot.conversation.state import State
-from bot.conversation.transitions import IGNORED, TRANSITIONS, Action, Event
-from bot.conversation.verification import Reason
+from bot.conversation.transitions import IGNORED, TRANSITIONS, Event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,12 +28,15 @@ This page is generated from `bot/conversation/transitions.py`, the only place wh
 by `python docs/write_states.py`.
 """
 _DIAGRAM_NOTE = "Transitions that stay in a state are left out of the diagram; the table has all."
+_TABLE_NOTE = """\
+A reason is why the verifications fail whose codes end. A verification whose code has run out of
+time expires; it does not fail.
+"""
 _IGNORED_NOTE = """\
-These pairs are ignored: they change nothing, and nobody gets an answer. A pair that is neither here
+These pairs are ignored: nothing is changed or sent. A pair that is neither here
 nor in the table cannot occur; if it does, the input is refused and logged as an error.
 """
-_ENDING = {Action.END_CODE, Action.END_CODES, Action.END_UNUSABLE_CODES}
-_COLUMNS = ("Event", "In", "Next state", "Actions", "Reply", "Answer to the app")
+_COLUMNS = ("Event", "State", "Next state", "Actions", "Reply", "Answer to the app")
 
 
 def page() -> str:
@@ -45,7 +47,7 @@ def page() -> str:
         "## The diagram",
         f"{_DIAGRAM_NOTE}\n\n```mermaid\n{mermaid()}\n```",
         "## The table",
-        table(),
+        f"{_TABLE_NOTE}\n{table()}",
         "## What is ignored",
         f"{_IGNORED_NOTE}\n{ignored()}",
     ]
@@ -81,10 +83,11 @@ def ignored() -> str:
         states = tuple(state for state in State if (state, event) in IGNORED)
         if states:
             by_states.setdefault(states, []).append(event.value)
+    ordered = sorted(by_states.items(), key=lambda item: -len(item[0]))
     return "\n".join(
         f"- {'always' if len(states) == len(State) else 'in ' + _names(states)}:"
         f" {'; '.join(events)}"
-        for states, events in by_states.items()
+        for states, events in ordered
     )
 
 
@@ -94,7 +97,7 @@ def _cells(state: State, event: Event, transition: Transition) -> tuple[str, ...
     if transition.unless_live:
         to += ", unless a code is live"
     actions = "; ".join(transition.actions)
-    if transition.reason is not Reason.TOO_MANY_GUESSES and _ENDING & {*transition.actions}:
+    if transition.reason:
         actions += f" (reason: `{transition.reason}`)"
     return to, actions, _code(transition.reply), _code(transition.answer)
 

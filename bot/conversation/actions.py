@@ -39,7 +39,7 @@ class Cancel(StrEnum):
 
 
 class Effects(Struct, frozen=True):
-    """The effects of transitions: the context after them, and what others must learn or do.
+    """The effects of transitions: the context after them, texts to cancel, app events, the answer.
 
     `answer` is the answer to an app's own request.
     """
@@ -68,10 +68,13 @@ class _Draft:
             raise ValueError("this transition needs a token, but there is none")
         return token
 
+    def put(self, **facts: Any) -> None:
+        """Change fields of the context."""
+        self.context = replace(self.context, **facts)
+
     def update(self, **facts: Any) -> None:
         """Change fields of the conversation."""
-        conversation = replace(self.context.conversation, **facts)
-        self.context = replace(self.context, conversation=conversation)
+        self.put(conversation=replace(self.context.conversation, **facts))
 
     def report(self, event_type: EventType, token: Token, reason: Reason | None = None) -> None:
         """Record an event for the app, if the token belongs to a verification."""
@@ -105,13 +108,13 @@ class _Draft:
     def send_code(self) -> None:
         self._queue_code()
         self.update(hints=0, answers=0)
-        limits = self.context.policy.with_code_sent(self.context.limits, self.context.now)
-        self.context = replace(self.context, limits=limits)
+        context = self.context
+        self.put(limits=context.policy.with_code_sent(context.limits, context.now))
 
     def send_code_for_app(self) -> None:
         self._queue_code()
-        limits = self.context.policy.with_code_sent(self.context.web_limits, self.context.now)
-        self.context = replace(self.context, web_limits=limits)
+        context = self.context
+        self.put(web_limits=context.policy.with_code_sent(context.web_limits, context.now))
 
     def _queue_code(self) -> None:
         resend_after = self.context.now + self.context.policy.resend_cooldown
@@ -128,9 +131,7 @@ class _Draft:
         self._end(self.token)
 
     def end_unusable_codes(self) -> None:
-        attempts, is_live = self.context.policy.attempts, self.context.is_live
-        tokens = self.context.tokens
-        self._end(*(each for each in tokens if each.guesses >= attempts or not is_live(each)))
+        self._end(*(token for token in self.context.tokens if not self.context.is_usable(token)))
 
     def _end(self, *tokens: Token) -> None:
         for token in tokens:
@@ -140,15 +141,17 @@ class _Draft:
 
     def _mark_ended(self, token: Token) -> None:
         self.context = self.context.with_tokens(replace(token, ended_at=self.context.now))
-        self.cancel = Cancel.CODES
+        if self.cancel is Cancel.NOTHING:
+            self.cancel = Cancel.CODES
 
     def _report_end(self, token: Token) -> None:
         now, keyring = self.context.now, self.context.keyring
         if token.key_id not in keyring or not token.issued_at <= now < token.expires_at:
             self.report(EventType.EXPIRED, token)
             return
-        refused = self.context.limits.refused_at(now)  # by NOT ME at another number of the bot
-        self.report(EventType.FAILED, token, Reason.NOT_ME if refused else self.transition.reason)
+        refused = self.context.limits.refused_at(now)
+        elsewhere = Reason.NOT_ME if refused else Reason.TOO_MANY_GUESSES
+        self.report(EventType.FAILED, token, self.transition.reason or elsewhere)
 
     def cancel_code(self) -> None:
         self._mark_ended(self.token)
@@ -162,21 +165,17 @@ class _Draft:
         self.report(EventType.VERIFIED, self.token)
 
     def reset_wrong_guesses(self) -> None:
-        limits = replace(self.context.limits, wrong_guesses=0, locks=0)
-        self.context = replace(self.context, limits=limits)
+        self.put(limits=replace(self.context.limits, wrong_guesses=0, locks=0))
 
     def reset_wrong_submissions(self) -> None:
-        limits = replace(self.context.web_limits, wrong_guesses=0, locks=0)
-        self.context = replace(self.context, web_limits=limits)
+        self.put(web_limits=replace(self.context.web_limits, wrong_guesses=0, locks=0))
 
     def lock(self) -> None:
-        limits = self._with_lock(self.context.limits)
-        self.context = replace(self.context, limits=limits)
+        self.put(limits=self._with_lock(self.context.limits))
 
     def lock_submissions(self) -> None:
         if self.context.web_limits.wrong_guesses >= self.context.policy.attempts:
-            limits = self._with_lock(self.context.web_limits)
-            self.context = replace(self.context, web_limits=limits)
+            self.put(web_limits=self._with_lock(self.context.web_limits))
 
     def _with_lock(self, limits: PhoneLimits) -> PhoneLimits:
         until = self.context.now + lock_length(limits.locks, self.context.policy.max_lock)
@@ -185,8 +184,7 @@ class _Draft:
     def refuse_codes(self) -> None:
         until = self._sent_at + NOT_ME_PERIOD
         known = self.context.limits.refused_until
-        limits = replace(self.context.limits, refused_until=max(until, known or until))
-        self.context = replace(self.context, limits=limits)
+        self.put(limits=replace(self.context.limits, refused_until=max(until, known or until)))
 
     def clear_cooldown(self) -> None:
         token = self.context.current_token

@@ -1,4 +1,4 @@
-"""What a decision is based on, as one value, and what follows from it directly."""
+"""The facts of a decision as one value, with simple questions about them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import datetime
 
     from bot.conversation.codes import Keyring
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Context(Struct, frozen=True):
-    """The facts of one conversation, the time, and the rules. Nothing changes it.
+    """The facts of one conversation, the time, and the rules.
 
     `limits` are those of the phone's own texts, `web_limits` those of apps and the form for this
     phone. `new_token_id` is for a token that may be issued. `code_expired` means that the last live
@@ -82,6 +81,10 @@ class Context(Struct, frozen=True):
         works = token.key_id in self.keyring and token.works_at(self.now)
         return works and self.limits.allows(token, self.now)
 
+    def is_usable(self, token: Token) -> bool:
+        """Return whether a token's code still works and has a try left."""
+        return token.guesses < self.policy.attempts and self.is_live(token)
+
     def token_of(self, verification: str | None) -> Token | None:
         """Return the token of a verification (its id), or the person's own for None."""
         for token in self.tokens:
@@ -97,7 +100,7 @@ class Context(Struct, frozen=True):
             if token.verification is None:
                 own = token
             else:
-                others = _with_token(others, token)
+                others = tuple({each.verification: each for each in (*others, token)}.values())
         return replace(
             self, conversation=replace(conversation, token=own, verification_tokens=others)
         )
@@ -109,9 +112,3 @@ class Context(Struct, frozen=True):
         return replace(
             self.with_tokens(*counted), limits=replace(self.limits, wrong_guesses=wrong_guesses)
         )
-
-
-def _with_token(tokens: Sequence[Token], changed: Token) -> tuple[Token, ...]:
-    by_verification = {token.verification: token for token in tokens}
-    by_verification[changed.verification] = changed
-    return tuple(by_verification.values())

@@ -1,12 +1,11 @@
-"""Finds the event of an input: every question about the facts is answered here.
+"""Finds the event of an input by checking the facts.
 
-Guards write nothing. They compare a guess as if it were counted already; counting it is the first
-action of the transition.
+Guards write nothing. The event of a wrong guess depends on the count after it, which the first
+action of the transition saves.
 """
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -23,7 +22,7 @@ from bot.conversation.inputs import (
     TextReceived,
     TimePassed,
 )
-from bot.conversation.intents import Intent, guess_in, normalize_text, parse_text
+from bot.conversation.intents import Intent, guess_in, parse_text, without_codes
 from bot.conversation.policy import MAX_CLOCK_SKEW, NOT_ME_PERIOD
 from bot.conversation.state import State
 from bot.conversation.transitions import Event
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from bot.conversation.state import Token
 
 _MAX_WORDING_LENGTH = 64
-_MAY_BE_CODE = re.compile(r"\d|[a-f]{4}|^[a-f]+$")
 
 _EVENTS: Mapping[Intent, Event] = {
     Intent.STATUS: Event.STATUS,
@@ -125,7 +123,7 @@ def _read_text(context: Context, text: TextReceived) -> Reading:
     if text.auto_reply is None and not stops:
         return _read_intent(context, text, parsed)
     event = _EVENTS_AT_CARRIER[text.auto_reply] if text.auto_reply else Event.STOP
-    wording = _without_codes(text.text)[:_MAX_WORDING_LENGTH] if stops else ""
+    wording = without_codes(text.text)[:_MAX_WORDING_LENGTH] if stops else ""
     return Reading(event, sent_at=text.received_at, wording=wording)
 
 
@@ -261,22 +259,13 @@ def _event_of_submission(context: Context, token: Token, typed: str) -> Event:
 
 
 def _read_delivery_failure(context: Context, token_id: str) -> Reading:
-    for token in context.live_tokens:
-        if token.id == token_id and token.verification is not None:
-            return Reading(Event.CODE_UNDELIVERABLE, token.verification)
-    return _NOTHING
+    failed = next((token for token in context.live_tokens if token.id == token_id), None)
+    # The sender decides many of these at once: facts that contradict each other must not stop it.
+    if failed is None or failed.verification is None or context.state is not State.AWAITING_CODE:
+        return _NOTHING
+    return Reading(Event.CODE_UNDELIVERABLE, failed.verification)
 
 
 def _live_token_of(context: Context, verification: str) -> Token | None:
     live = (token for token in context.live_tokens if token.verification == verification)
     return next(live, None)
-
-
-def _without_codes(text: str) -> str:
-    """Return a text without the words that may be codes, since no code is ever stored."""
-    return " ".join("…" if _may_be_code(word) else word for word in text.split())
-
-
-def _may_be_code(word: str) -> bool:
-    """Return whether a word may contain a code, whatever separates its characters."""
-    return _MAY_BE_CODE.search("".join(filter(str.isalnum, normalize_text(word)))) is not None

@@ -107,6 +107,7 @@ _THANKS = frozenset(
     | {"thank", "thanks", "thx", "ty", "you", "very", "much", "so", "again", "all", "yes", "no"}
 )
 
+_MAY_BE_CODE = re.compile(r"\d|[a-f]{4}|^[a-f]+$")
 _WORD = re.compile(r"[^\W_]+")
 _INVISIBLE = frozenset({"Cf", "Me"})
 _APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u00b4`", "'"))
@@ -177,6 +178,16 @@ def guess_in(text: str, code_format: CodeFormat) -> str | None:
     """Return the code that was typed into a field, or None if it cannot be one."""
     parsed = _guess(normalize_text(text), code_format)
     return parsed.guess if parsed else None
+
+
+def without_codes(text: str) -> str:
+    """Return a text without the words that may be codes, since no code is ever stored."""
+    return " ".join("…" if _may_be_code(word) else word for word in text.split())
+
+
+def _may_be_code(word: str) -> bool:
+    """Return whether a word may contain a code, whatever separates its characters."""
+    return _MAY_BE_CODE.search("".join(filter(str.isalnum, normalize_text(word)))) is not None
 
 
 def normalize_text(text: str) -> str:

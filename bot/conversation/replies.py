@@ -75,7 +75,7 @@ class Reply(StrEnum):
 
     @property
     def courtesy(self) -> Courtesy | None:
-        """Return how the reply is limited, or None if it is always sent."""
+        """Return the kind of courtesy by which a reply of the table is limited, if it is one."""
         return _TEXTS[self].courtesy
 
     @property

@@ -89,7 +89,7 @@ def _compose(context: Context, wording: Reply, selected: Token | None) -> str:
         hexadecimal=context.code_format.alphabet is Alphabet.HEX,
         wait=_time_until(context, context.verify_works_at),
         life=_code_time_left(context, timed or context.current_token),
-        tries=context.tries_left,
+        tries=policy.tries_left(context.limits, context.current_token),
         since=context.conversation.verified_at,
     )
 

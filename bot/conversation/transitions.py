@@ -1,12 +1,12 @@
-"""The state machine of a conversation: every rule of who gets which text when is in this table.
+"""The state machine of a conversation: what each event does in each state.
 
 A conversation is between one person's number and one of the bot's. It is in one of five states:
 
 - `idle`: nothing is awaited. Every conversation begins here.
 - `awaiting_code`: at least one code is live. There can be several: one that the person requested by
   text, and one for each verification of an app, a reference or the web form.
-- `verified`: as `idle`, after a code was right. It is a state for replies; that the number *is*
-  verified is a fact of its own (`verified_at`), which no new request erases.
+- `verified`: as `idle`, after a code was right. It affects only replies. `verified_at` records that
+  the number is verified; no new request erases it.
 - `locked`: too many wrong guesses by text. The lock belongs to the phone: all its conversations
   are locked.
 - `opted_out`: after STOP. Nothing is sent but one confirmation, until START.
@@ -15,25 +15,28 @@ One input is decided in three steps. Each takes values and returns new ones; non
 database or a random number.
 
 1. `guards.read` finds the *event*: the input with every question about the facts answered. A text
-   of six digits is `GUESS_RIGHT`, `GUESS_WRONG`, `GUESS_USED` or one of five others. Guards write
-   nothing.
+   of six digits is read as `GUESS_RIGHT`, `GUESS_WRONG`, `GUESS_USED` and so on, by the facts.
+   Guards write nothing.
 2. The table below gives the *transition* of the state and the event: the next state, the actions
-   in their order, the reply to the person, the answer to the app, and the reason for which
-   verifications fail by it.
+   in their order, the reply to the person, the answer to the app, and the reason why the
+   verifications fail whose codes it ends.
 3. `actions.act` carries the actions out; `reply_choice` finds the wording of the reply that is true
-   at the moment.
+   at the moment. `status`, `hint`, `wait` and `code` have several wordings; a reply that suggests
+   VERIFY while it is refused becomes `wait`, `status_locked` or nothing.
 
 Four rules hold in all of it:
 
-- **A guess is counted before anybody learns its result.** Counting is the first action of every
-  guess, and the result is answered only after the transaction with the count is committed
+- **A guess is counted before its result is sent.** Counting is the first action of every row for a
+  compared guess, and the result leaves only after the transaction with the count is committed
   (NIST SP 800-63B-4 §3.2.2).
-- **Time is an input.** No timer changes a state. Before each input the event of the time that has
-  passed is decided: an expired code, the end of a lock, a lock at another number of the bot.
+- **Time is an input.** No timer changes a state. Before each input, `guards.read_time` compares the
+  time with the facts: a code may have expired, a lock may have ended, or the phone may have been
+  locked at another number of the bot.
 - **`awaiting_code` means that a code is live.** A transition that can end the last one of several
   names the state that follows; the conversation stays in `awaiting_code` while a code is live.
 - **Nothing is dropped silently.** A pair of state and event is in the table, or it is listed as
-  ignored, or it cannot occur and raises `ImpossibleError`.
+  ignored, or it cannot occur and raises `ImpossibleError`. Only facts that contradict each other
+  could lead to that, like a live code in `idle`. Even then STOP, START, NOT ME and HELP work.
 """
 
 from __future__ import annotations
@@ -58,16 +61,16 @@ class Event(StrEnum):
     CODE_REQUEST_AGAIN = "asks again"
     REQUEST_TOO_SOON = "asks again within the cooldown"
     REQUEST_TOO_OFTEN = "asks beyond the limit"
-    REQUEST_TOO_OFTEN_AGAIN = "asks beyond the limit, knows the wait"
-    RESEND_WITHOUT_CODE = "asks again, no live code"
+    REQUEST_TOO_OFTEN_AGAIN = "asks beyond the limit, the wait was announced"
+    RESEND_WITHOUT_CODE = "asks again, but no code is live"
     REFERENCE_UNKNOWN = "asks with an unknown reference"
     REFERENCE_SPENT = "asks with a used or expired reference"
     GUESS_RIGHT = "right code"
     GUESS_WRONG = "wrong code"
     GUESS_WRONG_CODES_SPENT = "wrong code, the last try of every live code"
-    LAST_GUESS_WRONG = "wrong code, last try"
-    GUESS_TOO_LATE = "code after its expiry"
-    GUESS_WITHOUT_CODE = "code, none is live"
+    LAST_GUESS_WRONG = "wrong code, the last try before a lock"
+    GUESS_TOO_LATE = "a code, just after the last live one expired"
+    GUESS_WITHOUT_CODE = "a code, but none is live"
     GUESS_USED = "used code"
     GUESS_MISTYPED = "code of a wrong length"
     STATUS = "STATUS"
@@ -77,7 +80,7 @@ class Event(StrEnum):
     STOP = "STOP"
     CHATTER = "anything else"
     NOT_FOR_US = "a reaction, thanks or a group message"
-    OUTDATED = "a text sent before an opt-out, START or NOT ME decided already"
+    OUTDATED = "a text that a later STOP, START or NOT ME overrides"
     ANSWERED_AT_CARRIER = "HELP or another keyword, answered by the carrier"
     STARTED_AT_CARRIER = "START, answered by the carrier"
     STOPPED_AT_CARRIER = "STOP, answered by the carrier"
@@ -90,10 +93,10 @@ class Event(StrEnum):
     APP_CANCELS = "an app cancels"
     SUBMITTED_RIGHT = "right code, submitted by an app or the form"
     SUBMITTED_WRONG = "wrong code, submitted by an app or the form"
-    LAST_SUBMITTED_WRONG = "wrong code, submitted, last try"
-    SUBMITTED_MALFORMED = "no code, submitted by an app or the form"
+    LAST_SUBMITTED_WRONG = "wrong code, submitted, the code's last try"
+    SUBMITTED_MALFORMED = "something that cannot be a code, submitted by an app or the form"
     SUBMITTED_DURING_LOCK = "a code, submitted while submissions are locked"
-    NOT_PENDING = "an app names a verification without a live code"
+    NOT_PENDING = "an app's request for a verification without a live code"
     CODE_EXPIRED = "a code expires"
     CODE_UNDELIVERABLE = "the code cannot be delivered"
     LOCK_ENDED = "the lock ends"
@@ -130,8 +133,9 @@ class Action(StrEnum):
 class Transition(Struct, frozen=True):
     """The consequences of an event in a state.
 
-    `to` is the next state; if `unless_live`, only once no code is live any more. `answer` is what
-    the app is answered, `reason` why the verifications fail whose codes it ends.
+    `to` is the next state. With `unless_live`, the conversation stays in `awaiting_code` while a
+    code is live. `answer` is the answer to the app. `reason` is why the verifications fail whose
+    codes end; None means that they have ended by time, or by NOT ME or a lock at another number.
     """
 
     to: State
@@ -139,7 +143,7 @@ class Transition(Struct, frozen=True):
     unless_live: bool = False
     reply: Reply | None = None
     answer: RequestOutcome | None = None
-    reason: Reason = Reason.TOO_MANY_GUESSES
+    reason: Reason | None = None
 
 
 class ImpossibleError(Exception):
@@ -149,7 +153,7 @@ class ImpossibleError(Exception):
 _Pairs = dict[tuple[State, Event], Transition]
 
 
-def _on(
+def _rows(
     states: Iterable[State],
     events: Event | Iterable[Event],
     *actions: Action,
@@ -167,78 +171,81 @@ def _on(
 
 # Short names, so that most rows fit on one line.
 S, E, A, R, O = State, Event, Action, Reply, RequestOutcome  # noqa: E741
-_IDLE, _AWAITING, _LOCKED, _OUT = (S.IDLE,), (S.AWAITING_CODE,), (S.LOCKED,), (S.OPTED_OUT,)
+_IDLE, _AWAITING, _LOCKED, _OPTED_OUT = (S.IDLE,), (S.AWAITING_CODE,), (S.LOCKED,), (S.OPTED_OUT,)
 _NO_CODE = (S.IDLE, S.VERIFIED)
-_OPEN = (*_NO_CODE, S.AWAITING_CODE)
-_IN = (*_OPEN, S.LOCKED)
+_UNLOCKED = (*_NO_CODE, S.AWAITING_CODE)
+_OPTED_IN = (*_UNLOCKED, S.LOCKED)
+_GUESSES = Reason.TOO_MANY_GUESSES
 _APP_REQUESTS = (E.APP_REQUEST, E.APP_REQUEST_AFTER_NOT_ME, E.APP_REQUEST_TOO_OFTEN)
 
 # fmt: off
 TRANSITIONS: Mapping[tuple[State, Event], Transition] = {
     # The person asks for a code.
-    **_on(_OPEN, E.CODE_REQUEST, A.ISSUE_CODE, A.SEND_CODE, to=S.AWAITING_CODE, reply=R.CODE),
-    **_on(_AWAITING, E.CODE_REQUEST_AGAIN, A.SEND_CODE, reply=R.CODE),
-    **_on(_OPEN, E.REQUEST_TOO_OFTEN, reply=R.WAIT),
-    **_on(_NO_CODE, E.RESEND_WITHOUT_CODE, reply=R.NO_CODE),
-    **_on(_OPEN, E.REFERENCE_UNKNOWN, reply=R.REFERENCE_UNKNOWN),
-    **_on(_OPEN, E.REFERENCE_SPENT, reply=R.REFERENCE_SPENT),
+    **_rows(_UNLOCKED, E.CODE_REQUEST, A.ISSUE_CODE, A.SEND_CODE, to=S.AWAITING_CODE, reply=R.CODE),
+    **_rows(_AWAITING, E.CODE_REQUEST_AGAIN, A.SEND_CODE, reply=R.CODE),
+    **_rows(_UNLOCKED, E.REQUEST_TOO_OFTEN, reply=R.WAIT),
+    **_rows(_NO_CODE, E.RESEND_WITHOUT_CODE, reply=R.NO_CODE),
+    **_rows(_UNLOCKED, E.REFERENCE_UNKNOWN, reply=R.REFERENCE_UNKNOWN),
+    **_rows(_UNLOCKED, E.REFERENCE_SPENT, reply=R.REFERENCE_SPENT),
     # The person texts a code.
-    **_on(_AWAITING, E.GUESS_RIGHT, A.COUNT_GUESS, A.RECORD_SUCCESS, A.END_UNUSABLE_CODES,
-          A.RESET_WRONG_GUESSES, to=S.VERIFIED, unless_live=True, reply=R.SUCCESS),
-    **_on(_AWAITING, E.GUESS_WRONG, A.COUNT_GUESS, A.END_UNUSABLE_CODES, reply=R.WRONG),
-    **_on(_AWAITING, E.GUESS_WRONG_CODES_SPENT, A.COUNT_GUESS, A.END_CODES,
-          to=S.IDLE, reply=R.CODE_SPENT),
-    **_on(_AWAITING, E.LAST_GUESS_WRONG, A.COUNT_GUESS, A.END_CODES, A.LOCK,
-          to=S.LOCKED, reply=R.LOCKED),
-    **_on(_IDLE, E.GUESS_TOO_LATE, reply=R.EXPIRED),
-    **_on(_NO_CODE, E.GUESS_WITHOUT_CODE, reply=R.NO_CODE),
-    **_on(_AWAITING, E.GUESS_MISTYPED, reply=R.MISTYPED),
-    **_on(_NO_CODE, E.GUESS_MISTYPED, reply=R.HINT),
+    **_rows(_AWAITING, E.GUESS_RIGHT, A.COUNT_GUESS, A.RECORD_SUCCESS,
+            A.END_UNUSABLE_CODES, A.RESET_WRONG_GUESSES,
+            to=S.VERIFIED, unless_live=True, reply=R.SUCCESS, reason=_GUESSES),
+    **_rows(_AWAITING, E.GUESS_WRONG, A.COUNT_GUESS, A.END_UNUSABLE_CODES,
+            reply=R.WRONG, reason=_GUESSES),
+    **_rows(_AWAITING, E.GUESS_WRONG_CODES_SPENT, A.COUNT_GUESS, A.END_CODES,
+            to=S.IDLE, reply=R.CODE_SPENT, reason=_GUESSES),
+    **_rows(_AWAITING, E.LAST_GUESS_WRONG, A.COUNT_GUESS, A.END_CODES, A.LOCK,
+            to=S.LOCKED, reply=R.LOCKED, reason=_GUESSES),
+    **_rows(_IDLE, E.GUESS_TOO_LATE, reply=R.EXPIRED),
+    **_rows(_NO_CODE, E.GUESS_WITHOUT_CODE, reply=R.NO_CODE),
+    **_rows(_AWAITING, E.GUESS_MISTYPED, reply=R.MISTYPED),
+    **_rows(_NO_CODE, E.GUESS_MISTYPED, reply=R.HINT),
     # The person texts something else.
-    **_on(_OPEN, E.CHATTER, reply=R.HINT),
-    **_on(_IN, E.STATUS, reply=R.STATUS),
-    **_on(_IN, E.HELP, reply=R.HELP),
-    **_on(_AWAITING, E.NOT_ME, A.END_CODES, A.REFUSE_CODES,
-          to=S.IDLE, reply=R.NOT_ME, reason=Reason.NOT_ME),
-    **_on((*_NO_CODE, *_LOCKED), E.NOT_ME, A.REFUSE_CODES, reply=R.NOT_ME),
-    **_on(_OUT, E.NOT_ME, A.REFUSE_CODES),
+    **_rows(_UNLOCKED, E.CHATTER, reply=R.HINT),
+    **_rows(_OPTED_IN, E.STATUS, reply=R.STATUS),
+    **_rows(_OPTED_IN, E.HELP, reply=R.HELP),
+    **_rows(_AWAITING, E.NOT_ME, A.END_CODES, A.REFUSE_CODES,
+            to=S.IDLE, reply=R.NOT_ME, reason=Reason.NOT_ME),
+    **_rows((*_NO_CODE, *_LOCKED), E.NOT_ME, A.REFUSE_CODES, reply=R.NOT_ME),
+    **_rows(_OPTED_OUT, E.NOT_ME, A.REFUSE_CODES),
     # The person opts out or in, here or at the carrier.
-    **_on(_IN, E.STOP, A.END_CODES, A.RECORD_STOP, A.OPT_OUT,
-          to=S.OPTED_OUT, reply=R.STOPPED, reason=Reason.OPTED_OUT),
-    **_on(_IN, (E.STOPPED_AT_CARRIER, E.BLOCKED_AT_CARRIER), A.END_CODES, A.RECORD_STOP, A.OPT_OUT,
-          to=S.OPTED_OUT, reason=Reason.OPTED_OUT),
-    **_on(_OUT, (E.STOP, E.STOPPED_AT_CARRIER), A.RECORD_STOP),
-    **_on(_NO_CODE, E.START, A.RECORD_START, reply=R.WELCOME),
-    **_on(_AWAITING, E.START, A.RECORD_START, A.CLEAR_COOLDOWN, reply=R.STATUS),
-    **_on(_LOCKED, E.START, A.RECORD_START),
-    **_on(_OUT, E.START, A.RECORD_START, A.OPT_IN, to=S.IDLE, reply=R.WELCOME),
-    **_on((*_NO_CODE, *_LOCKED), E.STARTED_AT_CARRIER, A.RECORD_START),
-    **_on(_AWAITING, E.STARTED_AT_CARRIER, A.RECORD_START, A.CLEAR_COOLDOWN),
-    **_on(_OUT, E.STARTED_AT_CARRIER, A.RECORD_START, A.OPT_IN, to=S.IDLE),
+    **_rows(_OPTED_IN, E.STOP, A.END_CODES, A.RECORD_STOP, A.OPT_OUT,
+            to=S.OPTED_OUT, reply=R.STOPPED, reason=Reason.OPTED_OUT),
+    **_rows(_OPTED_IN, (E.STOPPED_AT_CARRIER, E.BLOCKED_AT_CARRIER),
+            A.END_CODES, A.RECORD_STOP, A.OPT_OUT, to=S.OPTED_OUT, reason=Reason.OPTED_OUT),
+    **_rows(_OPTED_OUT, (E.STOP, E.STOPPED_AT_CARRIER), A.RECORD_STOP),
+    **_rows(_NO_CODE, E.START, A.RECORD_START, reply=R.WELCOME),
+    **_rows(_AWAITING, E.START, A.RECORD_START, A.CLEAR_COOLDOWN, reply=R.STATUS),
+    **_rows(_LOCKED, E.START, A.RECORD_START),
+    **_rows(_OPTED_OUT, E.START, A.RECORD_START, A.OPT_IN, to=S.IDLE, reply=R.WELCOME),
+    **_rows((*_NO_CODE, *_LOCKED), E.STARTED_AT_CARRIER, A.RECORD_START),
+    **_rows(_AWAITING, E.STARTED_AT_CARRIER, A.RECORD_START, A.CLEAR_COOLDOWN),
+    **_rows(_OPTED_OUT, E.STARTED_AT_CARRIER, A.RECORD_START, A.OPT_IN, to=S.IDLE),
     # An app or the web form requests something.
-    **_on(_OPEN, E.APP_REQUEST, A.ISSUE_CODE, A.SEND_CODE_FOR_APP, A.REPORT_PENDING,
-          to=S.AWAITING_CODE, reply=R.CODE, answer=O.DONE),
-    **_on(_AWAITING, E.APP_REQUEST_AGAIN, A.SEND_CODE_FOR_APP, reply=R.CODE, answer=O.DONE),
-    **_on(_AWAITING, E.APP_REQUEST_TOO_SOON, answer=O.TOO_SOON),
-    **_on(_OPEN, E.APP_REQUEST_AFTER_NOT_ME, answer=O.NOT_ME),
-    **_on(_OPEN, E.APP_REQUEST_TOO_OFTEN, answer=O.TOO_MANY_CODES),
-    **_on(_LOCKED, _APP_REQUESTS, answer=O.LOCKED),
-    **_on(_OUT, _APP_REQUESTS, answer=O.OPTED_OUT),
-    **_on(_AWAITING, E.APP_CANCELS, A.CANCEL_CODE, to=S.IDLE, unless_live=True, answer=O.DONE),
-    **_on(_AWAITING, E.SUBMITTED_RIGHT, A.COUNT_SUBMISSION, A.RECORD_SUCCESS,
-          A.RESET_WRONG_SUBMISSIONS, to=S.VERIFIED, unless_live=True, answer=O.RIGHT),
-    **_on(_AWAITING, E.SUBMITTED_WRONG, A.COUNT_SUBMISSION, A.LOCK_SUBMISSIONS, answer=O.WRONG),
-    **_on(_AWAITING, E.LAST_SUBMITTED_WRONG, A.COUNT_SUBMISSION, A.END_CODE, A.LOCK_SUBMISSIONS,
-          to=S.IDLE, unless_live=True, answer=O.WRONG),
-    **_on(_AWAITING, E.SUBMITTED_MALFORMED, answer=O.WRONG),
-    **_on(_AWAITING, E.SUBMITTED_DURING_LOCK, answer=O.TOO_MANY_GUESSES),
-    **_on(State, E.NOT_PENDING, answer=O.NOT_PENDING),
+    **_rows(_UNLOCKED, E.APP_REQUEST, A.ISSUE_CODE, A.SEND_CODE_FOR_APP, A.REPORT_PENDING,
+            to=S.AWAITING_CODE, reply=R.CODE, answer=O.DONE),
+    **_rows(_AWAITING, E.APP_REQUEST_AGAIN, A.SEND_CODE_FOR_APP, reply=R.CODE, answer=O.DONE),
+    **_rows(_AWAITING, E.APP_REQUEST_TOO_SOON, answer=O.TOO_SOON),
+    **_rows(_NO_CODE, E.APP_REQUEST_AFTER_NOT_ME, answer=O.NOT_ME),
+    **_rows(_UNLOCKED, E.APP_REQUEST_TOO_OFTEN, answer=O.TOO_MANY_CODES),
+    **_rows(_LOCKED, _APP_REQUESTS, answer=O.LOCKED),
+    **_rows(_OPTED_OUT, _APP_REQUESTS, answer=O.OPTED_OUT),
+    **_rows(_AWAITING, E.APP_CANCELS, A.CANCEL_CODE, to=S.IDLE, unless_live=True, answer=O.DONE),
+    **_rows(_AWAITING, E.SUBMITTED_RIGHT, A.COUNT_SUBMISSION, A.RECORD_SUCCESS,
+            A.RESET_WRONG_SUBMISSIONS, to=S.VERIFIED, unless_live=True, answer=O.RIGHT),
+    **_rows(_AWAITING, E.SUBMITTED_WRONG, A.COUNT_SUBMISSION, A.LOCK_SUBMISSIONS, answer=O.WRONG),
+    **_rows(_AWAITING, E.LAST_SUBMITTED_WRONG, A.COUNT_SUBMISSION, A.END_CODE, A.LOCK_SUBMISSIONS,
+            to=S.IDLE, unless_live=True, answer=O.WRONG, reason=_GUESSES),
+    **_rows(_AWAITING, E.SUBMITTED_MALFORMED, answer=O.WRONG),
+    **_rows(_AWAITING, E.SUBMITTED_DURING_LOCK, answer=O.TOO_MANY_GUESSES),
+    **_rows(State, E.NOT_PENDING, answer=O.NOT_PENDING),
     # Time passes, or a text could not be delivered.
-    **_on(_AWAITING, E.CODE_EXPIRED, A.END_UNUSABLE_CODES, to=S.IDLE, unless_live=True),
-    **_on(_AWAITING, E.CODE_UNDELIVERABLE, A.END_CODE,
-          to=S.IDLE, unless_live=True, reason=Reason.UNDELIVERABLE),
-    **_on(_LOCKED, E.LOCK_ENDED, to=S.IDLE),
-    **_on(_OPEN, E.LOCKED_ELSEWHERE, A.END_CODES, to=S.LOCKED),
+    **_rows(_AWAITING, E.CODE_EXPIRED, A.END_UNUSABLE_CODES, to=S.IDLE, unless_live=True),
+    **_rows(_AWAITING, E.CODE_UNDELIVERABLE, A.END_CODE,
+            to=S.IDLE, unless_live=True, reason=Reason.UNDELIVERABLE),
+    **_rows(_LOCKED, E.LOCK_ENDED, to=S.IDLE),
+    **_rows(_UNLOCKED, E.LOCKED_ELSEWHERE, A.END_CODES, to=S.LOCKED, reason=_GUESSES),
 }
 # fmt: on
 
@@ -266,5 +273,5 @@ def transition_of(state: State, event: Event) -> Transition | None:
     """
     transition = TRANSITIONS.get((state, event))
     if transition is None and (state, event) not in IGNORED:
-        raise ImpossibleError(f"{event.name} in the state {state}")
+        raise ImpossibleError(f"{event.name} cannot occur in the state {state}")
     return transition

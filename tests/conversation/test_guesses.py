@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from bot.conversation.actions import Cancel
 from bot.conversation.codes import Keyring
@@ -11,7 +12,9 @@ from bot.conversation.inputs import AutoReply, OptedOutAtCarrier, TextReceived
 from bot.conversation.policy import Policy
 from bot.conversation.replies import Reply
 from bot.conversation.state import Alphabet, CodeFormat, PhoneLimits, State
+from bot.conversation.transitions import ImpossibleError
 from tests.conversation.person import (
+    BOT,
     DAY,
     HOUR,
     INSTANT,
@@ -254,3 +257,30 @@ def test_a_used_code_gets_no_reply_in_every_state(awaiting: Person) -> None:
     code = awaiting.code()
     awaiting.plays(RIGHT, "STOP", "START")
     assert awaiting.texts(code) is None
+
+
+FACTS_THAT_CONTRADICT = [State.IDLE, State.VERIFIED, State.OPTED_OUT]
+
+
+@pytest.mark.parametrize("state", FACTS_THAT_CONTRADICT)
+def test_a_guess_at_facts_that_contradict_each_other_raises(awaiting: Person, state: State) -> None:
+    code = awaiting.code()
+    awaiting.conversations[BOT] = replace(awaiting.conversations[BOT], state=state)
+
+    with pytest.raises(ImpossibleError):
+        awaiting.texts(code)
+    assert awaiting.verified_at() is None
+
+
+@pytest.mark.parametrize("text", ["STOP", "START", "NOT ME", "HELP", "STATUS", "hello"])
+@pytest.mark.parametrize("state", FACTS_THAT_CONTRADICT)
+def test_other_texts_work_even_if_the_facts_contradict_each_other(
+    awaiting: Person, state: State, text: str
+) -> None:
+    awaiting.conversations[BOT] = replace(awaiting.conversations[BOT], state=state)
+
+    awaiting.texts(text)
+
+    assert (awaiting.state() is State.OPTED_OUT) is (
+        text == "STOP" or (state is State.OPTED_OUT and text != "START")
+    )

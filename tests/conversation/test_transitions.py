@@ -69,6 +69,8 @@ POSSIBLE_IN = {
     Event.GUESS_WITHOUT_CODE: set(State) - {State.AWAITING_CODE},
     Event.GUESS_TOO_LATE: {State.IDLE},
     Event.LOCK_ENDED: {State.LOCKED},
+    # NOT ME ends the codes at all of the bot's numbers.
+    Event.APP_REQUEST_AFTER_NOT_ME: set(State) - {State.AWAITING_CODE},
     Event.LOCKED_ELSEWHERE: {State.IDLE, State.VERIFIED, State.AWAITING_CODE},
 }
 """The states in which an event can occur; an event that is not listed can occur in each."""
@@ -84,7 +86,7 @@ def test_a_pair_is_in_the_table_or_ignored_exactly_if_it_can_occur(
 
 
 def test_a_pair_that_cannot_occur_raises_and_is_named() -> None:
-    with pytest.raises(ImpossibleError, match=r"^GUESS_RIGHT in the state idle$"):
+    with pytest.raises(ImpossibleError, match=r"^GUESS_RIGHT cannot occur in the state idle$"):
         transition_of(State.IDLE, Event.GUESS_RIGHT)
 
 

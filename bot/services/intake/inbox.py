@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from bot.carrier.webhooks import DeliveryReport, DeliveryStatus, InboundText
+from bot.conversation.transitions import ImpossibleError
 from bot.services.intake.app_requests import AppRequest, RequestResult, carry_out, required_locks
 from bot.services.intake.delivery_reports import apply_progress
 from bot.services.intake.unit_of_work import decide_and_save
@@ -338,6 +339,13 @@ class Inbox:
                 self._refuse(refused, error)
             case _ if len(batch) > 1:
                 return await self._process_one_by_one(batch)
+            case ImpossibleError():
+                _log.error(
+                    "inbox item refused",
+                    reason=f"the stored facts of a conversation contradict each other: {error}",
+                    advice="report this; it ends when the conversation's code has expired",
+                )
+                batch[0].refuse(UnavailableError(type(error).__name__))
             case _:
                 _log.error("inbox item failed", type=type(batch[0].item).__name__, exc_info=error)
                 batch[0].refuse(UnavailableError(type(error).__name__))
