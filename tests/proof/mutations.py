@@ -196,9 +196,7 @@ def _failed_test(root: Path) -> str:
     output = _run(
         root, "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider", "tests/conversation"
     )
-    found = re.search(
-        r"^(?:FAILED|ERROR) tests/conversation/(.+?)(?: - .*)?$", output, re.MULTILINE
-    )
+    found = re.search(r"^(?:FAILED|ERROR) tests/conversation/(.+?)(?: - |$)", output, re.MULTILINE)
     return found[1] if found else ""
 
 
