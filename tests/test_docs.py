@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bot.conversation.transitions import Action, Event
 from bot.settings import Settings
+from tests.proof.mutations import MUTATIONS
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -46,6 +47,13 @@ def test_the_page_of_the_states_matches_the_transition_table() -> None:
 def test_the_page_of_the_states_names_every_event_and_action() -> None:
     page = script("write_states").page()
     assert all(event in page for event in [*Event, *Action])
+
+
+def test_the_list_of_faults_that_the_checks_find_is_complete() -> None:
+    page = (DOCS / "reliability.md").read_text(encoding="utf-8")
+    section = page.partition("## Faults that the checks find")[2].partition("\n\nIn the crash")[0]
+    listed = re.findall(r"^\| (.+?) \|", section, re.MULTILINE)[1:]
+    assert listed == [mutation.fault for mutation in MUTATIONS]
 
 
 def test_the_architecture_picture_matches_the_imports() -> None:

@@ -17,7 +17,7 @@ from bot.conversation.limits import lock_length
 from bot.conversation.policy import MAX_CLOCK_SKEW, NOT_ME_PERIOD
 from bot.conversation.state import CodeDelivery, State, Token
 from bot.conversation.transitions import Action
-from bot.conversation.verification import AppAnswer, Reason, RequestOutcome
+from bot.conversation.verification import AppAnswer, Reason, ReplyRule, RequestOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -82,7 +82,7 @@ class _Draft:
             self.app_events.append(AppEvent(event_type, token.verification, reason))
 
     def count_guess(self) -> None:
-        self.context = self.context.with_guess_counted()
+        self.context = self.context.with_guess_counted(self.reading.letters)
 
     def count_submission(self) -> None:
         token, web_limits = self.token, self.context.web_limits
@@ -102,8 +102,16 @@ class _Draft:
             resend_after=context.now,
             verification=reading.verification,
             origin=reading.origin,
+            reply_rule=reading.reply_rule,
         )
-        self.context = context.with_tokens(token)
+        self.context = context.with_tokens(self._with_own_letters(token))
+
+    def _with_own_letters(self, token: Token) -> Token:
+        """Give a new token letters that no other live request of the conversation has."""
+        taken = {self.context.letters_of(live) for live in self.context.live_tokens}
+        while token.reply_rule is ReplyRule.LETTERS and self.context.letters_of(token) in taken:
+            token = replace(token, letters_index=token.letters_index + 1)
+        return token
 
     def send_code(self) -> None:
         self._queue_code()
@@ -118,7 +126,9 @@ class _Draft:
 
     def _queue_code(self) -> None:
         resend_after = self.context.now + self.context.policy.resend_cooldown
-        token = replace(self.token, resend_after=resend_after, text=CodeDelivery.QUEUED)
+        token = replace(
+            self.token, resend_after=resend_after, text=CodeDelivery.QUEUED, explained=False
+        )
         self.context = self.context.with_tokens(token)
 
     def report_pending(self) -> None:

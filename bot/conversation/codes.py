@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from bot.conversation.state import Token
 
 _CODE_LABEL = b"textproof code v1"
+_LETTERS_LABEL = b"textproof letters v1"
+LETTERS = "GHJKMNPQRTVWXZ"
+"""The letters of a reply: no vowels, none that a hexadecimal code has, none that look alike."""
 _KEY_ID_LABEL = b"textproof key id v1"
 _KEY_ID_LENGTH = 12
 
@@ -34,6 +37,7 @@ class Keyring:
         keys = [secret.encode() for secret in secrets]
         self._keys = {_key_id(key): key for key in keys}
         self.signing_key_id = _key_id(keys[0])
+        self._letters_key = keys[0]
         self._test_codes = dict(test_codes)
 
     def __contains__(self, key_id: object) -> bool:
@@ -59,6 +63,17 @@ class Keyring:
         if token.format.alphabet is Alphabet.HEX:
             return digest.hexdigest()[:length].upper()
         return f"{int.from_bytes(digest.digest()) % 10**length:0{length}d}"
+
+    def letters(self, verification: str, index: int) -> str:
+        """Return the two letters that tell one request of a phone (its id) from the others.
+
+        They are shown where the code was asked for, never by text, and not stored. If another live
+        request of the phone has the same ones, a higher `index` gives others.
+        """
+        message = b"\0".join([_LETTERS_LABEL, verification.encode(), str(index).encode()])
+        digest = hmac.new(self._letters_key, message, hashlib.sha256).digest()
+        first, second = divmod(int.from_bytes(digest) % len(LETTERS) ** 2, len(LETTERS))
+        return LETTERS[first] + LETTERS[second]
 
     def matches(self, guess: str, token: Token, bot_number: str, phone: str) -> bool:
         """Return whether a guess is right, in constant time; False for an unknown key."""

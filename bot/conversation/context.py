@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
+from bot.conversation.verification import ReplyRule
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -56,8 +58,11 @@ class Context(Struct, frozen=True):
 
     @property
     def current_token(self) -> Token | None:
-        """Return the live token for a text that names none: the person's own, else the newest."""
-        return self.own_token or next(iter(reversed(self.live_tokens)), None)
+        """Return the live token for a text that names none: the person's own, else the newest.
+
+        Codes that an app or the form asked for are left out.
+        """
+        return self.own_token or next(iter(reversed(self.tokens_for_reply(""))), None)
 
     @property
     def code_format(self) -> CodeFormat:
@@ -92,6 +97,20 @@ class Context(Struct, frozen=True):
                 return token
         return None
 
+    def tokens_for_reply(self, letters: str) -> list[Token]:
+        """Return the live tokens with which a reply is compared: those of its letters, if any."""
+        return [token for token in self.live_tokens if self.takes_reply(token, letters)]
+
+    def takes_reply(self, token: Token, letters: str) -> bool:
+        """Return whether a reply with these letters, or "", may be compared with a token's code."""
+        if not letters:
+            return token.reply_rule is ReplyRule.CODE
+        return token.reply_rule is ReplyRule.LETTERS and self.letters_of(token) == letters
+
+    def letters_of(self, token: Token) -> str:
+        """Return the two letters of a token's request."""
+        return self.keyring.letters(token.verification or "", token.letters_index)
+
     def with_tokens(self, *changed: Token) -> Context:
         """Return the context with new tokens, and with others in place of earlier values."""
         conversation = self.conversation
@@ -105,10 +124,11 @@ class Context(Struct, frozen=True):
             self, conversation=replace(conversation, token=own, verification_tokens=others)
         )
 
-    def with_guess_counted(self) -> Context:
-        """Return the context after a guess by text: the phone and every live token count it."""
+    def with_guess_counted(self, letters: str) -> Context:
+        """Return the context after a guess by text, counted for the phone and each token."""
         wrong_guesses = self.limits.wrong_guesses + 1
-        counted = [replace(token, guesses=token.guesses + 1) for token in self.live_tokens]
+        compared = self.tokens_for_reply(letters)
+        counted = [replace(token, guesses=token.guesses + 1) for token in compared]
         return replace(
             self.with_tokens(*counted), limits=replace(self.limits, wrong_guesses=wrong_guesses)
         )

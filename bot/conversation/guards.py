@@ -26,7 +26,7 @@ from bot.conversation.intents import Intent, guess_in, parse_text, without_codes
 from bot.conversation.policy import MAX_CLOCK_SKEW, NOT_ME_PERIOD
 from bot.conversation.state import State
 from bot.conversation.transitions import Event
-from bot.conversation.verification import Origin
+from bot.conversation.verification import Origin, ReplyRule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -58,14 +58,16 @@ _EVENTS_AT_CARRIER: Mapping[AutoReply, Event] = {
 class Reading(Struct, frozen=True):
     """An event, with the parts of the input that its actions need.
 
-    `verification` (its id) selects the token to act on; None selects the person's own. `origin` is
-    that of a token to issue. `sent_at` is when the text was sent; None means now. `wording` is how
-    the person opted out, without codes.
+    `verification` (its id) selects the token to act on; None selects the person's own. `origin` and
+    `reply_rule` are those of a token to issue. `letters` came with a guess. `sent_at` is when the
+    text was sent; None means now. `wording` is how the person opted out, without codes.
     """
 
     event: Event
     verification: str | None = None
     origin: Origin = Origin.PERSON
+    reply_rule: ReplyRule = ReplyRule.CODE
+    letters: str = ""
     sent_at: datetime | None = None
     wording: str = ""
 
@@ -105,9 +107,9 @@ def read(context: Context, incoming: Input) -> Reading:
             return _read_delivery_failure(context, token_id)
         case TimePassed():
             return _NOTHING
-        case CodeRequested(verification, origin):
+        case CodeRequested(verification, origin, complete):
             event = _event_of_app_request(context, Event.APP_REQUEST)
-            return Reading(event, verification, origin)
+            return Reading(event, verification, origin, ReplyRule.of(origin, complete))
         case _:
             return Reading(_event_of_app_input(context, incoming), incoming.verification)
 
@@ -158,7 +160,7 @@ def _read_intent(context: Context, text: TextReceived, parsed: ParsedText) -> Re
         case Intent.RESEND:
             return _read_resend(context)
         case Intent.GUESS if text.shape is Shape.PLAIN:
-            return _read_guess(context, parsed.guess)
+            return _read_guess(context, parsed.guess, parsed.letters)
         case intent:
             return Reading(_EVENTS.get(intent, Event.CHATTER), sent_at=text.received_at)
 
@@ -170,7 +172,8 @@ def _read_reference(context: Context, reference: ReferenceLookup | None) -> Read
     if token is None and not reference.available:
         return Reading(Event.REFERENCE_SPENT)
     event = _event_of_request(context, token)
-    return Reading(event, reference.verification, Origin.REFERENCE)
+    rule = ReplyRule.of(Origin.REFERENCE, reference.complete)
+    return Reading(event, reference.verification, Origin.REFERENCE, rule)
 
 
 def _read_resend(context: Context) -> Reading:
@@ -191,23 +194,30 @@ def _event_of_request(context: Context, token: Token | None) -> Event:
     return Event.CODE_REQUEST if token is None else Event.CODE_REQUEST_AGAIN
 
 
-def _read_guess(context: Context, guess: str) -> Reading:
+def _read_guess(context: Context, guess: str, letters: str) -> Reading:
+    """Return the event of a code, alone or with the letters of a request.
+
+    A code alone is compared only with those that the person asked for by text; letters of no live
+    request are compared with nothing, and cost a try all the same.
+    """
     if context.code_expired:
         return Reading(Event.GUESS_TOO_LATE)
     used = [token for token in context.tokens if token.used_at is not None]
-    if _matching(context, guess, used):
+    if _matching(context, guess, [each for each in used if context.takes_reply(each, letters)]):
         return Reading(Event.GUESS_USED)
-    live = context.live_tokens
-    if not live:
+    compared = context.tokens_for_reply(letters)
+    if not compared and not (letters and context.live_tokens):
         return Reading(Event.GUESS_WITHOUT_CODE)
-    matching = _matching(context, guess, live) if context.tries_left else []
+    matching = _matching(context, guess, compared) if context.tries_left else []
     if matching:
-        return Reading(Event.GUESS_RIGHT, matching[0].verification)
-    counted = context.with_guess_counted()
+        return Reading(Event.GUESS_RIGHT, matching[0].verification, letters=letters)
+    counted = context.with_guess_counted(letters)
     if not counted.tries_left:
-        return Reading(Event.LAST_GUESS_WRONG)
-    spent = all(token.guesses >= context.policy.attempts for token in counted.live_tokens)
-    return Reading(Event.GUESS_WRONG_CODES_SPENT if spent else Event.GUESS_WRONG)
+        return Reading(Event.LAST_GUESS_WRONG, letters=letters)
+    guesses = [token.guesses for token in counted.tokens_for_reply(letters)]
+    spent = bool(guesses) and min(guesses) >= context.policy.attempts
+    event = Event.GUESS_WRONG_CODES_SPENT if spent else Event.GUESS_WRONG
+    return Reading(event, letters=letters)
 
 
 def _matching(context: Context, guess: str, tokens: Iterable[Token]) -> list[Token]:

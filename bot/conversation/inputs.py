@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from bot.conversation.verification import Complete
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -38,6 +40,7 @@ class ReferenceLookup(Struct, frozen=True):
     verification: str
     available: bool
     begun_here: bool
+    complete: Complete = Complete.REPLY
 
 
 class TextReceived(Struct, frozen=True):
@@ -65,6 +68,7 @@ class CodeRequested(Struct, frozen=True):
 
     verification: str
     origin: Origin
+    complete: Complete = Complete.TYPED
 
 
 class ResendRequested(Struct, frozen=True):

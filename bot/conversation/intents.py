@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from bot.conversation import references
-from bot.conversation.replies import CODE_WORDING
+from bot.conversation.codes import LETTERS
+from bot.conversation.replies import CODE_WORDINGS
 from bot.conversation.state import Alphabet
 
 if TYPE_CHECKING:
@@ -38,12 +39,14 @@ class Intent(StrEnum):
 class ParsedText(Struct, frozen=True):
     """The intent of a text and, with `GUESS`, the code in it, normalized.
 
-    `reference` is an app's reference that came with VERIFY, in upper case.
+    `letters` are those that came with the code, in upper case, or "". `reference` is an app's
+    reference that came with VERIFY, in upper case.
     """
 
     intent: Intent
     guess: str = ""
     reference: str = ""
+    letters: str = ""
 
 
 # Telnyx itself acts on the first seven, as whole messages; 47 CFR 64.1200(a)(10) names the others
@@ -118,6 +121,7 @@ _MAX_LENGTH = 480
 _DIGITS = re.compile(r"\d+(?:\s?[-.]?\s?\d+)*")
 _NOT_DIGITS = re.compile(r"\D")
 _HEX = re.compile(r"[0-9a-f]+")
+_LETTERS = rf"([{LETTERS.lower()}])\W{{0,2}}([{LETTERS.lower()}])"
 
 # iMessage and RCS report a reaction by SMS with a quotation of the text.
 _QUOTE_MARKS = '["\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a\u300c\u300d\u300e\u300f]'
@@ -129,7 +133,9 @@ _REACTION = re.compile(
 )
 _EMOJI_REACTION = re.compile(rf"[^\w]+\s(?:to|a|an|auf|zu)\s+{_QUOTE_MARKS}")
 _SENTENCE_WORDS = 4
-_OUR_WORDING = re.compile(rf"{CODE_WORDING.lower()}|\btext verify to\b|\bthen text verify\b")
+_OUR_WORDING = re.compile(
+    "|".join(["text verify to", "then text verify", *map(str.lower, CODE_WORDINGS)])
+)
 _STOP_SIGN = "\N{OCTAGONAL SIGN}"
 
 
@@ -263,7 +269,10 @@ def _reference(
 
 
 def _guess(normalized: str, code_format: CodeFormat) -> ParsedText | None:
+    """Return the code of a text, with the letters of a reply if they are there."""
     length = code_format.length
+    if with_letters := _guess_with_letters(normalized, code_format):
+        return with_letters
     if code_format.alphabet is Alphabet.HEX:
         typed = "".join(filter(str.isalnum, normalized))
         whole = len(typed) == length and _HEX.fullmatch(typed)
@@ -274,3 +283,22 @@ def _guess(normalized: str, code_format: CodeFormat) -> ParsedText | None:
         candidates.add("".join(runs))
     codes = [candidate for candidate in candidates if len(candidate) == length]
     return ParsedText(Intent.GUESS, codes[0]) if len(codes) == 1 else None
+
+
+def _guess_with_letters(normalized: str, code_format: CodeFormat) -> ParsedText | None:
+    """Return a code with two letters after or before it, as in `123456 KT`."""
+    if code_format.alphabet is Alphabet.HEX:
+        normalized = "".join(filter(str.isalnum, normalized))
+        code = f"([0-9a-f]{{{code_format.length}}})"
+        after, before = f"^{code}{_LETTERS}$", f"^{_LETTERS}{code}$"
+    else:
+        code = rf"(?<!\d)((?:\d[\s.-]?){{{code_format.length}}})(?!\d)"
+        after, before = rf"{code}\W*{_LETTERS}(?!\w)", rf"(?<!\w){_LETTERS}\W*{code}"
+    if found := re.search(after, normalized):
+        typed, *letters = found.groups()
+    elif found := re.search(before, normalized):
+        *letters, typed = found.groups()
+    else:
+        return None
+    guess = "".join(filter(str.isalnum, typed)).upper()
+    return ParsedText(Intent.GUESS, guess, letters="".join(letters).upper())

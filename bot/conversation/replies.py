@@ -33,8 +33,8 @@ _HOUR = 60  # minutes
 _MAX_IN_MINUTES = 120
 
 
-CODE_WORDING = "Reply with it within"
-"""Words of every code text and of no other: a text with them quotes ours."""
+CODE_WORDINGS = ("Reply with it within", "Type it where you asked")
+"""Words of every code text and of no other: a text with one of them quotes ours."""
 
 
 class Courtesy(StrEnum):
@@ -48,11 +48,14 @@ class Reply(StrEnum):
     """The kind of a text to a person."""
 
     CODE = "code"
+    CODE_TYPED = "code_typed"
     CODE_FORM = "code_form"
     CODE_SPENT = "code_spent"
     REFERENCE_UNKNOWN = "reference_unknown"
     REFERENCE_SPENT = "reference_spent"
+    TYPE_IT = "type_it"
     WRONG = "wrong"
+    WRONG_TYPE_IT = "wrong_type_it"
     MISTYPED = "mistyped"
     EXPIRED = "expired"
     NO_CODE = "no_code"
@@ -96,13 +99,16 @@ class _Text(NamedTuple):
     repeats_wait: bool = False
 
 
-_CODE_TEXT = f"{{app}} code: {{code}}. {CODE_WORDING} {{life}}. Not you? Reply NOT ME."
+_CODE_TYPED = f"{{app}} code: {{code}}. {CODE_WORDINGS[1]}, never share it. Not you? Reply NOT ME."
 
 _TEXTS: dict[Reply, _Text] = {
-    Reply.CODE: _Text(_CODE_TEXT),
+    Reply.CODE: _Text(
+        f"{{app}} code: {{code}}. {CODE_WORDINGS[0]} {{life}}. Not you? Reply NOT ME."
+    ),
+    Reply.CODE_TYPED: _Text(_CODE_TYPED),
     # The last line binds the code to the form's site: a browser fills it in nowhere else
     # (WICG, "Origin-bound one-time codes delivered via SMS").
-    Reply.CODE_FORM: _Text(f"{_CODE_TEXT}\n@{{host}} #{{code}}"),
+    Reply.CODE_FORM: _Text(f"{_CODE_TYPED}\n@{{host}} #{{code}}"),
     Reply.CODE_SPENT: _Text(
         "That code is not right, and too many were tried for the one we sent."
         " Text VERIFY to get a new one.",
@@ -119,6 +125,14 @@ _TEXTS: dict[Reply, _Text] = {
     Reply.WRONG: _Text(
         "That code is not right, {tries} left. Please check it and reply again,"
         " or text RESEND to get it once more."
+    ),
+    Reply.TYPE_IT: _Text(
+        "{app}: if a website or app asked for the code, type it there."
+        " If it was not you, reply NOT ME."
+    ),
+    Reply.WRONG_TYPE_IT: _Text(
+        "That code is not right, {tries} left. Please check it, or text RESEND."
+        " If a website or app asked for the code, type it there."
     ),
     Reply.MISTYPED: _Text(
         "A code has {length} {symbols}. Please check it and reply with just the code,"

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from bot.conversation.policy import COURTESY_PERIOD
 from bot.conversation.replies import CODE_PLACEHOLDER, SEGMENT, Courtesy, Reply, compose
 from bot.conversation.state import Alphabet, CodeDelivery
-from bot.conversation.verification import Origin
+from bot.conversation.verification import Origin, ReplyRule
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -30,6 +30,7 @@ _STATUS_REPLIES = {
     CodeDelivery.FAILED: Reply.STATUS_FAILED,
 }
 _WAITS = (Reply.WAIT, Reply.WAIT_CODE)
+_CODES = (Reply.CODE, Reply.CODE_TYPED)
 
 
 class Message(Struct, frozen=True):
@@ -56,17 +57,22 @@ def write_reply(
     if conversation is None:
         return context, None
     context = replace(context, conversation=conversation)
-    wording = _choose(context, reply)
+    selected = context.token_of(verification)
+    wording = _choose(context, reply, selected)
     if wording is None:
         return context, None
+    if wording is Reply.TYPE_IT:
+        context = context.with_tokens(
+            *(replace(each, explained=True) for each in context.live_tokens)
+        )
     if wording in _WAITS:
         limits = replace(context.limits, told_until=context.verify_works_at)
         context = replace(context, limits=limits)
-    return context, _message(context, wording, context.token_of(verification))
+    return context, _message(context, wording, selected)
 
 
 def _message(context: Context, wording: Reply, selected: Token | None) -> Message:
-    token = selected if wording is Reply.CODE else None
+    token = selected if wording in _CODES else None
     body = _compose(context, wording, selected)
     if token is not None and token.origin is Origin.FORM and context.policy.form_host:
         bound_body = _compose(context, Reply.CODE_FORM, selected)
@@ -94,35 +100,51 @@ def _compose(context: Context, wording: Reply, selected: Token | None) -> str:
     )
 
 
-def _choose(context: Context, reply: Reply) -> Reply | None:
+def _choose(context: Context, reply: Reply, selected: Token | None) -> Reply | None:
     """Return the wording that is true now; none suggests VERIFY while it is refused.
 
-    A wait that was announced is repeated only in reply to STATUS and START.
+    A wait that was announced is repeated only in reply to STATUS and START, and where to type a
+    code is said once each time that one was sent.
     """
-    wording = _wording(context, reply)
+    wording = _wording(context, reply, selected)
+    if wording is Reply.TYPE_IT:
+        return None if all(token.explained for token in context.live_tokens) else wording
     if not wording.invites or _time_until(context, context.verify_works_at) <= timedelta():
         return wording
-    if context.limits.locked_at(context.now):
+    if _is_locked(context):
         return Reply.STATUS_LOCKED
     known = context.limits.wait_announced_at(context.now)
     return Reply.WAIT if reply.repeats_wait or not known else None
 
 
-def _wording(context: Context, reply: Reply) -> Reply:
-    """Return the wording of a reply for the current code and its delivery."""
+def _wording(  # noqa: PLR0911 - one return for each wording
+    context: Context, reply: Reply, selected: Token | None
+) -> Reply:
+    """Return the wording of a reply for the codes that are live and their delivery."""
     token = context.current_token
+    typed_elsewhere = len(context.live_tokens) > len(context.tokens_for_reply(""))
     match reply:
-        case Reply.STATUS if token is not None:
-            return _STATUS_REPLIES[token.text]
-        case Reply.STATUS if context.conversation.verified_at is not None:
-            locked = context.limits.locked_at(context.now)
-            return Reply.STATUS if locked else Reply.STATUS_VERIFIED
+        case Reply.CODE if selected is not None and selected.reply_rule is not ReplyRule.CODE:
+            return Reply.CODE_TYPED
+        case Reply.STATUS | Reply.NO_CODE | Reply.MISTYPED if token is None and typed_elsewhere:
+            return Reply.TYPE_IT
+        case Reply.WRONG if typed_elsewhere:
+            return Reply.WRONG_TYPE_IT
         case Reply.HINT if token is not None:
             return Reply.HINT_CODE
         case Reply.WAIT if token is not None and token.text is not CodeDelivery.FAILED:
             return Reply.WAIT_CODE
+        case Reply.STATUS:
+            return _status(context, token)
         case _:
             return reply
+
+
+def _status(context: Context, token: Token | None) -> Reply:
+    if token is not None:
+        return _STATUS_REPLIES[token.text]
+    verified = context.conversation.verified_at is not None
+    return Reply.STATUS_VERIFIED if verified and not _is_locked(context) else Reply.STATUS
 
 
 def _count_courtesy(context: Context, courtesy: Courtesy | None) -> Conversation | None:
@@ -143,6 +165,10 @@ def _count_courtesy(context: Context, courtesy: Courtesy | None) -> Conversation
     # Any other reply ends a row of hints, but not the pause after too many.
     paused = conversation.hints >= policy.hints_in_a_row
     return conversation if paused or not conversation.hints else replace(conversation, hints=0)
+
+
+def _is_locked(context: Context) -> bool:
+    return context.limits.locked_at(context.now)
 
 
 def _is_long_ago(context: Context, last: datetime | None) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from bot.conversation.verification import Origin
+from bot.conversation.verification import Origin, ReplyRule
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -51,7 +51,8 @@ class Token(Struct, frozen=True):
     A token works once, from `issued_at` until before `expires_at`, and not after `ended_at`
     (NIST SP 800-63B-4 §3.1.3.2). `guesses` counts every comparison with it. `text` is the delivery
     state of the latest text with its code. `verification` is the id of the verification that it
-    completes; None if the person has requested it without an app.
+    completes; None if the person has requested it without an app. `explained` is whether a reply
+    has said where to type the code, since it was last sent.
     """
 
     id: str
@@ -66,6 +67,9 @@ class Token(Struct, frozen=True):
     text: CodeDelivery = CodeDelivery.QUEUED
     verification: str | None = None
     origin: Origin = Origin.PERSON
+    reply_rule: ReplyRule = ReplyRule.CODE
+    letters_index: int = 0
+    explained: bool = False
 
     @property
     def spent(self) -> bool:

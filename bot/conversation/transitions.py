@@ -4,7 +4,8 @@ A conversation is between one person's number and one of the bot's. It is in one
 
 - `idle`: nothing is awaited. Every conversation begins here.
 - `awaiting_code`: at least one code is live. There can be several: one that the person requested by
-  text, and one for each verification of an app, a reference or the web form.
+  text, and one for each verification of an app, a reference or the web form. A reply with the code
+  alone is compared only with those that the person asked for by text.
 - `verified`: as `idle`, after a code was right. It affects only replies. `verified_at` records that
   the number is verified; no new request erases it.
 - `locked`: too many wrong guesses by text. The lock belongs to the phone: all its conversations
@@ -62,15 +63,15 @@ class Event(StrEnum):
     REQUEST_TOO_SOON = "asks again within the cooldown"
     REQUEST_TOO_OFTEN = "asks beyond the limit"
     REQUEST_TOO_OFTEN_AGAIN = "asks beyond the limit, the wait was announced"
-    RESEND_WITHOUT_CODE = "asks again, but no code is live"
+    RESEND_WITHOUT_CODE = "asks again, but the person has no live code"
     REFERENCE_UNKNOWN = "asks with an unknown reference"
     REFERENCE_SPENT = "asks with a used or expired reference"
     GUESS_RIGHT = "right code"
     GUESS_WRONG = "wrong code"
-    GUESS_WRONG_CODES_SPENT = "wrong code, the last try of every live code"
+    GUESS_WRONG_CODES_SPENT = "wrong code, the last try of every code it was compared with"
     LAST_GUESS_WRONG = "wrong code, the last try before a lock"
     GUESS_TOO_LATE = "a code, just after the last live one expired"
-    GUESS_WITHOUT_CODE = "a code, but none is live"
+    GUESS_WITHOUT_CODE = "a code, but no live one takes such a reply"
     GUESS_USED = "used code"
     GUESS_MISTYPED = "code of a wrong length"
     STATUS = "STATUS"
@@ -184,7 +185,7 @@ TRANSITIONS: Mapping[tuple[State, Event], Transition] = {
     **_rows(_UNLOCKED, E.CODE_REQUEST, A.ISSUE_CODE, A.SEND_CODE, to=S.AWAITING_CODE, reply=R.CODE),
     **_rows(_AWAITING, E.CODE_REQUEST_AGAIN, A.SEND_CODE, reply=R.CODE),
     **_rows(_UNLOCKED, E.REQUEST_TOO_OFTEN, reply=R.WAIT),
-    **_rows(_NO_CODE, E.RESEND_WITHOUT_CODE, reply=R.NO_CODE),
+    **_rows(_UNLOCKED, E.RESEND_WITHOUT_CODE, reply=R.NO_CODE),
     **_rows(_UNLOCKED, E.REFERENCE_UNKNOWN, reply=R.REFERENCE_UNKNOWN),
     **_rows(_UNLOCKED, E.REFERENCE_SPENT, reply=R.REFERENCE_SPENT),
     # The person texts a code.
@@ -193,12 +194,12 @@ TRANSITIONS: Mapping[tuple[State, Event], Transition] = {
             to=S.VERIFIED, unless_live=True, reply=R.SUCCESS, reason=_GUESSES),
     **_rows(_AWAITING, E.GUESS_WRONG, A.COUNT_GUESS, A.END_UNUSABLE_CODES,
             reply=R.WRONG, reason=_GUESSES),
-    **_rows(_AWAITING, E.GUESS_WRONG_CODES_SPENT, A.COUNT_GUESS, A.END_CODES,
-            to=S.IDLE, reply=R.CODE_SPENT, reason=_GUESSES),
+    **_rows(_AWAITING, E.GUESS_WRONG_CODES_SPENT, A.COUNT_GUESS, A.END_UNUSABLE_CODES,
+            to=S.IDLE, unless_live=True, reply=R.CODE_SPENT, reason=_GUESSES),
     **_rows(_AWAITING, E.LAST_GUESS_WRONG, A.COUNT_GUESS, A.END_CODES, A.LOCK,
             to=S.LOCKED, reply=R.LOCKED, reason=_GUESSES),
     **_rows(_IDLE, E.GUESS_TOO_LATE, reply=R.EXPIRED),
-    **_rows(_NO_CODE, E.GUESS_WITHOUT_CODE, reply=R.NO_CODE),
+    **_rows(_UNLOCKED, E.GUESS_WITHOUT_CODE, reply=R.NO_CODE),
     **_rows(_AWAITING, E.GUESS_MISTYPED, reply=R.MISTYPED),
     **_rows(_NO_CODE, E.GUESS_MISTYPED, reply=R.HINT),
     # The person texts something else.

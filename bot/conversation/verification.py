@@ -21,6 +21,35 @@ class Origin(StrEnum):
     FORM = "form"
 
 
+class Complete(StrEnum):
+    """How a verification may be completed: by typing the code alone, or by a reply too.
+
+    A person who replies with a code may only obey a text that a stranger has asked for. So a reply
+    completes a request of an app or the form only with two letters that are shown there
+    (ASVS 5.0 §6.6.2, NIST SP 800-63B-4 §3.1.3.2).
+    """
+
+    TYPED = "typed"
+    REPLY = "reply"
+
+
+class ReplyRule(StrEnum):
+    """Which reply by text is compared with a code."""
+
+    CODE = "code"
+    """The code alone: the person asked for it by text."""
+    LETTERS = "letters"
+    """The code with the two letters of the request."""
+    NONE = "none"
+
+    @classmethod
+    def of(cls, origin: Origin, complete: Complete) -> ReplyRule:
+        """Return the rule for the code of a verification."""
+        if complete is Complete.TYPED:
+            return cls.NONE
+        return cls.LETTERS if origin in (Origin.APP, Origin.FORM) else cls.CODE
+
+
 class Status(StrEnum):
     """The status of a verification; all but `pending` are final."""
 
@@ -45,6 +74,7 @@ class Reason(StrEnum):
 class Verification(Struct, frozen=True):
     """An app's request and its result. Numbers are E.164, times UTC.
 
+    `letters_index` distinguishes the letters of a reply from those of the phone's other requests.
     `id` is unguessable. `phone` is None until a person has texted the reference. `reference` is
     the word to text if `origin` is `reference`, else the app's own name for its session. `session`
     and `asked_from` are hashes of the web form's browser session and of the client's network.
@@ -65,6 +95,8 @@ class Verification(Struct, frozen=True):
     session: str | None = None
     asked_from: str | None = None
     test: bool = False
+    complete: Complete = Complete.TYPED
+    letters_index: int = 0
 
     def status_at(self, now: datetime) -> Status:
         """Return the status at `now`, even if its expiry is not yet recorded."""

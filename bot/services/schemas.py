@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from bot.conversation.app_events import EventType
-from bot.conversation.verification import Origin, Reason, Status
+from bot.conversation.verification import Complete, Origin, Reason, Status
 
 if TYPE_CHECKING:
     from typing import Self
@@ -32,6 +32,7 @@ class VerificationView(BaseModel):
     reference: str | None
     metadata: dict[str, Any]
     origin: Origin
+    complete: Complete
     created_at: datetime
     expires_at: datetime
     ended_at: datetime | None
@@ -49,6 +50,7 @@ class VerificationView(BaseModel):
             reference=verification.reference,
             metadata=dict(verification.metadata),
             origin=verification.origin,
+            complete=verification.complete,
             created_at=verification.created_at,
             expires_at=verification.expires_at,
             ended_at=verification.ended_at,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bot.conversation import references
 from bot.conversation.inputs import Cancelled, CodeSubmitted, ResendRequested
-from bot.conversation.verification import Verification
+from bot.conversation.verification import Complete, Origin, ReplyRule, Verification
 from bot.services.intake.app_requests import AppRequest, IdempotencyKey, RequestResult
 from bot.store import verifications
 from bot.store.verifications import Filter
@@ -20,22 +20,32 @@ from bot.store.verifications import Filter
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bot.conversation.verification import Origin
     from bot.services.clock import Clock
     from bot.services.intake.app_requests import RequestedAction
     from bot.services.intake.inbox import Inbox
     from bot.services.intake.unit_of_work import Rules
     from bot.store.engine.database import Database
 
+USUALLY_COMPLETE: Mapping[Origin, Complete] = {
+    Origin.APP: Complete.TYPED,
+    Origin.REFERENCE: Complete.REPLY,
+    Origin.FORM: Complete.REPLY,
+}
+"""How a verification may be completed unless its request says otherwise."""
+
 __all__ = ["Filter", "IdempotencyKey", "RequestResult", "VerificationRequest", "Verifications"]
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationRequest:
-    """A request for a verification: `phone` in E.164, or None if a reference must be texted."""
+    """A request for a verification: `phone` in E.164, or None if a reference must be texted.
+
+    `complete` is how it may be completed; None means as is usual for its origin.
+    """
 
     origin: Origin
     phone: str | None = None
+    complete: Complete | None = None
     reference: str | None = None
     metadata: Mapping[str, Any] | None = None
     session: str | None = None
@@ -97,6 +107,16 @@ class Verifications:
         """List verifications, the latest first; raises UnavailableError."""
         return await self._database.read(verifications.page, page, self._clock.now())
 
+    def letters(self, verification: Verification) -> str | None:
+        """Return the two letters that a reply must have beside the code; None if none is taken.
+
+        Show them only where the code was asked for.
+        """
+        rule = ReplyRule.of(verification.origin, verification.complete)
+        if rule is not ReplyRule.LETTERS:
+            return None
+        return self._rules.keyring.letters(verification.id, verification.letters_index)
+
     async def _request(self, action: RequestedAction, key: IdempotencyKey | None) -> RequestResult:
         # Without a key, a commit whose outcome is unknown could be applied twice.
         key = key or IdempotencyKey(secrets.token_hex(32), "")
@@ -118,4 +138,5 @@ class Verifications:
             session=request.session,
             asked_from=request.asked_from,
             test=request.phone is not None and self._rules.keyring.is_test(request.phone),
+            complete=request.complete or USUALLY_COMPLETE[request.origin],
         )

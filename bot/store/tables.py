@@ -17,13 +17,21 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from bot.conversation.replies import Reply
 from bot.conversation.state import Alphabet, State
-from bot.conversation.verification import Origin, Reason, RequestOutcome, Status
+from bot.conversation.verification import (
+    Complete,
+    Origin,
+    Reason,
+    ReplyRule,
+    RequestOutcome,
+    Status,
+)
 from bot.store.sql.column_types import DateTimeList, UtcDateTime, string_enum
 
 MAX_ID_LENGTH = 128
@@ -178,6 +186,12 @@ class TokenRow(Base):
     origin: Mapped[Origin] = mapped_column(
         string_enum(Origin), default=Origin.PERSON, server_default=Origin.PERSON
     )
+    reply_rule: Mapped[ReplyRule] = mapped_column(
+        string_enum(ReplyRule), default=ReplyRule.CODE, server_default=ReplyRule.CODE
+    )
+    letters_index: Mapped[int] = mapped_column(default=0, server_default="0")
+    # Whether a reply has said where to type the code, since it was last sent.
+    explained: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class VerificationRow(Base):
@@ -209,6 +223,8 @@ class VerificationRow(Base):
     session: Mapped[str | None] = mapped_column(String(64), index=True)
     asked_from: Mapped[str | None] = mapped_column(String(64))
     test: Mapped[bool]
+    complete: Mapped[Complete] = mapped_column(string_enum(Complete), server_default=Complete.TYPED)
+    letters_index: Mapped[int] = mapped_column(server_default="0")
 
 
 class AppEventRow(Base):

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 _TOKENS = TokenRow.__table__
 _OUTBOX = OutboxRow.__table__
-_CHANGING = ("resend_after", "guesses", "used_at", "ended_at")
-_FIELDS = ("key_id", "issued_at", "expires_at", "origin", *_CHANGING)
+_CHANGING = ("resend_after", "guesses", "used_at", "ended_at", "explained")
+_FIELDS = (
+    *("key_id", "issued_at", "expires_at", "origin", "reply_rule", "letters_index"),
+    *_CHANGING,
+)
 COLUMNS = tuple(_TOKENS.c[name] for name in ("length", "alphabet", "verification_id", *_FIELDS))
 """The columns that `from_row` reads, besides the id."""
 TEXT_STATE = (

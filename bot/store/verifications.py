@@ -27,6 +27,7 @@ _FORM_LOCK = 0x7E87F024
 """The key of the form's advisory lock; no other lock of this database may have it."""
 _FIELDS = (
     *("origin", "reference", "created_at", "session", "asked_from", "test", "metadata"),
+    *("complete", "letters_index"),
     *_CHANGING,
 )
 

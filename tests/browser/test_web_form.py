@@ -124,9 +124,29 @@ async def test_the_page_continues_by_itself_when_the_person_replies_by_text(
 ) -> None:
     await ask_for_code(page)
     await expect(page.get_by_text("This page then goes on by itself.")).to_be_visible()
-    await sandbox.text(PHONE, await code_on(sandbox))
+    letters = await page.locator(".letters").inner_text()
+    await sandbox.text(PHONE, f"{await code_on(sandbox)} {letters}")
     await expect(title(page)).to_have_text(VERIFIED)
     assert page.url.endswith("/success")
+
+
+async def test_a_person_who_only_obeys_the_text_verifies_no_stranger(
+    page: Page, sandbox: Sandbox
+) -> None:
+    await ask_for_code(page)
+    code = await code_on(sandbox)
+    texts = [
+        text.text
+        for reply in (code, f"my code is {code}", "RESEND", "STATUS")
+        for text in await sandbox.text(PHONE, reply)
+    ]
+    (only,) = texts
+    assert "asked for the code, type it there" in only
+    await page.get_by_role("link", name="I have replied by text").click()
+    await expect(page.get_by_text("No reply has arrived yet.")).to_be_visible()
+    await sandbox.text(PHONE, "NOT ME")
+    await type_code(page, code)
+    await expect(page.get_by_role("alert")).to_have_text(WRONG)
 
 
 async def test_a_wrong_code_is_reported_at_its_field_and_the_right_one_still_works(
@@ -178,7 +198,8 @@ async def test_without_javascript_a_link_continues_after_a_reply(
         await ask_for_code(page)
         await page.get_by_role("link", name="I have replied by text").click()
         await expect(page.get_by_text("No reply has arrived yet.")).to_be_visible()
-        await sandbox.text(PHONE, await code_on(sandbox))
+        letters = await page.locator(".letters").inner_text()
+        await sandbox.text(PHONE, f"{await code_on(sandbox)} {letters}")
         await page.get_by_role("link", name="I have replied by text").click()
         await expect(title(page)).to_have_text(VERIFIED)
 

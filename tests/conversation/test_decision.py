@@ -30,7 +30,7 @@ from bot.conversation.policy import Policy
 from bot.conversation.replies import CODE_PLACEHOLDER, GSM7_BASIC, SEGMENT, Reply
 from bot.conversation.state import Alphabet, CodeFormat, Conversation, State, Token
 from bot.conversation.transitions import Event, Transition, transition_of
-from bot.conversation.verification import Origin
+from bot.conversation.verification import Complete, Origin
 from tests.conversation.person import (
     BOT,
     DAY,
@@ -121,9 +121,9 @@ SCRIPT_OF: dict[Event, tuple[Step, ...]] = {
         CodeSubmitted("w", "123456"),
     ),
     Event.GUESS_WRONG_CODES_SPENT: (
-        CodeRequested("v", Origin.APP),
+        CodeRequested("v", Origin.APP, Complete.REPLY),
         *[CodeSubmitted("v", WRONG_FOR_FIRST)] * 4,
-        WRONG_FOR_FIRST,
+        f"{WRONG_FOR_FIRST} {Keyring([SECRET]).letters('v', 0)}",
     ),
     Event.CODE_UNDELIVERABLE: (CodeRequested("v", Origin.APP), DeliveryFailed(f"{0:032x}")),
     Event.NOTHING: (TimePassed(),),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bot.conversation.replies import (
     CODE_PLACEHOLDER,
-    CODE_WORDING,
+    CODE_WORDINGS,
     GSM7_BASIC,
     MAX_APP_NAME_LENGTH,
     MAX_SUPPORT_CONTACT_LENGTH,
@@ -22,7 +22,6 @@ from bot.conversation.replies import (
 
 SINCE = datetime(2026, 9, 30, 23, 59, tzinfo=UTC)
 ABOUT_A_CODES_LIFE = [
-    Reply.CODE_FORM,
     Reply.CODE,
     Reply.STATUS_QUEUED,
     Reply.STATUS_SENT,
@@ -32,6 +31,7 @@ ABOUT_A_WAIT = [Reply.LOCKED, Reply.STATUS_LOCKED, Reply.WAIT, Reply.WAIT_CODE, 
 ANSWERS_TO_A_CODE = {
     Reply.CODE_SPENT,
     Reply.WRONG,
+    Reply.WRONG_TYPE_IT,
     Reply.MISTYPED,
     Reply.EXPIRED,
     Reply.NO_CODE,
@@ -133,7 +133,7 @@ def test_only_replies_to_verified_people_contain_the_word_verified() -> None:
 def test_only_the_code_text_has_a_place_for_a_code() -> None:
     placed = {reply for reply in Reply if CODE_PLACEHOLDER in written(reply)}
 
-    assert placed == {Reply.CODE, Reply.CODE_FORM}
+    assert placed == {Reply.CODE, Reply.CODE_TYPED, Reply.CODE_FORM}
 
 
 @modest
@@ -208,8 +208,11 @@ def test_a_reply_names_a_wait_or_a_codes_lifetime_exactly_if_it_is_about_one(rep
 
 
 def test_only_the_code_text_contains_the_words_that_identify_it_when_sent_back() -> None:
-    assert {reply for reply in Reply if CODE_WORDING in written(reply)} == {
+    assert {
+        reply for reply in Reply if any(wording in written(reply) for wording in CODE_WORDINGS)
+    } == {
         Reply.CODE,
+        Reply.CODE_TYPED,
         Reply.CODE_FORM,
     }
 

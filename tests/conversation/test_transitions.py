@@ -65,8 +65,6 @@ APP_EVENTS = {
 }
 POSSIBLE_IN = {
     **{event: {State.AWAITING_CODE} for event in NEED_A_LIVE_CODE},
-    Event.RESEND_WITHOUT_CODE: set(State) - {State.AWAITING_CODE},
-    Event.GUESS_WITHOUT_CODE: set(State) - {State.AWAITING_CODE},
     Event.GUESS_TOO_LATE: {State.IDLE},
     Event.LOCK_ENDED: {State.LOCKED},
     # NOT ME ends the codes at all of the bot's numbers.
@@ -133,7 +131,10 @@ def test_every_reply_is_in_the_table_except_wordings_that_depend_on_the_moment()
         Reply.STATUS_FAILED,
         Reply.STATUS_VERIFIED,
         Reply.STATUS_LOCKED,
+        Reply.CODE_TYPED,
         Reply.CODE_FORM,
+        Reply.TYPE_IT,
+        Reply.WRONG_TYPE_IT,
         Reply.WAIT_CODE,
         Reply.HINT_CODE,
     }

@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from bot.conversation.verification import Origin, Reason, RequestOutcome, Status, Verification
-from bot.services.verifications import RequestResult, Verifications
+from bot.conversation.verification import (
+    Origin,
+    Reason,
+    ReplyRule,
+    RequestOutcome,
+    Status,
+    Verification,
+)
+from bot.services.verifications import USUALLY_COMPLETE, RequestResult, Verifications
 from bot.simulator.sandbox import BOT_NUMBER
 
 if TYPE_CHECKING:
@@ -18,7 +25,7 @@ if TYPE_CHECKING:
     from bot.services.clock import Clock
     from bot.services.verifications import Filter, IdempotencyKey, VerificationRequest
 
-CODE = "123456"
+CODE, LETTERS = "123456", "KT"
 REFERENCE = "7Q2K42"
 FIRST_ID = f"{0:032x}"
 
@@ -112,6 +119,11 @@ class FakeVerifications(Verifications):
         ]
         return found[: which.limit]
 
+    def letters(self, verification: Verification) -> str | None:
+        """Return `LETTERS` if a reply with letters completes the verification."""
+        rule = ReplyRule.of(verification.origin, verification.complete)
+        return LETTERS if rule is ReplyRule.LETTERS else None
+
     def verify(self, name: str) -> None:
         """End a verification as verified, as after a reply by text."""
         self._end(self.stored[name], Status.VERIFIED)
@@ -155,6 +167,7 @@ class FakeVerifications(Verifications):
             asked_from=params.asked_from,
             status=Status.FAILED if refused else Status.PENDING,
             reason=Reason.LOCKED if refused else None,
+            complete=params.complete or USUALLY_COMPLETE[params.origin],
         )
         self.stored[begun.id] = begun
         return RequestResult(self.outcome, begun)

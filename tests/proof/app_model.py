@@ -118,18 +118,25 @@ class Expected:
             code.end("failed")
         return "wrong"
 
-    def guess(self, now: float, right: Code | None) -> bool:
-        """Text a code; return whether it succeeds."""
+    def guess(self, now: float, right: Code | None, request: Code | None = None) -> bool:
+        """Text a code, alone or with the letters of an app's request; return whether it succeeds.
+
+        A code alone is compared with the person's own, one with letters with that of the request.
+        """
         self.expire(now)
-        if not self._reads_texts(now) or not self._pending() or self._is_used(right, now):
+        target = request or self.own
+        if not self._reads_texts(now) or (right is target and self._is_used(right, now)):
             return False
-        for code in self._pending():
-            code.guesses += 1
-        if right is not None and right.status == "pending":
-            right.end("verified")
-            self.by_text.wrong = self.by_text.locks = 0
-            self._end_codes_without_tries()
-            return True
+        compared = target is not None and target.status == "pending"
+        if not compared and not (request and self._pending()):
+            return False
+        if target is not None and compared:
+            target.guesses += 1
+            if right is target:
+                target.end("verified")
+                self.by_text.wrong = self.by_text.locks = 0
+                self._end_codes_without_tries()
+                return True
         self.by_text.wrong += 1
         own = self.own
         if own is not None and own.status == "pending" and own.guesses >= TRIES:

@@ -54,7 +54,7 @@ MUTATIONS = (
     Mutation(
         "a code without tries goes on",
         "transitions",
-        "E.GUESS_WRONG_CODES_SPENT, A.COUNT_GUESS, A.END_CODES,",
+        "E.GUESS_WRONG_CODES_SPENT, A.COUNT_GUESS, A.END_UNUSABLE_CODES,",
         "E.GUESS_WRONG_CODES_SPENT, A.COUNT_GUESS,",
     ),
     Mutation(
@@ -130,9 +130,9 @@ MUTATIONS = (
         "if token is not None and context.now > token.resend_after:",
     ),
     Mutation(
-        "a code works for ever",
+        "a reply is compared with every code",
         "guards",
-        "    matching = _matching(context, guess, live)",
+        "    matching = _matching(context, guess, compared)",
         "    matching = _matching(context, guess, context.tokens)",
     ),
     Mutation(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 from sqlalchemy import func, select
 
-from bot.conversation.verification import Origin
+from bot.conversation.verification import Complete, Origin
 from bot.services.verifications import VerificationRequest, Verifications
 from bot.simulator.stories.transcript import code_in
 from bot.store.tables import TokenRow
@@ -44,7 +44,8 @@ class Requests(SandboxMachine):
 
     @rule()
     def begin(self) -> None:
-        result = self._run(self.apps.begin(VerificationRequest(Origin.APP, self.phone)))
+        request = VerificationRequest(Origin.APP, self.phone, Complete.REPLY)
+        result = self._run(self.apps.begin(request))
         name = result.verification.id if result.verification else ""
         assert result.outcome == self.expected.begin(name, self._now())
         if name:
@@ -94,6 +95,14 @@ class Requests(SandboxMachine):
         if name := self._name(index):
             self._guess(self.codes[name], self.expected.apps[name])
 
+    @rule(index=_index, other=_index)
+    def text_a_code_with_letters(self, index: int, other: int) -> None:
+        name, right = self._name(index), self._name(other)
+        if name and right:
+            found = self._run(self.apps.get(name))
+            text = f"{self.codes[right]} {self.apps.letters(found)}"
+            self._guess(text, self.expected.apps[right], self.expected.apps[name])
+
     @rule()
     def text_the_own_code(self) -> None:
         if self.own_code:
@@ -131,11 +140,11 @@ class Requests(SandboxMachine):
     def wait(self, seconds: int) -> None:
         self.sandbox.clock.travel(timedelta(seconds=seconds))
 
-    def _guess(self, text: str, right: Code | None) -> None:
+    def _guess(self, text: str, right: Code | None, request: Code | None = None) -> None:
         known = {self.own_code, *self.codes.values()}
         texts = self._text(text)
         succeeded = any("this number is verified" in sent for sent in texts)
-        assert succeeded is self.expected.guess(self._now(), right), (text in known, texts)
+        assert succeeded is self.expected.guess(self._now(), right, request), (text in known, texts)
         self._compare()
 
     def _compare(self) -> None:

@@ -159,10 +159,12 @@ async def type_code(app: App, texter: PersistentTexter) -> tuple[str, str]:
 
 
 async def reply(app: App, texter: PersistentTexter) -> tuple[str, str]:
-    """Reply to the text with the code."""
-    name = await begin(app, {"to": REPLIES})
-    await texter.text(REPLIES, await texter.code_of(REPLIES))
-    return name, REPLIES
+    """Reply to the text with the code and the letters that the app shows."""
+    body = {"to": REPLIES, "complete": "reply"}
+    answer = await post_until_answered(app, "verifications", body, once=REPLIES)
+    assert answer.status == 201
+    await texter.text(REPLIES, f"{await texter.code_of(REPLIES)} {answer.body['reply_with']}")
+    return answer.body["id"], REPLIES
 
 
 async def text_first(app: App, texter: PersistentTexter) -> tuple[str, str]:

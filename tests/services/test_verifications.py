@@ -12,7 +12,14 @@ import pytest
 from sqlalchemy import select
 
 from bot.conversation.policy import MAX_FORM_REQUESTS_PER_HOUR
-from bot.conversation.verification import Origin, Reason, RequestOutcome, Status, Verification
+from bot.conversation.verification import (
+    Complete,
+    Origin,
+    Reason,
+    RequestOutcome,
+    Status,
+    Verification,
+)
 from bot.services.verifications import Filter, IdempotencyKey, VerificationRequest, Verifications
 from bot.simulator.sandbox import PHONE
 from bot.simulator.stories.transcript import code_in
@@ -100,11 +107,20 @@ async def happened(sandbox: Sandbox, name: str) -> list[str]:
     return [kind for kind, about in await events(sandbox) if about == name]
 
 
-async def test_a_code_requested_by_an_app_is_texted_and_the_reply_verifies(
+async def with_letters(apps: Verifications, name: str, code: str) -> str:
+    found = await apps.get(name)
+    assert found is not None
+    return f"{code} {apps.letters(found)}"
+
+
+async def test_a_code_requested_by_an_app_is_texted_and_a_reply_with_its_letters_verifies(
     sandbox: Sandbox, apps: Verifications
 ) -> None:
-    name = await begin(apps)
+    name = await begin(apps, complete=Complete.REPLY)
     (reply,) = await sandbox.text(PHONE, await code_for(sandbox))
+    assert "type it there" in reply.text
+    assert await status(apps, name) == (Status.PENDING, None)
+    (reply,) = await sandbox.text(PHONE, await with_letters(apps, name, await code_for(sandbox)))
     assert "verified" in reply.text
     assert await status(apps, name) == (Status.VERIFIED, None)
     assert await happened(sandbox, name) == [
@@ -130,16 +146,18 @@ async def test_a_code_typed_into_the_app_verifies_without_another_text(
 async def test_each_code_completes_its_own_verification_and_no_other(
     sandbox: Sandbox, apps: Verifications
 ) -> None:
-    first = await begin(apps)
+    first = await begin(apps, complete=Complete.REPLY)
     code = await code_for(sandbox)
-    second = await begin(apps)
+    second = await begin(apps, complete=Complete.REPLY)
     await sandbox.text(PHONE, "VERIFY")
     own = await code_for(sandbox)
     assert own != code
     assert (await apps.check(second, code)).outcome is RequestOutcome.WRONG
     await sandbox.text(PHONE, own)
     assert await status(apps, first) == await status(apps, second) == (Status.PENDING, None)
-    await sandbox.text(PHONE, code)
+    await sandbox.text(PHONE, await with_letters(apps, second, code))
+    assert await status(apps, first) == (Status.PENDING, None)
+    await sandbox.text(PHONE, await with_letters(apps, first, code))
     assert await status(apps, first) == (Status.VERIFIED, None)
     assert await status(apps, second) == (Status.PENDING, None)
 
@@ -157,9 +175,12 @@ async def test_guesses_typed_into_the_app_cost_no_try_by_text(
     locked = await apps.check(other, code)
     assert locked.outcome is RequestOutcome.TOO_MANY_GUESSES
     assert locked.retry_at == sandbox.clock.now() + timedelta(minutes=15)
-    (reply,) = await sandbox.text(PHONE, wrong(code))
+    await sandbox.text(PHONE, "VERIFY")
+    own = await code_for(sandbox)
+    assert own != code
+    (reply,) = await sandbox.text(PHONE, wrong(own))
     assert "4 tries left" in reply.text
-    (reply,) = await sandbox.text(PHONE, code)
+    (reply,) = await sandbox.text(PHONE, own)
     assert "verified" in reply.text
 
 
@@ -167,6 +188,7 @@ async def test_guesses_by_text_end_every_code_and_lock_the_phone(
     sandbox: Sandbox, apps: Verifications
 ) -> None:
     name = await begin(apps)
+    await sandbox.text(PHONE, "VERIFY")
     bad = wrong(await code_for(sandbox))
     for _ in range(5):
         await sandbox.text(PHONE, bad)
@@ -203,23 +225,18 @@ async def test_an_unknown_or_mistyped_reference_gets_a_clear_reply_and_no_code(
     assert code_in(reply.text) is None
 
 
-@pytest.mark.parametrize("origin", [Origin.APP, Origin.REFERENCE, Origin.FORM])
-async def test_status_shows_the_progress_of_a_code_of_any_origin(
-    origin: Origin, sandbox: Sandbox, apps: Verifications
+async def test_status_shows_the_progress_of_the_code_of_a_reference(
+    sandbox: Sandbox, apps: Verifications
 ) -> None:
     async def status_reply() -> str:
         (reply,) = (text for text in await sandbox.text(PHONE, "STATUS") if not code_in(text.text))
         return reply.text
 
     sandbox.arm("500")
-    if origin is Origin.REFERENCE:
-        name = await begin(apps, None, origin=origin)
-        waiting = await apps.get(name)
-        assert waiting is not None
-        await sandbox.text(PHONE, f"VERIFY {waiting.reference}")
-    else:
-        name = await begin(apps, origin=origin, session="s", asked_from="here")
-        await sandbox.quiet()
+    name = await begin(apps, None, origin=Origin.REFERENCE)
+    waiting = await apps.get(name)
+    assert waiting is not None
+    await sandbox.text(PHONE, f"VERIFY {waiting.reference}")
     # Its text waits for the next attempt, and the reply waits behind it.
     assert await sandbox.text(PHONE, "STATUS") == []
     (answer,) = (

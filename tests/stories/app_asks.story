@@ -1,6 +1,6 @@
 # An app requests a code. Wrong codes typed in the app end that verification only.
 /ask
-< Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.
+< Textproof code: {code}. Type it where you asked, never share it. Not you? Reply NOT ME.
 = awaiting_code
 /type {wrong}
 /type {wrong}

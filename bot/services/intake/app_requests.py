@@ -189,7 +189,7 @@ def _carry_out_new(
             requested[action.id] = action
             inputs[key] = (
                 ConversationKey(action.phone, action.bot_number),
-                CodeRequested(action.id, action.origin),
+                CodeRequested(action.id, action.origin, action.complete),
             )
     decided = decide_and_save(connection, list(inputs.values()), now, rules, requested=requested)
     return answers | {

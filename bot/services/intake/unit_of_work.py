@@ -155,7 +155,9 @@ class _UnitOfWork:
             return text
         phone = verification.phone or self._phone_in_this_transaction(verification)
         free = phone is None and verification.status_at(now) is Status.PENDING
-        return replace(text, reference=ReferenceLookup(verification.id, free, phone == key.phone))
+        begun_here = phone == key.phone
+        found = ReferenceLookup(verification.id, free, begun_here, verification.complete)
+        return replace(text, reference=found)
 
     def _phone_in_this_transaction(self, verification: Verification) -> str | None:
         """Return the phone that has begun a verification in this transaction, if any."""
@@ -200,7 +202,11 @@ class _UnitOfWork:
         for _, token in self.changed_tokens.values():
             if token.verification == verification.id:
                 # The code was issued a moment later; both must expire at the same time.
-                verification = replace(verification, expires_at=token.expires_at)
+                verification = replace(
+                    verification,
+                    expires_at=token.expires_at,
+                    letters_index=token.letters_index,
+                )
         self.new_verifications.append(verification)
 
     def _deliver_test_texts(self, key: ConversationKey) -> None:

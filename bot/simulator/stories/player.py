@@ -13,7 +13,8 @@ A story has one statement on each line:
     /fault 500                arms a fault; `telnyx/faults.py` lists them
     /phone +13125550002       the following lines are about another phone
     /mms TEXT, /group TEXT    the person texts with a picture, or to a group
-    /ask                      an app requests a code for the phone
+    /ask                      an app requests a code for the phone, to be typed
+    /ask reply                the same, and a reply with `{letters}` after the code completes it too
     /ask reference            an app requests a reference; `{reference}` stands for it from then on
     /type {code}              the person types this into the app, for its latest request
     @ verified                the status of the app's latest request, or why it was refused
@@ -33,7 +34,7 @@ from typing import TYPE_CHECKING
 from bot.conversation.inputs import Shape
 from bot.conversation.numbers import is_e164
 from bot.conversation.replies import CODE_PLACEHOLDER
-from bot.conversation.verification import Origin
+from bot.conversation.verification import Complete, Origin
 from bot.services.verifications import VerificationRequest
 from bot.simulator.clock import NOON, parse_duration
 from bot.simulator.sandbox import BOT_NUMBER, PHONE
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 SHAPES = {">": Shape.PLAIN, "/mms": Shape.MEDIA, "/group": Shape.GROUP}
 """The shape of a person's text, by the mark of its line."""
 REPLY_AUTHORS = {"<": Author.BOT, "*": Author.CARRIER}
-WRONG, REFERENCE = "{wrong}", "{reference}"
+WRONG, REFERENCE, LETTERS = "{wrong}", "{reference}", "{letters}"
 WITH, AT = "# with ", "# at "
 _SETTINGS = frozenset(
     {"token_length", "token_alphabet", "token_ttl", "token_attempts", "resend_cooldown"}
@@ -148,9 +149,10 @@ class Player:
 
     async def _play_app_line(self, mark: str, rest: str) -> None:
         match mark, rest:
-            case "/ask", "":
+            case "/ask", "" | "reply":
+                complete = Complete.REPLY if rest else Complete.TYPED
                 self._last_request = await self._apps.begin(
-                    VerificationRequest(Origin.APP, self.phone)
+                    VerificationRequest(Origin.APP, self.phone, complete)
                 )
             case "/ask", "reference":
                 self._last_request = await self._apps.begin(VerificationRequest(Origin.REFERENCE))
@@ -159,7 +161,7 @@ class Player:
             case "@", status:
                 await self._expect_status(status)
             case _:
-                raise ValueError("use /ask or /ask reference")
+                raise ValueError("use /ask, /ask reply or /ask reference")
         await self.sandbox.quiet()
         self._collect_texts()
 
@@ -184,6 +186,8 @@ class Player:
     def _fill_in(self, text: str) -> str:
         if REFERENCE in text:
             text = text.replace(REFERENCE, self._verification().reference or "")
+        if LETTERS in text:
+            text = text.replace(LETTERS, self._apps.letters(self._verification()) or "")
         return _CODE_REFERENCE.sub(self._code_for, text).replace(WRONG, self._wrong_code())
 
     def _code_for(self, match: re.Match[str]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from bot.conversation.replies import CODE_PLACEHOLDER, CODE_WORDING
+from bot.conversation.replies import CODE_PLACEHOLDER, CODE_WORDINGS
 from bot.simulator.sandbox import PHONE
 from bot.simulator.stories.player import AT, REPLY_AUTHORS, SHAPES, WRONG
 from bot.simulator.telnyx import faults
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bot.conversation.state import State
     from bot.simulator.telnyx.journal import Entry
 
-_CODE_TEXT = re.compile(rf"code: ([0-9A-F]{{4,64}})\. {re.escape(CODE_WORDING)}")
+_CODE_TEXT = re.compile(rf"code: ([0-9A-F]{{4,64}})\. (?:{'|'.join(CODE_WORDINGS)})")
 _RESOLUTION = timedelta(seconds=0.1)
 _REPLY_TIME = timedelta(seconds=0.5)
 """Replies and states follow a text within this time; a later reply waited, say for a retry."""

@@ -23,6 +23,7 @@ from bot.web.api.problems import API, DETAILS, ProblemError
 from bot.web.api.schemas import (
     CheckParams,
     CheckView,
+    CreatedView,
     CreateParams,
     ListParams,
     NoParams,
@@ -134,16 +135,19 @@ class Api:
             VerificationRequest(
                 origin=Origin.REFERENCE if params.to is None else Origin.APP,
                 phone=None if params.to is None else _phone(self._recipients.accept, params.to),
+                complete=params.complete,
                 reference=params.reference,
                 metadata=params.metadata,
             ),
             request.idempotency_key,
         )
         verification, now = self._verification_of(result, RequestOutcome.DONE), self._clock.now()
-        view = VerificationView.of(verification, now)
+        view: BaseModel = VerificationView.of(verification, now)
         if verification.origin is Origin.REFERENCE:
             # Drawing the QR code takes milliseconds; webhooks must not wait for it.
             view = await asyncio.to_thread(InvitationView.of, verification, now)
+        elif letters := self._verifications.letters(verification):
+            view = CreatedView(**view.model_dump(), reply_with=letters)
         location = f"{API}/verifications/{verification.id}"
         return _response(view, HTTPStatus.CREATED, {"Location": location})
 

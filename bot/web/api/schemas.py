@@ -11,9 +11,9 @@ import json
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
-from bot.conversation.verification import Status
+from bot.conversation.verification import Complete, Status
 from bot.services.schemas import VerificationView
 
 MAX_METADATA_BYTES = 4096
@@ -113,6 +113,7 @@ class CreateParams(RequestParams):
     """The body of a new verification: without `to`, the person texts a reference."""
 
     to: _To | None = None
+    complete: Annotated[Complete, Strict(strict=False)] | None = None
     reference: _Reference | None = None
     metadata: Annotated[dict[str, Any], AfterValidator(_storable)] | None = None
 
@@ -135,6 +136,12 @@ class ListParams(RequestParams):
         default=_DEFAULT_PAGE_SIZE, ge=1, le=_MAX_PAGE_SIZE
     )
     cursor: Annotated[str, Field(min_length=1, max_length=_MAX_CURSOR_LENGTH)] | None = None
+
+
+class CreatedView(VerificationView):
+    """A new verification, and the letters that a reply with its code must have."""
+
+    reply_with: str
 
 
 class VerificationListView(BaseModel):

@@ -1,4 +1,4 @@
-"""The web form: type a number, get a code by text, type it here or reply with it.
+"""The web form: type a number, get a code by text, type it here, or reply with it and two letters.
 
 The paths are those of Telnyx's 2FA tutorials. The form reveals nothing about a number: whatever
 the outcome of a request, the response is the same and takes equally long.
@@ -167,6 +167,7 @@ class Form:
             seconds_left=max(0, seconds_left),
             length=self._settings.code_format.length,
             hexadecimal=self._settings.code_format.alphabet is Alphabet.HEX,
+            letters=self._verifications.letters(verification) or "",
             csrf=self._sessions.csrf_token(session_id),
             error=_ERRORS.get(message, ""),
             note=_NOTES.get(message, ""),

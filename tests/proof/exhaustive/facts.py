@@ -134,6 +134,8 @@ def _merged_token(token: Token, past_lock: datetime | None, now: datetime) -> To
         resend_after=NOW,
         verification=token.verification,
         origin=token.origin,
+        reply_rule=token.reply_rule,
+        letters_index=token.letters_index,
     )
     if token.used_at is not None:
         return replace(same, used_at=LONG_AGO)
@@ -148,6 +150,7 @@ def _merged_token(token: Token, past_lock: datetime | None, now: datetime) -> To
         resend_after=NOW + max(token.resend_after - now, _NOTHING),
         guesses=token.guesses,
         text=token.text,
+        explained=token.explained,
     )
 
 

@@ -16,7 +16,7 @@ from bot.conversation.inputs import CodeSubmitted, DeliveryFailed, TimePassed
 from bot.conversation.limits import FIRST_LOCK
 from bot.conversation.replies import Reply
 from bot.conversation.state import State
-from bot.conversation.verification import RequestOutcome
+from bot.conversation.verification import Origin, RequestOutcome
 from tests.proof.exhaustive.edges import Edge, make, row_of
 from tests.proof.exhaustive.facts import as_loaded, code_free_at, is_spent, tokens_of
 from tests.proof.exhaustive.offers import Kind, Offer
@@ -39,11 +39,14 @@ _STATUS = frozenset({Kind.STATUS, Kind.START})
 
 REASONS: Mapping[Reply, frozenset[Kind]] = {
     Reply.CODE: _CODE_REQUESTS | _APP_CODE_REQUESTS,
+    Reply.CODE_TYPED: _APP_CODE_REQUESTS,
     Reply.CODE_FORM: frozenset(),
     Reply.CODE_SPENT: _GUESSES,
     Reply.REFERENCE_UNKNOWN: frozenset({Kind.REFERENCE}),
     Reply.REFERENCE_SPENT: frozenset({Kind.REFERENCE}),
+    Reply.TYPE_IT: _GUESSES | _STATUS | {Kind.MISTYPED, Kind.RESEND},
     Reply.WRONG: _GUESSES,
+    Reply.WRONG_TYPE_IT: _GUESSES,
     Reply.MISTYPED: frozenset({Kind.MISTYPED}),
     Reply.EXPIRED: _GUESSES,
     Reply.NO_CODE: _GUESSES | {Kind.RESEND},
@@ -72,12 +75,18 @@ _WORDINGS: Mapping[Reply, set[Reply]] = {
         Reply.STATUS_SENT,
         Reply.STATUS_FAILED,
         Reply.STATUS_VERIFIED,
+        Reply.TYPE_IT,
     },
+    Reply.CODE: {Reply.CODE_TYPED},
+    Reply.NO_CODE: {Reply.TYPE_IT},
+    Reply.MISTYPED: {Reply.TYPE_IT},
+    Reply.WRONG: {Reply.WRONG_TYPE_IT},
     Reply.HINT: {Reply.HINT_CODE},
     Reply.WAIT: {Reply.WAIT_CODE},
 }
 """The other wordings of replies, for the moment."""
 
+_CODES = frozenset({Reply.CODE, Reply.CODE_TYPED})
 _INVITING = frozenset(
     {Reply.STATUS, Reply.STATUS_FAILED, Reply.NO_CODE, Reply.EXPIRED, Reply.HINT, Reply.WELCOME}
     | {Reply.CODE_SPENT}
@@ -162,6 +171,16 @@ def only_guesses_are_compared(edge: Edge) -> bool:
     return edge.offer.kind in _GUESSES and all(_works(edge, each) for each in compared)
 
 
+def a_reply_is_compared_only_with_what_it_is_for(edge: Edge) -> bool:
+    """A code alone is compared only with those asked for by text, one with letters with theirs."""
+    if edge.offer.by_app:
+        return True
+    owner = edge.offer.letters_of
+    if edge.offer.letters:
+        return {token.id for token in edge.compared} <= ({owner.id} if owner else set())
+    return all(token.origin is not Origin.APP for token in edge.compared)
+
+
 def wrong_guesses_lead_to_a_lock(edge: Edge) -> bool:
     """Wrong guesses in a channel are counted until a lock, with as many attempts at most."""
     submitted = edge.offer.kind is Kind.SUBMISSION
@@ -238,7 +257,7 @@ def no_pending_verification_is_lost(edge: Edge) -> bool:
 def codes_stay_within_the_limits(edge: Edge) -> bool:
     """A channel gets its code texts within an hour's and a day's limit, and each is counted."""
     by_app = edge.offer.kind in _APP_CODE_REQUESTS
-    sent = edge.reply is Reply.CODE
+    sent = edge.reply in _CODES
     policy, now = edge.scope.policy, edge.now
     for limits, after, counts in (
         (edge.limits, edge.decision.limits, sent and not by_app),
@@ -263,7 +282,7 @@ def no_code_is_texted_while_refused(edge: Edge) -> bool:
     token = message.token
     current = edge.tokens_after.get(token.id)
     return (
-        edge.reply is Reply.CODE
+        edge.reply in _CODES
         and token == current
         and _token_works(token, edge.decision.limits, edge.now)
         and message.send_by == token.expires_at
@@ -347,7 +366,7 @@ def every_app_request_is_answered(edge: Edge) -> bool:
         return False
     if edge.offer.kind is Kind.CANCEL:
         return done is _has_event(edge, EventType.CANCELED)
-    return done is (edge.reply is Reply.CODE)
+    return done is (edge.reply in _CODES)
 
 
 def apps_and_texts_have_their_own_limits(edge: Edge) -> bool:
@@ -396,6 +415,7 @@ INVARIANTS: tuple[Callable[[Edge], bool], ...] = (
     nothing_spent_works_again,
     a_compared_guess_is_counted,
     only_guesses_are_compared,
+    a_reply_is_compared_only_with_what_it_is_for,
     wrong_guesses_lead_to_a_lock,
     after_stop_only_one_confirmation,
     stop_ends_everything,
@@ -475,12 +495,18 @@ def _may_succeed(edge: Edge) -> bool:
     if isinstance(incoming, CodeSubmitted):
         open_ = not edge.web_limits.locked_at(edge.now)
         return open_ and token.verification == incoming.verification
-    return edge.offer.kind is Kind.RIGHT_CODE
+    if edge.offer.kind is not Kind.RIGHT_CODE:
+        return False
+    # A reply completes an app's request only with its letters, any other one only without.
+    by_letters = edge.offer.letters_of is token
+    return by_letters if token.origin is Origin.APP else not edge.offer.letters
 
 
 def _counts_guess(edge: Edge, before: PhoneLimits, after: PhoneLimits, *, here: bool) -> bool:
     """Return whether a channel's count and lock change as they must; `here` if it was used."""
-    compared = here and any(not is_spent(each) for each in edge.compared)
+    compared = here and (
+        any(not is_spent(each) for each in edge.compared) or _has_letters_of_no_request(edge)
+    )
     if compared and not edge.used:
         if after.locked_until != before.locked_until:
             return after.locked_until == edge.now + FIRST_LOCK and after.wrong_guesses == 0
@@ -488,6 +514,17 @@ def _counts_guess(edge: Edge, before: PhoneLimits, after: PhoneLimits, *, here: 
         return counted and after.wrong_guesses < edge.scope.policy.attempts
     expected = 0 if compared else before.wrong_guesses
     return after.wrong_guesses == expected and after.locked_until == before.locked_until
+
+
+def _has_letters_of_no_request(edge: Edge) -> bool:
+    """Return whether a code has letters that no live request has, while some code works."""
+    if not edge.offer.letters or edge.offer.by_app:
+        return False
+    owner = edge.offer.letters_of
+    used_again = owner is not None and owner.used_at is not None and edge.offer.code_of is owner
+    if used_again or (owner is not None and _works(edge, owner)):
+        return False
+    return any(_works(edge, token) for token in edge.tokens_before.values())
 
 
 def _recent(limits: PhoneLimits, edge: Edge) -> tuple[datetime, ...]:

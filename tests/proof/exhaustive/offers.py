@@ -25,7 +25,7 @@ from bot.conversation.inputs import (
 )
 from bot.conversation.policy import NOT_ME_PERIOD
 from bot.conversation.state import State
-from bot.conversation.verification import Origin
+from bot.conversation.verification import Complete, Origin, ReplyRule
 from tests.proof.exhaustive.facts import Side, tokens_of
 from tests.proof.exhaustive.scopes import NOW, NUMBERS, QUARTER
 
@@ -75,15 +75,18 @@ class Kind(Enum):
 class Offer(Struct, frozen=True):
     """An input that can be made, and what is known of it without the bot's rules.
 
-    `code_of` is the token whose right code it carries. `opts_out` and `opts_in` are whether it is a
-    STOP or START that counts. `new_token` is the id of the token that it may issue, and `only_free`
-    the verification that must not have begun.
+    `code_of` is the token whose right code it carries, and `letters` the letters beside the code.
+    `letters_of` is the token of those letters, if there is one. `opts_out` and `opts_in` are
+    whether it is a STOP or START that counts. `new_token` is the id of the token that it may issue,
+    and `only_free` the verification that must not have begun.
     """
 
     name: str
     kind: Kind
     incoming: Input
     code_of: Token | None = None
+    letters: str = ""
+    letters_of: Token | None = None
     opts_out: bool = False
     opts_in: bool = False
     new_token: str = "new"
@@ -181,7 +184,7 @@ def offers(  # noqa: PLR0913 - what can be made depends on all of these
         yield Offer(name, Kind.NO_WORDS, DeliveryFailed(token.id))
     if scope.app:
         app = names.of(APP)
-        incoming = CodeRequested(app, Origin.APP)
+        incoming = CodeRequested(app, Origin.APP, Complete.REPLY)
         yield Offer("an app requests a code", Kind.APP_CODE, incoming, new_token=app, only_free=APP)
     if scope.reference:
         yield from _references(known, names)
@@ -215,9 +218,41 @@ def _codes(conversation: Conversation, known: list[Token], keyring: Keyring) -> 
         yield Offer(f"the {owner} code", Kind.RIGHT_CODE, TextReceived(code), token)
     wrong = wrong_code(conversation, known, keyring)
     yield Offer("a wrong code", Kind.WRONG_CODE, TextReceived(wrong))
+    yield from _codes_with_letters(conversation, known, keyring)
     if known:
         yield Offer("a code with a picture", Kind.CHATTER, TextReceived(code, Shape.MEDIA))
         yield Offer("a code in a group", Kind.NO_WORDS, TextReceived(code, Shape.GROUP))
+
+
+def _codes_with_letters(
+    conversation: Conversation, known: list[Token], keyring: Keyring
+) -> Iterator[Offer]:
+    """Return all codes, and a wrong one, with the letters of each app's request and with others."""
+    wrong = wrong_code(conversation, known, keyring)
+    asked = [token for token in known if token.reply_rule is ReplyRule.LETTERS]
+    letters_of: dict[str, Token | None] = {
+        keyring.letters(token.verification or "", token.letters_index): token for token in asked
+    }
+    unknown = next(letters for letters in ("GH", "HG", "JK") if letters not in letters_of)
+    for letters, owner in (letters_of | {unknown: None}).items():
+        beside = f"the {_owner(owner)} letters" if owner else "unknown letters"
+        yield Offer(
+            f"a wrong code with {beside}",
+            Kind.WRONG_CODE,
+            TextReceived(f"{wrong} {letters}"),
+            letters=letters,
+            letters_of=owner,
+        )
+        for token in known:
+            code = keyring.code(token, conversation.bot_number, conversation.phone)
+            yield Offer(
+                f"the {_owner(token)} code with {beside}",
+                Kind.RIGHT_CODE,
+                TextReceived(f"{code} {letters}"),
+                token,
+                letters,
+                owner,
+            )
 
 
 def wrong_code(conversation: Conversation, known: list[Token], keyring: Keyring) -> str:

@@ -22,7 +22,7 @@ from bot.web.api.handlers import MAX_BODY_BYTES
 from bot.web.api.openapi import document_text
 from tests.kit.api_server import served
 from tests.kit.apps import App, app_with, make_key
-from tests.kit.fake_verifications import CODE, REFERENCE, FakeVerifications
+from tests.kit.fake_verifications import CODE, LETTERS, REFERENCE, FakeVerifications
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
@@ -104,6 +104,7 @@ async def test_a_number_is_read_as_people_write_it_and_the_verification_is_retur
         "reference": "order 1138",
         "metadata": {"user": ["ü", 1.5]},
         "origin": "app",
+        "complete": "typed",
         "created_at": "2026-01-15T12:00:00Z",
         "expires_at": "2026-01-15T12:10:00Z",
         "ended_at": None,
@@ -117,6 +118,23 @@ async def test_a_number_is_read_as_people_write_it_and_the_verification_is_retur
         None,
     )
     assert (await app.get(f"verifications/{answer.body['id']}")).body == answer.body
+
+
+async def test_only_the_response_to_a_creating_request_has_the_letters_of_a_reply(
+    app: App,
+) -> None:
+    body = {"to": PHONE, "complete": "reply"}
+    begun = (await app.post("verifications", body, once="once")).body
+    assert (begun["complete"], begun["reply_with"]) == ("reply", LETTERS)
+    assert (await app.post("verifications", body, once="once")).body == begun
+    id_ = begun["id"]
+    others = [
+        await app.get(f"verifications/{id_}"),
+        await app.get("verifications"),
+        await app.post(f"verifications/{id_}/resend"),
+        await app.post(f"verifications/{id_}/cancel"),
+    ]
+    assert all("reply_with" not in other.text for other in others)
 
 
 async def test_without_a_number_the_response_says_how_to_ask_the_person(app: App) -> None:
@@ -180,6 +198,8 @@ for _ in range(8):
         ({"to": PHONE, "reference": "two\nlines"}, ["reference"]),
         ({"to": PHONE, "reference": "\u0000"}, ["reference"]),
         ({"reference": "mine"}, ["reference"]),
+        ({"to": PHONE, "complete": "both"}, ["complete"]),
+        ({"to": PHONE, "complete": True}, ["complete"]),
         ({"metadata": []}, ["metadata"]),
         ({"metadata": {"a": "\u0000"}}, ["metadata"]),
         ({"metadata": {"a\u0000": 1}}, ["metadata"]),

@@ -80,11 +80,26 @@ async def test_a_code_that_was_texted_is_typed_in_the_app(sandbox: Sandbox, app:
     assert (again.status, again.body["code"]) == (409, "not_pending")
 
 
-async def test_a_reply_by_text_verifies_too(sandbox: Sandbox, app: App) -> None:
-    begun = await app.begin(to=PHONE)
-    await sandbox.text(PHONE, await code_sent(sandbox))
+async def test_a_reply_by_text_verifies_only_with_the_letters_of_the_request(
+    sandbox: Sandbox, app: App
+) -> None:
+    begun = await app.begin(to=PHONE, complete="reply")
+    code = await code_sent(sandbox)
+    await sandbox.text(PHONE, code)
+    assert (await app.get(path_of(begun))).body["status"] == "pending"
+    await sandbox.text(PHONE, f"{code} {begun['reply_with']}")
     shown = (await app.get(path_of(begun))).body
     assert (shown["status"], shown["to"]) == ("verified", PHONE)
+
+
+async def test_a_reply_by_text_verifies_nobody_unless_the_app_allows_it(
+    sandbox: Sandbox, app: App
+) -> None:
+    begun = await app.begin(to=PHONE)
+    assert "reply_with" not in begun
+    (reply,) = await sandbox.text(PHONE, await code_sent(sandbox))
+    assert "type it there" in reply.text
+    assert (await app.get(path_of(begun))).body["status"] == "pending"
 
 
 async def test_the_number_that_texts_the_reference_is_verified(sandbox: Sandbox, app: App) -> None:

@@ -19,7 +19,7 @@ from pydantic.json_schema import models_json_schema
 
 from bot import __version__
 from bot.conversation.app_events import EventType
-from bot.conversation.verification import Origin, Reason, Status
+from bot.conversation.verification import Complete, Origin, Reason, Status
 from bot.services.schemas import AppEventView, NumberView, VerificationView
 from bot.web.api import openapi
 from bot.web.api.handlers import ROUTES
@@ -29,6 +29,7 @@ from bot.web.api.problems import CONTENT_TYPE, DETAILS, FieldErrorView, ProblemV
 from bot.web.api.schemas import (
     CheckParams,
     CheckView,
+    CreatedView,
     CreateParams,
     ListParams,
     NoParams,
@@ -52,6 +53,7 @@ RESOLVED: dict[str, Any] = resolved(DOCUMENT, DOCUMENT["components"])
 RESPONSES: dict[str, type[BaseModel]] = {
     "Check": CheckView,
     "Event": AppEventView,
+    "CreatedVerification": CreatedView,
     "FieldError": FieldErrorView,
     "Invitation": InvitationView,
     "Number": NumberView,
@@ -61,6 +63,7 @@ RESPONSES: dict[str, type[BaseModel]] = {
 }
 BODIES: dict[str, type[BaseModel]] = {"Guess": CheckParams, "NewVerification": CreateParams}
 ENUMS: Mapping[str, type[StrEnum]] = {
+    "Complete": Complete,
     "EventType": EventType,
     "Origin": Origin,
     "Reason": Reason,

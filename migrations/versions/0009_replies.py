@@ -1,0 +1,37 @@
+"""Say of each code which reply by text completes its request.
+
+A code that an app or the form asked for before this migration can only be typed.
+
+Revision ID: 0009
+Revises: 0008
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0009"
+down_revision = "0008"
+
+
+def upgrade() -> None:
+    """Add the columns, and fill them for what exists."""
+    op.add_column(
+        "tokens", sa.Column("reply_rule", sa.String(20), server_default="code", nullable=False)
+    )
+    op.add_column(
+        "tokens", sa.Column("letters_index", sa.Integer, server_default="0", nullable=False)
+    )
+    op.add_column(
+        "tokens", sa.Column("explained", sa.Boolean, server_default=sa.false(), nullable=False)
+    )
+    op.add_column(
+        "verifications",
+        sa.Column("complete", sa.String(20), server_default="typed", nullable=False),
+    )
+    op.add_column(
+        "verifications", sa.Column("letters_index", sa.Integer, server_default="0", nullable=False)
+    )
+    op.execute("UPDATE tokens SET reply_rule = 'none' WHERE origin IN ('app', 'form')")
+    op.execute("UPDATE verifications SET complete = 'reply' WHERE origin = 'reference'")
