@@ -43,6 +43,7 @@ from bot.web.form.sessions import Sessions
 from bot.web.form.views import Form, FormSettings
 from bot.web.health import Readiness, accepts_writes, cached
 from bot.web.http.lookup_gate import LOOKUP_TIMEOUT, LookupGate
+from bot.web.http.refusals import REFUSAL_DELAY, Refusals
 from bot.web.telnyx import TelnyxWebhook
 
 if TYPE_CHECKING:
@@ -71,12 +72,13 @@ class CrashedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Timeouts of work on the database, in seconds."""
+    """Timeouts of work on the database, and the delay of a refusal, in seconds."""
 
     write: float = WRITE_TIMEOUT
     answer: float = ANSWER_TIMEOUT
     second_commit: float = SECOND_COMMIT_TIMEOUT
     lookup: float = LOOKUP_TIMEOUT
+    refusal: float = REFUSAL_DELAY
 
 
 DEFAULT_DEADLINES = Deadlines()
@@ -143,13 +145,22 @@ async def run_bot(  # noqa: PLR0913 - settings, clock, and what simulator and te
                 second_commit_within=deadlines.second_commit,
             )
             verifications = Verifications(inbox, database, rules, clock, settings.from_number[0])
+            refusals = Refusals(deadlines.refusal)
+            authentication = Authentication(
+                database,
+                clock,
+                LookupGate(deadlines.lookup),
+                refusals,
+                settings.trusted_proxies,
+            )
             application = app.build_application(
                 TelnyxWebhook(
                     Verifier(settings.telnyx_public_key), inbox, settings.from_number, clock
                 ),
                 _readiness(database, inbox, workers, clock),
-                _api(settings, verifications, database, clock, LookupGate(deadlines.lookup)),
-                _form(settings, verifications, clock, LookupGate(deadlines.lookup)),
+                _api(settings, verifications, authentication, clock),
+                _form(settings, verifications, clock, LookupGate(deadlines.lookup), refusals),
+                refusals,
             )
         await stack.enter_async_context(_background_tasks(workers, tasks))
         if application:
@@ -216,7 +227,11 @@ def _rules(settings: Settings) -> Rules:
 
 
 def _form(
-    settings: Settings, verifications: Verifications, clock: Clock, lookups: LookupGate
+    settings: Settings,
+    verifications: Verifications,
+    clock: Clock,
+    lookups: LookupGate,
+    refusals: Refusals,
 ) -> Form | None:
     if not settings.web_form:
         return None
@@ -234,7 +249,7 @@ def _form(
         trusted_proxies=settings.trusted_proxies,
     )
     sessions = Sessions(_plain(settings.secret_key), settings.public_url)
-    return Form(verifications, form_settings, sessions, clock, lookups)
+    return Form(verifications, form_settings, sessions, clock, lookups=lookups, refusals=refusals)
 
 
 def _plain(secrets: Iterable[SecretStr]) -> list[str]:
@@ -253,14 +268,10 @@ async def _prepare_schema(database: Database) -> None:
 
 
 def _api(
-    settings: Settings,
-    verifications: Verifications,
-    database: Database,
-    clock: Clock,
-    lookups: LookupGate,
+    settings: Settings, verifications: Verifications, authentication: Authentication, clock: Clock
 ) -> Api:
     recipients = Recipients(settings.country_code, settings.from_number, settings.test_numbers)
-    return Api(verifications, Authentication(database, clock, lookups), recipients, clock)
+    return Api(verifications, authentication, recipients, clock)
 
 
 def _sender(

@@ -19,6 +19,9 @@ _GC_THRESHOLDS = (10_000, 10, 100)
 """Higher than Python's defaults. A full collection traverses the 300,000 objects of the imported
 modules, which are never freed, and blocks the event loop for 0.1 s. With the defaults, it happens
 several times during the start, and again every few thousand webhooks."""
+_MAX_FILES = 65_536
+"""Open files, and so connections, that the process asks for. Many systems allow 1,024 unless a
+process asks for more, so that a thousand idle strangers would keep Telnyx from connecting."""
 
 
 @click.command()
@@ -36,6 +39,7 @@ def work() -> None:
 
 def _run_bot(*, with_web: bool, with_work: bool) -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
+    _allow_many_connections()
     from bot import logs
     from bot.app import CrashedError
     from bot.settings import Settings
@@ -75,6 +79,18 @@ async def _run_until_signal(settings: Settings, *, with_web: bool, with_work: bo
             log.info("running without a web server")
         await signalled.wait()
         log.info("stopping when all requests and texts in progress are done")
+
+
+def _allow_many_connections() -> None:
+    """Raise the limit of open files as far as the system lets this process do."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    allowed, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_FILES if highest == resource.RLIM_INFINITY else min(_MAX_FILES, highest)
+    if allowed != resource.RLIM_INFINITY and allowed < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, highest))
 
 
 def _reason(error: OSError) -> str:

@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 BOT_NUMBER = "+13125550100"
 PHONE = "+13125550001"
 _POLL_INTERVAL = 0.002
-LONG_DEADLINES = Deadlines(write=60.0, answer=60.0, second_commit=60.0, lookup=60.0)
-"""Seconds: the simulated Telnyx has no timeout, and a busy machine may stall for a long time."""
+LONG_DEADLINES = Deadlines(write=60.0, answer=60.0, second_commit=60.0, lookup=60.0, refusal=0.0)
+"""Seconds: the simulated Telnyx has no timeout, and a busy machine may stall for a long time. Only
+programs on this machine can send requests, so no refusal is delayed."""
 
 
 class SandboxSettings(Settings):

@@ -85,8 +85,19 @@ def secret_matches(key: ApiKey | None, secret: str) -> bool:
 
     It takes the same time in all cases.
     """
-    matches = hmac.compare_digest(_hash(secret), key.secret_hash if key else _HASH_OF_NO_SECRET)
+    matches = hash_matches(key.secret_hash if key else None, secret)
     return matches and key is not None and key.revoked_at is None
+
+
+def hash_matches(secret_hash: str | None, secret: str) -> bool:
+    """Return whether a hash is that of a secret; it takes the same time if there is no hash."""
+    return hmac.compare_digest(_hash(secret), secret_hash or _HASH_OF_NO_SECRET)
+
+
+def valid_hashes(connection: Connection) -> dict[str, str]:
+    """Read the hash of each key that is not revoked, by its public id."""
+    valid = select(_KEYS.c.public_id, _KEYS.c.secret_hash).where(_KEYS.c.revoked_at.is_(None))
+    return {row.public_id: row.secret_hash for row in connection.execute(valid)}
 
 
 def list_all(connection: Connection) -> Sequence[ApiKey]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bot.web.api.handlers import Api
     from bot.web.form.views import Form
     from bot.web.health import Readiness
+    from bot.web.http.refusals import Refusals
     from bot.web.telnyx import TelnyxWebhook
 
 WEBHOOK_PATH = "/webhooks/telnyx"
@@ -26,9 +27,16 @@ _log = structlog.get_logger(__name__)
 
 
 def build_application(
-    webhook: TelnyxWebhook, readiness: Readiness, api: Api | None = None, form: Form | None = None
+    webhook: TelnyxWebhook,
+    readiness: Readiness,
+    api: Api | None = None,
+    form: Form | None = None,
+    refusals: Refusals | None = None,
 ) -> web.Application:
-    """Return the web application, with the API and its documentation and the web form if given."""
+    """Return the web application, with the API and its documentation and the web form if given.
+
+    `refusals` are those of the API and the form; they end their wait when the application stops.
+    """
     application = web.Application(middlewares=[error_middleware, problem_middleware])
     application.add_routes(
         [
@@ -41,6 +49,12 @@ def build_application(
         application.add_routes([*api.routes(), *openapi.routes()])
     if form:
         application.add_routes(form.routes())
+    if refusals:
+
+        async def stop(_application: web.Application) -> None:
+            refusals.stop()
+
+        application.on_shutdown.append(stop)
     return application
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import signal
 import socket
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy.engine import URL, make_url
 
+from bot.cli import serve
 from bot.services.clock import SystemClock
 from bot.simulator.sandbox import BOT_NUMBER, PHONE
 from bot.simulator.telnyx import payloads
@@ -293,3 +295,38 @@ async def test_postgresql_on_such_a_host_gets_no_warning(
     bot = await processes.start("serve", "--web-only", env=env)
     await bot.logged("listening")
     assert [line for line in bot.log if line["level"] == "warning"] == []
+
+
+@pytest.mark.parametrize(
+    ("allowed", "highest", "expected"),
+    [(256, 2048, 2048), (256, 256, 256), (256, 1_000_000, 65_536), (500_000, 1_000_000, 500_000)],
+)
+def test_the_process_asks_for_as_many_connections_as_the_system_allows(
+    allowed: int, highest: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = (allowed, highest)
+
+    def set_limit(kind: int, new: tuple[int, int]) -> None:
+        nonlocal limits
+        assert kind == resource.RLIMIT_NOFILE
+        limits = new
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: limits)
+    monkeypatch.setattr(resource, "setrlimit", set_limit)
+    serve._allow_many_connections()
+    assert limits == (expected, highest)
+
+
+@on_sqlite
+async def test_serve_raises_the_limit_of_open_files(
+    database_url: URL, telnyx: SimulatedTelnyx, processes: Processes
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert before[1] > 1024
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
+    try:
+        bot = await processes.start_cold("serve", env=environment(database_url, telnyx))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    await bot.ready()
+    assert resource.prlimit(bot.pid, resource.RLIMIT_NOFILE)[0] > 1024

@@ -14,6 +14,7 @@ from bot.web.api.authentication import Authentication
 from bot.web.api.handlers import Api
 from bot.web.api.problems import problem_middleware
 from bot.web.http.lookup_gate import LookupGate
+from bot.web.http.refusals import Refusals
 from tests.kit.timeouts import TEST_TIMEOUT
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ async def served(
     recipients = Recipients("+1", [BOT_NUMBER], test_numbers)
     api = Api(
         verifications,
-        Authentication(database, clock, LookupGate(TEST_TIMEOUT)),
+        Authentication(database, clock, LookupGate(TEST_TIMEOUT), Refusals(0.0)),
         recipients,
         clock,
     )

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
+from unittest.mock import AsyncMock
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 
 from bot import app
 from bot.simulator.clock import StoppedClock
+from bot.web.app import build_application
+from bot.web.http.refusals import Refusals
 from tests.kit.settings import settings_for
+from tests.kit.timeouts import TEST_TIMEOUT, wait_until
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -76,3 +81,24 @@ async def test_a_bot_serves_these_routes_and_no_others(
         for route in application.router.routes()
     }
     assert routes == expected
+
+
+async def test_refusals_that_wait_do_not_delay_the_end_of_the_process() -> None:
+    refusals = Refusals(TEST_TIMEOUT)
+
+    async def refuse(request: web.Request) -> web.Response:
+        await refusals.wait(request)
+        return web.Response(status=401)
+
+    application = build_application(AsyncMock(), AsyncMock(), refusals=refusals)
+    application.add_routes([web.get("/refuse", refuse)])
+    # Without the signal to stop, the request would be cancelled.
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}/refuse"
+    async with ClientSession() as session:
+        asking = asyncio.create_task(session.get(url))
+        await wait_until(lambda: refusals.waiting == 1)
+        await runner.cleanup()
+        assert (await asking).status == 401

@@ -12,10 +12,15 @@ from bot.conversation.limits import TokenBucket
 from bot.conversation.verification import RequestOutcome
 from bot.store import api_keys
 from bot.web.api import problems
+from bot.web.api.known_keys import KnownKeys
 from bot.web.api.problems import ProblemError
+from bot.web.http.client_ip import network_of_request
+from bot.web.http.lookup_gate import TooManyLookupsError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
+    from ipaddress import IPv4Network, IPv6Network
 
     from aiohttp import web
 
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
     from bot.store.api_keys import ApiKey, Scope
     from bot.store.engine.database import Database
     from bot.web.http.lookup_gate import LookupGate
+    from bot.web.http.refusals import Refusals
 
 _BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE)
 _CHALLENGE = 'Bearer realm="textproof"'
@@ -33,14 +39,25 @@ _MAX_KEYS = 10_000
 class Authentication:
     """Checks the API key of each request, its scope and its rate.
 
-    The key is read from the database for every request, so a revoked key stops working at once.
+    A made-up key is refused from memory, after a delay. A known key is read from the database for
+    every request, so a revoked key stops working at once.
     """
 
-    def __init__(self, database: Database, clock: Clock, lookups: LookupGate) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        lookups: LookupGate,
+        refusals: Refusals,
+        trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._known_keys = KnownKeys(database)
         self._rate_limits = KeyRateLimits()
         self._lookups = lookups
+        self._refusals = refusals
+        self._trusted_proxies = trusted_proxies
 
     async def authenticate(self, request: web.Request, scope: Scope) -> ApiKey:
         """Return the key of a request; raises ProblemError (401, 403, 429), UnavailableError."""
@@ -64,14 +81,33 @@ class Authentication:
         match = _BEARER.fullmatch(values[0].strip()) if len(values) == 1 else None
         parts = api_keys.split(match[1]) if match else None
         if parts is None:
+            await self._refusals.wait(request)
             raise _unauthorized("send an API key, as Authorization: Bearer tp_…", _CHALLENGE)
-        name, secret = parts
-        async with self._lookups.enter():
-            key = await self._database.read(api_keys.find, name)
+        public_id, secret = parts
+        if not await self._known_keys.include(public_id, secret):
+            await self._refusals.wait(request)
+            # The last reading may have been just before the key was created.
+            if not await self._known_keys.include(public_id, secret):
+                self._known_keys.check_current()
+                raise _invalid_key()
+        key = await self._find(request, public_id)
         if not api_keys.secret_matches(key, secret) or key is None:
-            challenge = f'{_CHALLENGE}, error="invalid_token"'
-            raise _unauthorized("invalid or revoked API key", challenge)
+            self._known_keys.forget(public_id)
+            await self._refusals.wait(request)
+            raise _invalid_key()
         return key
+
+    async def _find(self, request: web.Request, public_id: str) -> ApiKey | None:
+        try:
+            async with self._lookups.enter(network_of_request(request, self._trusted_proxies)):
+                return await self._database.read(api_keys.find, public_id)
+        except TooManyLookupsError:
+            outcome, now = RequestOutcome.TOO_MANY_REQUESTS, self._clock.now()
+            raise problems.retry_later(outcome, None, now, default=1) from None
+
+
+def _invalid_key() -> ProblemError:
+    return _unauthorized("invalid or revoked API key", f'{_CHALLENGE}, error="invalid_token"')
 
 
 def _unauthorized(detail: str, challenge: str) -> ProblemError:

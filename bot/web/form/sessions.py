@@ -1,4 +1,7 @@
-"""Browser sessions: a cookie with a random id, and a CSRF token derived from it."""
+"""Browser sessions: a cookie with a random id and its MAC, and a CSRF token derived from the id.
+
+Without the MAC, every made-up cookie would have to be looked up in the database.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,9 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 _ID_BYTES = 16
-_ID = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII)
+_COOKIE = re.compile(r"([A-Za-z0-9_-]{22})\.([0-9a-f]{64})", re.ASCII)
 _SESSION_LABEL = b"textproof form session v1"
+_COOKIE_LABEL = b"textproof form cookie v1"
 _TOKEN_LABEL = b"textproof form token v1"
 _NETWORK_LABEL = b"textproof form network v1"
 
@@ -29,6 +33,7 @@ class Sessions:
     """
 
     def __init__(self, keys: Sequence[str], public_url: str) -> None:
+        self._cookie_keys = [_derive_key(key, _COOKIE_LABEL) for key in keys]
         self._token_keys = [_derive_key(key, _TOKEN_LABEL) for key in keys]
         self._network_key = _derive_key(keys[0], _NETWORK_LABEL)
         self._public_url = public_url
@@ -41,15 +46,17 @@ class Sessions:
         return secrets.token_urlsafe(_ID_BYTES)
 
     def read_id(self, request: web.Request) -> str | None:
-        """Return the id in the cookie; None if it is missing or malformed."""
-        value = request.cookies.get(self._cookie, "")
-        return value if _ID.fullmatch(value) else None
+        """Return the id in the cookie; None if it is missing or not signed with any key."""
+        cookie = _COOKIE.fullmatch(request.cookies.get(self._cookie, ""))
+        if cookie is None or not _is_signed(self._cookie_keys, cookie[1], cookie[2]):
+            return None
+        return cookie[1]
 
     def set_cookie(self, response: web.StreamResponse, session_id: str) -> None:
         """Set the cookie, until the browser is closed."""
         response.set_cookie(
             self._cookie,
-            session_id,
+            f"{session_id}.{_sign(self._cookie_keys[0], session_id)}",
             path="/",
             httponly=True,
             secure=self._secure,
@@ -66,11 +73,7 @@ class Sessions:
 
     def is_csrf_token(self, token: str, session_id: str) -> bool:
         """Return whether a token is a session's, under any key; compare in constant time."""
-        given = token.encode("utf-8", "replace")
-        matches = [
-            hmac.compare_digest(given, _sign(key, session_id).encode()) for key in self._token_keys
-        ]
-        return any(matches)
+        return _is_signed(self._token_keys, session_id, token)
 
     def is_same_origin(self, request: web.Request) -> bool:
         """Return whether a request's Sec-Fetch-Site and Origin, if present, name this site."""
@@ -103,3 +106,10 @@ def _derive_key(secret: str, label: bytes) -> bytes:
 
 def _sign(key: bytes, message: str) -> str:
     return hmac.new(key, message.encode(), hashlib.sha256).hexdigest()
+
+
+def _is_signed(keys: Sequence[bytes], message: str, signature: str) -> bool:
+    """Return whether a signature was made with any of the keys; compare in constant time."""
+    given = signature.encode("utf-8", "replace")
+    matches = [hmac.compare_digest(given, _sign(key, message).encode()) for key in keys]
+    return any(matches)

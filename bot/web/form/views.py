@@ -25,8 +25,9 @@ from bot.services.recipients import RecipientError, Refusal
 from bot.services.verifications import VerificationRequest
 from bot.store.engine.errors import UnavailableError
 from bot.web.http.body import read_body
-from bot.web.http.client_ip import client_address, network_of
+from bot.web.http.client_ip import network_of_request
 from bot.web.http.log_throttle import LogThrottle
+from bot.web.http.lookup_gate import TooManyLookupsError
 from bot.web.http.retry_after import RETRY_SOON, retry_after
 from bot.web.http.security_headers import NO_STORE, OWN_FILES, page_headers
 from bot.web.http.static import static_handler
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from bot.services.verifications import Verifications
     from bot.web.form.sessions import Sessions
     from bot.web.http.lookup_gate import LookupGate
+    from bot.web.http.refusals import Refusals
 
 MAX_BODY_BYTES = 4 * 1024
 BODY_TIMEOUT = 5.0
@@ -83,13 +85,15 @@ class FormSettings:
 class Form:
     """Handlers of the web form."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts that the handlers use
         self,
         verifications: Verifications,
         settings: FormSettings,
         sessions: Sessions,
         clock: Clock,
+        *,
         lookups: LookupGate,
+        refusals: Refusals,
     ) -> None:
         self._verifications = verifications
         self._settings = settings
@@ -97,6 +101,7 @@ class Form:
         self._clock = clock
         self._warnings = LogThrottle()
         self._lookups = lookups
+        self._refusals = refusals
         self._templates = template_environment("bot.web.form", "templates")
         self._example = example(settings.recipients.country_code)
 
@@ -126,9 +131,11 @@ class Form:
 
         A new session begins here, which makes a session id that an attacker planted useless.
         """
-        fields = await _read_fields(request)
-        session_id = self._form_session(request, fields)
+        session_id = await self._session_id(request)
         if session_id is None:
+            return self._begin_again_page()
+        fields = await _read_fields(request)
+        if not self._is_own_form(request, session_id, fields):
             return self._begin_again_page()
         typed = fields.get("phone", "")
         try:
@@ -141,7 +148,7 @@ class Form:
             Origin.FORM,
             phone,
             session=self._sessions.hashed_id(new_id),
-            asked_from=self._hashed_network(request),
+            asked_from=self._sessions.hashed_network(self._network(request)),
         )
         result = await self._verifications.begin(params)
         if result.outcome is RequestOutcome.TOO_MANY_REQUESTS:
@@ -152,8 +159,11 @@ class Form:
 
     async def code_form(self, request: web.Request) -> web.Response:
         """Show the form for the code."""
-        session_id, verification = await self._find_verification(request)
-        if session_id is None or verification is None:
+        session_id = await self._session_id(request)
+        if session_id is None:
+            return _redirect("/")
+        verification = await self._find_verification(request, session_id)
+        if verification is None:
             return _redirect("/")
         if verification.status is Status.VERIFIED:
             return _redirect("/success")
@@ -175,10 +185,13 @@ class Form:
 
     async def check_code(self, request: web.Request) -> web.Response:
         """Check the code, with one message for every failure; raise HTTPException."""
-        fields = await _read_fields(request)
-        if self._form_session(request, fields) is None:
+        session_id = await self._session_id(request)
+        if session_id is None:
             return self._begin_again_page()
-        _, verification = await self._find_verification(request)
+        fields = await _read_fields(request)
+        if not self._is_own_form(request, session_id, fields):
+            return self._begin_again_page()
+        verification = await self._find_verification(request, session_id)
         code = _BETWEEN_SYMBOLS.sub("", normalize_text(fields.get("code", ""))).upper()
         if verification is not None and code:
             result = await self._verifications.check(verification.id, code)
@@ -188,23 +201,32 @@ class Form:
 
     async def resend_code(self, request: web.Request) -> web.Response:
         """Send the same code again if that is allowed; raise HTTPException."""
-        fields = await _read_fields(request)
-        if self._form_session(request, fields) is None:
+        session_id = await self._session_id(request)
+        if session_id is None:
             return self._begin_again_page()
-        _, verification = await self._find_verification(request)
+        fields = await _read_fields(request)
+        if not self._is_own_form(request, session_id, fields):
+            return self._begin_again_page()
+        verification = await self._find_verification(request, session_id)
         if verification is not None:
             await self._verifications.resend(verification.id)
         return _redirect("/verify?message=again")
 
     async def status(self, request: web.Request) -> web.Response:
         """Return whether the number is verified, as JSON for the page's script."""
-        _, verification = await self._find_verification(request)
+        session_id = await self._session_id(request)
+        if session_id is None:
+            return web.json_response({"verified": False})
+        verification = await self._find_verification(request, session_id)
         verified = verification is not None and verification.status is Status.VERIFIED
         return web.json_response({"verified": verified})
 
     async def success(self, request: web.Request) -> web.Response:
         """Show that the number is verified, only to the session that verified it."""
-        _, verification = await self._find_verification(request)
+        session_id = await self._session_id(request)
+        if session_id is None:
+            return _redirect("/")
+        verification = await self._find_verification(request, session_id)
         if verification is None or verification.status is not Status.VERIFIED:
             return _redirect("/verify?message=not-yet")
         return self._page("success.html", number=readable(verification.phone or ""))
@@ -218,6 +240,8 @@ class Form:
                 response = await handler(request)
             except UnavailableError:
                 response = self._unavailable_page()
+            except TooManyLookupsError:
+                response = self._busy_network_page()
             except web.HTTPException as error:
                 error.headers.update(_HEADERS)
                 raise
@@ -228,31 +252,33 @@ class Form:
 
         return guarded
 
-    async def _find_verification(
-        self, request: web.Request
-    ) -> tuple[str | None, Verification | None]:
-        """Return the browser's session id and its verification; raise UnavailableError."""
+    async def _session_id(self, request: web.Request) -> str | None:
+        """Return the browser's session id; None, after the delay of a refusal, if it has none."""
         session_id = self._sessions.read_id(request)
         if session_id is None:
-            return None, None
-        hashed_id = self._sessions.hashed_id(session_id)
-        async with self._lookups.enter():
-            return session_id, await self._verifications.of_session(hashed_id)
+            await self._refusals.wait(request)
+        return session_id
 
-    def _form_session(self, request: web.Request, fields: Mapping[str, str]) -> str | None:
-        """Return the session id of a form sent from one of our pages; None for any other."""
-        session_id = self._sessions.read_id(request)
-        if session_id is None:
-            return None
+    async def _find_verification(
+        self, request: web.Request, session_id: str
+    ) -> Verification | None:
+        """Return a session's verification; raise TooManyLookupsError, UnavailableError."""
+        hashed_id = self._sessions.hashed_id(session_id)
+        async with self._lookups.enter(self._network(request)):
+            return await self._verifications.of_session(hashed_id)
+
+    def _is_own_form(
+        self, request: web.Request, session_id: str, fields: Mapping[str, str]
+    ) -> bool:
+        """Return whether a form was sent from a page that this session was shown."""
         if not self._sessions.is_same_origin(request):
             self._warnings.log(
                 "form refused",
                 reason="it was sent from a page of another origin",
                 advice='check PUBLIC_URL if people see "Please begin again"',
             )
-            return None
-        valid = self._sessions.is_csrf_token(fields.get("csrf", ""), session_id)
-        return session_id if valid else None
+            return False
+        return self._sessions.is_csrf_token(fields.get("csrf", ""), session_id)
 
     def _refusal_message(self, typed: str, error: RecipientError) -> str:
         """Return the message to the person about a number that is refused."""
@@ -274,10 +300,8 @@ class Form:
             f" {countries}."
         )
 
-    def _hashed_network(self, request: web.Request) -> str:
-        forwarded = request.headers.getall("X-Forwarded-For", [])
-        address = client_address(request.remote, forwarded, self._settings.trusted_proxies)
-        return self._sessions.hashed_network(network_of(address))
+    def _network(self, request: web.Request) -> str:
+        return network_of_request(request, self._settings.trusted_proxies)
 
     def _number_page(
         self, session_id: str, *, typed: str = "", error: str = "", status: int = 200
@@ -301,6 +325,15 @@ class Form:
             title="Please wait a little",
             text="Many codes have been asked for here in a short time."
             f" Please wait {duration(wait)}, then ask for yours.",
+        )
+
+    def _busy_network_page(self) -> web.Response:
+        return self._page(
+            "error.html",
+            status=429,
+            headers=RETRY_SOON,
+            title="Please wait a little",
+            text="Many requests came from your network at once. Please try again in a minute.",
         )
 
     def _begin_again_page(self) -> web.Response:

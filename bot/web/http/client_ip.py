@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from ipaddress import IPv4Network
 
+    from aiohttp import web
+
 Address = IPv4Address | IPv6Address
 
 _SITE_PREFIX = 64
@@ -45,6 +47,12 @@ def network_of(address: Address | None) -> str:
     if isinstance(address, IPv6Address):
         return str(IPv6Network((int(address), _SITE_PREFIX), strict=False))
     return "" if address is None else str(address)
+
+
+def network_of_request(request: web.Request, trusted: Sequence[IPv4Network | IPv6Network]) -> str:
+    """Return the network of the client that sent a request."""
+    forwarded = request.headers.getall("X-Forwarded-For", [])
+    return network_of(client_address(request.remote, forwarded, trusted))
 
 
 def _parse(text: str) -> Address | None:

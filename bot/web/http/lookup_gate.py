@@ -1,37 +1,66 @@
-"""A limit on lookups that need no API key, so that webhooks keep their database connections."""
+"""Limits on reads before anything is known about a request but a valid key or session.
+
+Webhooks and the sender keep their database connections, and one network cannot keep others out.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from bot.store.engine.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-MAX_LOOKUPS = 4
+MAX_LOOKUPS = 6
+"""One less than the connections that all reads on PostgreSQL share."""
+MAX_LOOKUPS_OF_NETWORK = 4
 LOOKUP_TIMEOUT = 1.5
-"""Seconds a request waits while MAX_LOOKUPS others are running."""
+"""Seconds a request waits while the most that may run are running."""
+
+
+class TooManyLookupsError(Exception):
+    """The requests of one network waited too long for each other."""
 
 
 class LookupGate:
-    """Lets at most MAX_LOOKUPS requests read from the database at the same time."""
+    """Lets a few requests read at the same time: MAX_LOOKUPS, and fewer of one network."""
 
     def __init__(self, timeout: float = LOOKUP_TIMEOUT) -> None:
         self._timeout = timeout
-        self._running = asyncio.Semaphore(MAX_LOOKUPS)
+        self._all = asyncio.Semaphore(MAX_LOOKUPS)
+        # A network is forgotten as soon as none of its requests refers to its semaphore.
+        self._networks: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def enter(self) -> AsyncIterator[None]:
-        """Wait for a free slot; raise UnavailableError after `timeout` seconds."""
+    async def enter(self, network: str) -> AsyncIterator[None]:
+        """Wait until one more request of `network` may read, for `timeout` seconds.
+
+        Then raise TooManyLookupsError if it waited for its own network, else UnavailableError.
+        """
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        of_network = self._networks.setdefault(network, asyncio.Semaphore(MAX_LOOKUPS_OF_NETWORK))
+        if not await _acquired(of_network, deadline):
+            raise TooManyLookupsError("too many lookups of this network are waiting")
         try:
-            async with asyncio.timeout(self._timeout):
-                await self._running.acquire()
-        except TimeoutError:
-            raise UnavailableError("too many lookups are waiting") from None
-        try:
-            yield
+            if not await _acquired(self._all, deadline):
+                raise UnavailableError("too many lookups are waiting")
+            try:
+                yield
+            finally:
+                self._all.release()
         finally:
-            self._running.release()
+            of_network.release()
+
+
+async def _acquired(semaphore: asyncio.Semaphore, deadline: float) -> bool:
+    """Acquire a semaphore; return False if it is not free before `deadline`, a time of the loop."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            await semaphore.acquire()
+    except TimeoutError:
+        return False
+    return True

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from ipaddress import ip_network
+from typing import TYPE_CHECKING, Any, NoReturn
+from unittest.mock import Mock
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
@@ -12,10 +14,13 @@ from bot.simulator.clock import NOON, StoppedClock
 from bot.store import api_keys
 from bot.store.api_keys import Scope
 from bot.store.engine.errors import UnavailableError
+from bot.web.api import known_keys
 from bot.web.api.authentication import Authentication, KeyRateLimits
 from bot.web.api.problems import ProblemError
 from bot.web.http.lookup_gate import LookupGate
+from bot.web.http.refusals import Refusals
 from tests.kit.apps import make_key
+from tests.kit.loop_time import advance
 from tests.kit.timeouts import TEST_TIMEOUT, wait_until
 
 if TYPE_CHECKING:
@@ -33,14 +38,20 @@ def clock() -> StoppedClock:
 
 @pytest.fixture
 def authentication(database: Database, clock: StoppedClock) -> Authentication:
-    return Authentication(database, clock, LookupGate(TEST_TIMEOUT))
+    return Authentication(database, clock, LookupGate(TEST_TIMEOUT), Refusals(0.0))
+
+
+def bearer(key: str) -> Mapping[str, str]:
+    return {"Authorization": f"Bearer {key}"}
 
 
 async def authenticate(
     authentication: Authentication, headers: Mapping[str, str], scope: Scope = Scope.READ
 ) -> ProblemError | str:
     """Return the name of the key that was accepted, or the problem."""
-    request = make_mocked_request("GET", "/v1/verifications", headers=headers)
+    transport = Mock()
+    transport.get_extra_info.return_value = ("127.0.0.1", 1)
+    request = make_mocked_request("GET", "/v1/verifications", headers=headers, transport=transport)
     try:
         return (await authentication.authenticate(request, scope)).public_id
     except ProblemError as problem:
@@ -140,27 +151,132 @@ async def test_after_too_many_requests_the_answer_says_when_the_next_is_allowed(
     assert isinstance(await authenticate(authentication, busy), ProblemError)
 
 
-async def test_requests_without_a_valid_key_cannot_occupy_the_whole_database(
+async def test_a_made_up_key_is_refused_without_a_lookup(
+    authentication: Authentication,
+    database: Database,
+    clock: StoppedClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key = await make_key(database, clock)
+    assert isinstance(await authenticate(authentication, bearer(key)), str)
+
+    read = database.read
+
+    async def read_no_row(work: Any, *args: Any) -> Any:
+        assert work is not api_keys.find
+        return await read(work, *args)
+
+    monkeypatch.setattr(database, "read", read_no_row)
+    for made_up in (f"tp_{'0' * 12}_{SECRET}", f"tp_{key.split('_')[1]}_{SECRET}"):
+        answers = [await authenticate(authentication, bearer(made_up)) for _ in range(20)]
+        assert {isinstance(each, ProblemError) and each.view.status for each in answers} == {401}
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": f"Bearer tp_{'0' * 12}_{SECRET}"}])
+async def test_a_refusal_leaves_after_a_delay(
+    headers: Mapping[str, str], database: Database, clock: StoppedClock
+) -> None:
+    refusals = Refusals(TEST_TIMEOUT, jitter=0.0)
+    authentication = Authentication(database, clock, LookupGate(TEST_TIMEOUT), refusals)
+    refused = asyncio.create_task(authenticate(authentication, headers))
+    await wait_until(lambda: refusals.waiting == 1)
+    assert not refused.done()
+    advance(TEST_TIMEOUT)
+    problem = await refused
+    assert isinstance(problem, ProblemError)
+    assert problem.view.status == 401
+
+
+async def test_a_key_created_a_moment_ago_is_accepted_after_the_delay(
     database: Database, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    authentication = Authentication(database, clock, LookupGate(timeout=0.05))
-    reads, slow = 0, asyncio.Event()
+    monkeypatch.setattr(known_keys, "REFRESH_INTERVAL", TEST_TIMEOUT)
+    refusals = Refusals(TEST_TIMEOUT, jitter=0.0)
+    authentication = Authentication(database, clock, LookupGate(TEST_TIMEOUT), refusals)
+    first = await make_key(database, clock)
+    assert isinstance(await authenticate(authentication, bearer(first)), str)
+    key = await make_key(database, clock)
+    asking = asyncio.create_task(authenticate(authentication, bearer(key)))
+    await wait_until(lambda: refusals.waiting == 1)
+    advance(TEST_TIMEOUT)
+    assert await asking == key.split("_")[1]
 
-    async def read(*_: object) -> None:
-        nonlocal reads
-        reads += 1
+
+async def test_a_revoked_key_is_looked_up_once(
+    authentication: Authentication,
+    database: Database,
+    clock: StoppedClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key, read, read_rows = await make_key(database, clock), database.read, 0
+
+    async def counted(work: Any, *args: Any) -> Any:
+        nonlocal read_rows
+        read_rows += work is api_keys.find
+        return await read(work, *args)
+
+    assert isinstance(await authenticate(authentication, bearer(key)), str)
+    await database.write(api_keys.revoke, key.split("_")[1], clock.now())
+    monkeypatch.setattr(database, "read", counted)
+    for _ in range(3):
+        assert (await refused(authentication, bearer(key))).view.status == 401
+    assert read_rows == 1
+
+
+async def test_while_the_keys_cannot_be_read_no_key_is_called_invalid(
+    authentication: Authentication,
+    database: Database,
+    clock: StoppedClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key = await make_key(database, clock)
+
+    async def out_of_reach(*_: object) -> NoReturn:
+        raise UnavailableError("gone for the test")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(database, "read", out_of_reach)
+        with pytest.raises(UnavailableError):
+            await authenticate(authentication, bearer(key))
+    advance(known_keys.REFRESH_INTERVAL)
+    assert isinstance(await authenticate(authentication, bearer(key)), str)
+
+
+async def test_the_apps_of_one_network_cannot_keep_those_of_another_waiting(
+    database: Database, clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxies = [ip_network("127.0.0.0/8")]
+    gate, refusals = LookupGate(TEST_TIMEOUT), Refusals(0.0)
+    authentication = Authentication(database, clock, gate, refusals, proxies)
+    headers = bearer(await make_key(database, clock))
+    assert isinstance(await authenticate(authentication, headers), str)
+    read, reading, slow = database.read, 0, asyncio.Event()
+
+    async def slow_read(*work: Any) -> Any:
+        nonlocal reading
+        reading += 1
         await slow.wait()
+        return await read(*work)
 
-    monkeypatch.setattr(database, "read", read)
-    stranger = {"Authorization": f"Bearer tp_{'0' * 12}_{SECRET}"}
-    calls = [asyncio.create_task(authenticate(authentication, stranger)) for _ in range(6)]
-    await wait_until(lambda: sum(task.done() for task in calls) == 2)
-    done, waiting = await asyncio.wait(calls, timeout=0)
-    assert reads == 4
-    assert {type(task.exception()) for task in done} == {UnavailableError}
+    def ask(client: str) -> asyncio.Task[ProblemError | str]:
+        sent = {**headers, "X-Forwarded-For": client}
+        return asyncio.create_task(authenticate(authentication, sent))
+
+    monkeypatch.setattr(database, "read", slow_read)
+    of_one = [ask(f"2001:db8::{number}") for number in range(6)]
+    await wait_until(lambda: reading == 4)
+    of_another = ask("2001:db8:0:1::1")
+    await wait_until(lambda: reading == 5)
+    advance(TEST_TIMEOUT)
+    await wait_until(lambda: sum(task.done() for task in of_one) == 2)
     slow.set()
-    answers = await asyncio.gather(*waiting)
-    assert [isinstance(each, ProblemError) and each.view.status for each in answers] == [401] * 4
+    answers = await asyncio.gather(*of_one, of_another)
+    problems = [answer for answer in answers if isinstance(answer, ProblemError)]
+    assert {(problem.view.status, problem.view.code) for problem in problems} == {
+        (429, RequestOutcome.TOO_MANY_REQUESTS)
+    }
+    assert [problem.headers for problem in problems] == [{"Retry-After": "1"}] * 2
+    assert isinstance(answers[-1], str)
 
 
 @pytest.mark.parametrize(("per_minute", "burst"), [(1, 5), (29, 5), (36, 6), (600, 100)])

@@ -25,6 +25,7 @@ from bot.web.app import error_middleware
 from bot.web.form.sessions import Sessions
 from bot.web.form.views import MAX_BODY_BYTES, RESPONSE_INTERVAL, Form, FormSettings
 from bot.web.http.lookup_gate import LookupGate
+from bot.web.http.refusals import Refusals
 from tests.kit.fake_verifications import CODE, FIRST_ID, FakeVerifications
 from tests.kit.form_client import FormClient
 from tests.kit.timeouts import TEST_TIMEOUT, wait_until
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from aiohttp.pytest_plugin import AiohttpClient
     from aiohttp.test_utils import TestClient
 
+    from bot.conversation.verification import Verification
     from tests.kit.form_client import Page
 
 KEYS = ["a secret of the tests that is long enough", "an older secret that is long enough, too"]
@@ -78,13 +80,21 @@ def make_server(aiohttp_client: AiohttpClient) -> Callable[..., Awaitable[FormSe
         public_url: str = "",
         keys: list[str] = KEYS,
         lookup_timeout: float = TEST_TIMEOUT,
+        refusals: Refusals | None = None,
         **changes: Any,
     ) -> FormServer:
         clock = StoppedClock()
         engine = FakeVerifications(clock)
         settings = replace(SETTINGS, **changes)
         application = web.Application(middlewares=[error_middleware])
-        form = Form(engine, settings, Sessions(keys, public_url), clock, LookupGate(lookup_timeout))
+        form = Form(
+            engine,
+            settings,
+            Sessions(keys, public_url),
+            clock,
+            lookups=LookupGate(lookup_timeout),
+            refusals=refusals or Refusals(0.0),
+        )
         application.add_routes(form.routes())
         return FormServer(await aiohttp_client(application), engine, clock)
 
@@ -387,7 +397,9 @@ async def test_the_cookie_is_http_only_and_only_its_hash_is_stored(
     server: FormServer, person: FormClient
 ) -> None:
     cookie = (await person.open()).headers["Set-Cookie"]
-    assert re.fullmatch(r"textproof=[\w-]{22}; HttpOnly; Path=/; SameSite=Lax", cookie)
+    assert re.fullmatch(
+        r"textproof=[\w-]{22}\.[0-9a-f]{64}; HttpOnly; Path=/; SameSite=Lax", cookie
+    )
     await person.post("/request", phone=PHONE)
     assert server.engine.requests[0].session
     assert re.fullmatch("[0-9a-f]{64}", server.engine.requests[0].session)
@@ -401,7 +413,8 @@ async def test_over_https_the_cookie_is_for_this_host_only(
     opened = await person.open()
     cookie = opened.headers["Set-Cookie"]
     assert re.fullmatch(
-        r"__Host-textproof=[\w-]{22}; HttpOnly; Path=/; SameSite=Lax; Secure", cookie
+        r"__Host-textproof=[\w-]{22}\.[0-9a-f]{64}; HttpOnly; Path=/; SameSite=Lax; Secure",
+        cookie,
     )
     person.headers = {"Cookie": cookie.partition(";")[0], "Origin": PUBLIC_URL}
     posted = await person.ask(
@@ -440,7 +453,13 @@ async def test_a_code_works_only_in_the_browser_that_asked_for_it(server: FormSe
     assert server.engine.checked == []
 
 
-@pytest.mark.parametrize("cookie", ["", "x", "x" * 23, "é" * 22, "x" * 21 + "\u0663", "../" * 7])
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        *("", "x", "x" * 22, "x" * 23, "é" * 22, "x" * 21 + "\u0663", "../" * 7, "." * 87),
+        *("x" * 22 + ".", "x" * 22 + "." + "0" * 64, "x" * 22 + "." + "é" * 64),
+    ],
+)
 async def test_a_malformed_cookie_is_ignored(server: FormServer, cookie: str) -> None:
     person = server.person()
     person.headers = {"Cookie": f"textproof={cookie}"}
@@ -448,6 +467,76 @@ async def test_a_malformed_cookie_is_ignored(server: FormServer, cookie: str) ->
     server.client.session.cookie_jar.clear()
     asked = await person.ask("POST", "/request", data={"csrf": person.csrf, "phone": PHONE})
     assert asked.status == 403
+
+
+@pytest.mark.parametrize("path", ["/verify", "/status", "/success"])
+async def test_a_made_up_cookie_is_not_looked_up(
+    server: FormServer, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    person = server.person()
+    await person.request(PHONE)
+    cookie, looked_up = _cookie(server), list[str]()
+    find = server.engine.of_session
+
+    async def record(session: str) -> Verification | None:
+        looked_up.append(session)
+        return await find(session)
+
+    monkeypatch.setattr(server.engine, "of_session", record)
+    await person.open(path)
+    assert looked_up
+    looked_up.clear()
+    server.client.session.cookie_jar.clear()
+    session_id, _, mac = cookie.partition(".")
+    forged = "0" * 64 if mac[0] != "0" else "1" * 64
+    for made_up in (session_id, f"{session_id}.{forged}", f"{'x' * 22}.{mac}"):
+        person.headers = {"Cookie": f"textproof={made_up}"}
+        await person.ask("GET", path, allow_redirects=False)
+        for posted in ("/verify", "/resend"):
+            await person.ask("POST", posted, data={"csrf": person.csrf, "code": CODE})
+    assert (looked_up, server.engine.checked, server.engine.resent) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/verify", 303),
+        ("GET", "/status", 200),
+        ("GET", "/success", 303),
+        ("POST", "/request", 403),
+        ("POST", "/verify", 403),
+        ("POST", "/resend", 403),
+    ],
+)
+async def test_without_a_valid_session_the_answer_leaves_after_a_delay(
+    make_server: Callable[..., Awaitable[FormServer]], method: str, path: str, status: int
+) -> None:
+    refusals = Refusals(TEST_TIMEOUT)
+    server = await make_server(refusals=refusals)
+    person = server.person()
+    person.headers = {"Cookie": f"textproof={'x' * 22}.{'0' * 64}"}
+    # The form itself is for everybody.
+    assert (await person.open()).status == 200
+    server.client.session.cookie_jar.clear()
+    asking = asyncio.create_task(person.ask(method, path, allow_redirects=False))
+    await wait_until(lambda: refusals.waiting == 1)
+    assert not asking.done()
+    refusals.stop()
+    assert (await asking).status == status
+
+
+async def test_a_session_outlives_a_new_secret_key(
+    make_server: Callable[..., Awaitable[FormServer]],
+) -> None:
+    before, after = await make_server(keys=KEYS[1:]), await make_server(keys=KEYS)
+    await before.person().open()
+    old = _cookie(before)
+    person = after.person()
+    person.headers = {"Cookie": f"textproof={old}"}
+    renewed = await person.open()
+    assert renewed.headers["Set-Cookie"].startswith(f"textproof={old.partition('.')[0]}.")
+    assert old not in renewed.headers["Set-Cookie"]
+    assert (await person.post("/request", phone=PHONE)).path == "/verify"
 
 
 @pytest.mark.parametrize(
@@ -612,6 +701,7 @@ async def test_a_body_that_does_not_arrive_is_refused(
     server: FormServer, person: FormClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bot.web.form.views.BODY_TIMEOUT", 0.05)
+    await person.open()
 
     async def never_whole() -> Any:
         yield b"phone="
@@ -751,5 +841,33 @@ async def test_requests_to_the_form_leave_database_connections_for_webhooks(
     assert reading == 4
     free.set()
     shown = await asyncio.gather(*asking)
-    assert sorted(each.status for each in shown) == [200] * 4 + [503] * 8
+    assert sorted(each.status for each in shown) == [200] * 4 + [429] * 8
+    (busy,) = {each.body for each in shown if each.status == 429}
+    assert "Many requests came from your network at once." in busy
     assert (await person.open("/status")).status == 200
+
+
+async def test_people_of_another_network_do_not_wait_for_a_busy_one(
+    make_server: Callable[..., Awaitable[FormServer]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await make_server(trusted_proxies=[ip_network("127.0.0.0/8")])
+    person = server.person()
+    await person.request(PHONE)
+    reading, free = 0, asyncio.Event()
+
+    async def slow(_session: str) -> None:
+        nonlocal reading
+        reading += 1
+        await free.wait()
+
+    def ask(client: str) -> asyncio.Task[Page]:
+        headers = {"X-Forwarded-For": client}
+        return asyncio.create_task(person.ask("GET", "/status", headers=headers))
+
+    monkeypatch.setattr(server.engine, "of_session", slow)
+    asking = [ask("203.0.113.9") for _ in range(12)]
+    await wait_until(lambda: reading == 4)
+    asking.append(ask("198.51.100.1"))
+    await wait_until(lambda: reading == 5)
+    free.set()
+    assert {page.status for page in await asyncio.gather(*asking)} == {200}
