@@ -28,15 +28,29 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from bot.conversation import guessing
 from bot.conversation.numbers import is_e164
 from bot.conversation.replies import GSM7_BASIC, MAX_APP_NAME_LENGTH, MAX_SUPPORT_CONTACT_LENGTH
-from bot.conversation.state import Alphabet
+from bot.conversation.state import Alphabet, CodeFormat
 
 if TYPE_CHECKING:
+    from fractions import Fraction
     from typing import Self
 
 _PUBLIC_KEY_LENGTH = 32
-_MIN_SECRET_LENGTH = 32
+_EXPLAINED = "explained"
+"""The type of a mistake whose message is the whole line: it concerns several settings."""
+_CODE_SETTINGS = {"token_alphabet", "token_length", "token_attempts", "codes_per_day"}
+_MIN_SECRET_LENGTH, _MIN_SECRET_CHARACTERS = 32, 10
+_REPEATED_BLOCK = re.compile(r"(.+?)\1+", re.DOTALL)
+_PUBLISHED_SECRETS = (
+    "0123456789abcdef0123456789abcdef",
+    "5f0c2f4be7a94d0f8a5a0f3c1d2e4b6a",
+    "K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=",
+    "secrets.token_urlsafe(48)",
+)
+"""What stands in the documentation and could be taken for a key: examples, and the command that
+makes one."""
 _MIN_EVENTS_SECRET_LENGTH, _MAX_EVENTS_SECRET_LENGTH = 24, 64
 _MAX_DIGITS = 10
 _MAX_PORT = 65535
@@ -72,6 +86,10 @@ def _secret(value: SecretStr) -> SecretStr:
     secret = value.get_secret_value()
     if len(secret) < _MIN_SECRET_LENGTH or not secret.isprintable():
         raise ValueError("too short")
+    if len(set(secret)) < _MIN_SECRET_CHARACTERS or _REPEATED_BLOCK.fullmatch(secret):
+        raise ValueError("not random")
+    if any(published in secret for published in _PUBLISHED_SECRETS):
+        raise ValueError("published")
     return value
 
 
@@ -188,6 +206,15 @@ def _region(value: str) -> str:
     return value.upper()
 
 
+def _weak_codes(figure: Fraction, needed_length: int) -> str:
+    return (
+        "TOKEN_LENGTH is too short: CODES_PER_DAY x TOKEN_ATTEMPTS / possible codes is"
+        f" {guessing.shown(figure)}, and at most {guessing.shown(guessing.MAX_CHANCE_PER_DAY)} is"
+        f" allowed; expected a length of at least {needed_length}, fewer codes or attempts,"
+        " or ALLOW_WEAK_CODES=on to accept the risk"
+    )
+
+
 CommaSeparated = (NoDecode, BeforeValidator(_split), Field(min_length=1))
 PublicKey = Annotated[bytes, BeforeValidator(_public_key)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
@@ -223,6 +250,9 @@ class _Environment(BaseSettings):
         """Return a line for each wrong variable: what is expected, never its value."""
         lines: dict[str, str] = {}
         for mistake in error.errors(include_input=False, include_context=False, include_url=False):
+            if mistake["type"] == _EXPLAINED:
+                lines[mistake["msg"]] = mistake["msg"]
+                continue
             name = str(mistake["loc"][0])
             problem = "is missing" if mistake["type"] == "missing" else "is wrong"
             field = next(field for key, field in cls.model_fields.items() if name.lower() == key)
@@ -275,8 +305,10 @@ class Settings(DatabaseSettings):
         " the first is the default",
     )
     secret_key: Annotated[tuple[Secret, ...], *CommaSeparated] = Field(
-        description="a random string of at least 32 characters, known only to the bot;"
-        " several, comma-separated, while one replaces another, the new one first",
+        description="a random string of at least 32 characters, known only to the bot"
+        " (no repeated block, at least 10 different characters, not from the documentation);"
+        " several, comma-separated, while one replaces another, the new one first; to make one:"
+        """ python -c "import secrets; print(secrets.token_urlsafe(48))\"""",
     )
     host: str = Field(default="0.0.0.0", description="the address to listen on")  # noqa: S104
     port: int = Field(default=8080, ge=0, le=65535, description="a port from 0 to 65535")
@@ -296,6 +328,9 @@ class Settings(DatabaseSettings):
     )
     codes_per_hour: int = Field(default=5, ge=1, le=100, description="1 to 100 codes")
     codes_per_day: int = Field(default=10, ge=1, le=100, description="1 to 100 codes")
+    allow_weak_codes: Annotated[bool, BeforeValidator(_on_or_off)] = Field(
+        default=False, validate_default=True, description="on or off"
+    )
     app_name: Annotated[str, AfterValidator(_one_segment), Field(min_length=1)] = Field(
         default="Textproof",
         max_length=MAX_APP_NAME_LENGTH,
@@ -356,11 +391,32 @@ class Settings(DatabaseSettings):
         " must be on if EVENTS_URL begins with http:",
     )
 
+    @property
+    def weakness(self) -> Fraction | None:
+        """Return the figure of the start-up rule if it is too large, and allowed all the same."""
+        code_format = CodeFormat(self.token_length, self.token_alphabet)
+        figure = guessing.chance_per_day(code_format, self.codes_per_day, self.token_attempts)
+        return figure if figure > guessing.MAX_CHANCE_PER_DAY else None
+
     @field_validator("token_length")
     @classmethod
     def _check_token_length(cls, value: int, info: ValidationInfo[Any]) -> int:
         if info.data.get("token_alphabet") is Alphabet.DIGITS and value > _MAX_DIGITS:
             raise ValueError("too long for digits")
+        return value
+
+    @field_validator("allow_weak_codes")
+    @classmethod
+    def _check_chance_of_guessing(cls, value: bool, info: ValidationInfo[Any]) -> bool:  # noqa: FBT001 - pydantic calls it
+        known = info.data
+        if value or not known.keys() >= _CODE_SETTINGS:
+            return value
+        limits = known["codes_per_day"], known["token_attempts"]
+        code_format = CodeFormat(known["token_length"], known["token_alphabet"])
+        figure = guessing.chance_per_day(code_format, *limits)
+        if figure > guessing.MAX_CHANCE_PER_DAY:
+            needed = guessing.shortest_length(code_format.alphabet, *limits)
+            raise PydanticCustomError(_EXPLAINED, "{line}", {"line": _weak_codes(figure, needed)})
         return value
 
     @field_validator("test_numbers")

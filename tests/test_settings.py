@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import base64
 import os
+import re
+import subprocess
+import sys
 import traceback
+from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -14,16 +19,18 @@ from pydantic import SecretStr
 from bot.conversation.replies import MAX_APP_NAME_LENGTH, MAX_SUPPORT_CONTACT_LENGTH
 from bot.conversation.state import Alphabet
 from bot.settings import DatabaseSettings, Settings, SettingsError
+from tests.kit.secret_keys import NEXT_SECRET, SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from sqlalchemy import URL
 
 PUBLIC_KEY, NEXT_PUBLIC_KEY = bytes(range(32)), bytes(range(32, 64))
-SECRET, NEXT_SECRET = "s" * 32, "t" * 32
 VARIABLES = [name.upper() for name in Settings.model_fields]
+
+
+CODE_SETTINGS = {"TOKEN_LENGTH", "TOKEN_ALPHABET", "TOKEN_ATTEMPTS", "CODES_PER_DAY"}
 
 
 def base64_of(key: bytes) -> str:
@@ -76,6 +83,7 @@ def test_the_settings_are_exactly_these() -> None:
         *("TELNYX_API_KEY", "TELNYX_PUBLIC_KEY", "TELNYX_BASE_URL", "FROM_NUMBER", "SECRET_KEY"),
         *("DATABASE_URL", "HOST", "PORT", "COUNTRY_CODE", "TOKEN_LENGTH", "TOKEN_ALPHABET"),
         *("TOKEN_TTL", "TOKEN_ATTEMPTS", "RESEND_COOLDOWN", "CODES_PER_HOUR", "CODES_PER_DAY"),
+        "ALLOW_WEAK_CODES",
         *("APP_NAME", "SUPPORT_CONTACT", "SEND_RATE_ACCOUNT", "SEND_RATE_PER_NUMBER"),
         *("LOG_LEVEL", "LOG_FORMAT"),
     }
@@ -96,6 +104,7 @@ def test_four_variables_are_required_and_the_others_have_defaults() -> None:
     assert (known.token_ttl, known.token_attempts) == (600, 5)
     assert known.resend_cooldown == 30
     assert (known.codes_per_hour, known.codes_per_day) == (5, 10)
+    assert not known.allow_weak_codes
     assert (known.app_name, known.support_contact) == ("Textproof", "")
     assert (known.send_rate_account, known.send_rate_per_number) == (50, 0)
     assert (known.log_level, known.log_format) == ("info", "console")
@@ -124,7 +133,7 @@ def secrets_of(known: Settings) -> list[str]:
         ("COUNTRY_CODE", "+44", "+44"),
         ("COUNTRY_CODE", "49", "+49"),
         ("COUNTRY_CODE", "+1", "+1"),
-        ("TOKEN_LENGTH", "4", 4),
+        ("TOKEN_LENGTH", "6", 6),
         ("TOKEN_LENGTH", "10", 10),
         ("TOKEN_ALPHABET", "hex", Alphabet.HEX),
         ("TOKEN_TTL", "1", 1),
@@ -132,7 +141,9 @@ def secrets_of(known: Settings) -> list[str]:
         ("TOKEN_ATTEMPTS", "1", 1),
         ("RESEND_COOLDOWN", "0", 0),
         ("CODES_PER_HOUR", "1", 1),
-        ("CODES_PER_DAY", "100", 100),
+        ("CODES_PER_DAY", "20", 20),
+        ("ALLOW_WEAK_CODES", "on", True),
+        ("ALLOW_WEAK_CODES", "off", False),
         ("APP_NAME", "Caf\u00e9 & Co.", "Caf\u00e9 & Co."),
         ("APP_NAME", "x" * MAX_APP_NAME_LENGTH, "x" * MAX_APP_NAME_LENGTH),
         ("SUPPORT_CONTACT", "help@example.com", "help@example.com"),
@@ -169,9 +180,15 @@ REFUSED = [
     ("FROM_NUMBER", "+13125550100;+13125550101"),
     ("FROM_NUMBER", "+13125550100,3125550101"),
     ("FROM_NUMBER", " , ,"),
-    ("SECRET_KEY", "s" * 31),
-    ("SECRET_KEY", SECRET + "," + "t" * 31),
-    ("SECRET_KEY", "s" * 16 + "," + "s" * 16),
+    ("SECRET_KEY", SECRET[:31]),
+    ("SECRET_KEY", f"{SECRET},{NEXT_SECRET[:31]}"),
+    ("SECRET_KEY", f"{SECRET[:16]},{SECRET[16:32]}"),
+    ("SECRET_KEY", "s" * 64),
+    ("SECRET_KEY", "123456789" * 3 + "9876543"),
+    ("SECRET_KEY", "abcdefghijklmnop" * 2),
+    ("SECRET_KEY", "abcdefghijk" * 3),
+    ("SECRET_KEY", f"{SECRET[:20]}{SECRET[:20]}"),
+    ("SECRET_KEY", f"{SECRET},{NEXT_SECRET[:16] * 2}"),
     ("SECRET_KEY", " " * 40),
     ("DATABASE_URL", "nonsense"),
     ("DATABASE_URL", "sqlite://"),
@@ -208,6 +225,7 @@ REFUSED = [
     ("RESEND_COOLDOWN", "-1"),
     ("CODES_PER_HOUR", "0"),
     ("CODES_PER_DAY", "0"),
+    ("ALLOW_WEAK_CODES", "perhaps"),
     ("APP_NAME", "x" * (MAX_APP_NAME_LENGTH + 1)),
     ("APP_NAME", "two\nlines"),
     ("APP_NAME", "\u201cquoted\u201d"),
@@ -271,6 +289,7 @@ def test_all_mistakes_are_reported_together_and_each_once() -> None:
         "RESEND_COOLDOWN": "none",
         "CODES_PER_HOUR": "none",
         "CODES_PER_DAY": "none",
+        "ALLOW_WEAK_CODES": "none",
         "APP_NAME": "x" * 100,
         "SUPPORT_CONTACT": "x" * 100,
         "SEND_RATE_ACCOUNT": "none",
@@ -297,7 +316,7 @@ def test_secrets_do_not_show_when_settings_are_printed() -> None:
     known = read(
         {
             "TELNYX_API_KEY": "canary-key",
-            "SECRET_KEY": "canary-secret" * 3,
+            "SECRET_KEY": f"canary-{SECRET}",
             "DATABASE_URL": "postgres://user:canary-password@host/name",
         }
     )
@@ -333,7 +352,7 @@ def test_the_secrets_are_of_type_secretstr() -> None:
     assert all(isinstance(secret, SecretStr) for secret in known.secret_key)
 
 
-@pytest.mark.parametrize("length", ["4", "10", "11", "64"])
+@pytest.mark.parametrize("length", ["5", "10", "11", "64"])
 def test_a_hexadecimal_code_may_be_long(length: str) -> None:
     known = read({"TOKEN_ALPHABET": "hex", "TOKEN_LENGTH": length})
     assert known.token_length == int(length)
@@ -444,7 +463,9 @@ def test_any_environment_is_read_or_reported(variables: dict[str, str]) -> None:
         goes_with_url = (
             {"EVENTS_SECRET", "EVENTS_TO_PRIVATE"} if "EVENTS_URL" in variables else set()
         )
-        given_or_needed = {*variables, *goes_with_url}
+        # A code is too short for its settings together; the length is what the report names.
+        goes_with_limits = {"TOKEN_LENGTH"} if CODE_SETTINGS & variables.keys() else set()
+        given_or_needed = {*variables, *goes_with_url, *goes_with_limits}
         report_is_about_these = bool(named) and set(named) <= given_or_needed
     else:
         report_is_about_these = True
@@ -466,3 +487,86 @@ def test_an_http_events_url_needs_events_to_private(switch: str, wrong: list[str
         assert named_in(mistakes(given)) == wrong
     else:
         assert read(given).events_to_private
+
+
+def weak(**variables: str) -> str:
+    """Return the only line of the report on settings whose codes are too short."""
+    (line,) = mistakes(NEEDED | variables).splitlines()
+    return line
+
+
+def test_codes_that_are_too_short_are_a_mistake_with_the_figure_and_what_to_change() -> None:
+    assert weak(TOKEN_LENGTH="4") == (
+        "TOKEN_LENGTH is too short: CODES_PER_DAY x TOKEN_ATTEMPTS / possible codes is"
+        " 5.0e-03 (1 in 200), and at most 1.0e-04 (1 in 10,000) is allowed; expected a length of at"
+        " least 6, fewer codes or attempts, or ALLOW_WEAK_CODES=on to accept the risk"
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "allowed"),
+    [
+        ({"CODES_PER_DAY": "20"}, True),
+        ({"CODES_PER_DAY": "21"}, False),
+        ({"TOKEN_ATTEMPTS": "10"}, True),
+        ({"TOKEN_ATTEMPTS": "10", "CODES_PER_DAY": "11"}, False),
+        ({"TOKEN_LENGTH": "4", "TOKEN_ATTEMPTS": "1", "CODES_PER_DAY": "1"}, True),
+        ({"TOKEN_LENGTH": "4", "TOKEN_ATTEMPTS": "1", "CODES_PER_DAY": "2"}, False),
+        ({"TOKEN_ALPHABET": "hex", "TOKEN_LENGTH": "5"}, True),
+        ({"TOKEN_ALPHABET": "hex", "TOKEN_LENGTH": "4"}, False),
+        ({"TOKEN_LENGTH": "7", "TOKEN_ATTEMPTS": "10", "CODES_PER_DAY": "100"}, True),
+    ],
+)
+def test_a_phone_is_verified_by_guessing_at_most_once_in_ten_thousand_days(
+    variables: dict[str, str],
+    allowed: bool,  # noqa: FBT001
+) -> None:
+    if allowed:
+        assert read(variables).weakness is None
+    else:
+        assert named_in(weak(**variables)) == ["TOKEN_LENGTH"]
+
+
+def test_weak_codes_can_be_allowed_and_are_known_by_their_figure() -> None:
+    known = read({"TOKEN_LENGTH": "4", "ALLOW_WEAK_CODES": "on"})
+    assert known.weakness == Fraction(50, 10_000)
+    assert read({"ALLOW_WEAK_CODES": "on"}).weakness is None
+
+
+def test_weak_codes_are_reported_together_with_the_other_mistakes() -> None:
+    message = mistakes(NEEDED | {"TOKEN_LENGTH": "4", "PORT": "none", "SECRET_KEY": "s" * 64})
+    assert sorted(named_in(message)) == ["PORT", "SECRET_KEY", "TOKEN_LENGTH"]
+
+
+def test_a_test_number_with_a_fixed_code_is_outside_of_the_rule_on_weak_codes() -> None:
+    assert read({"TEST_NUMBERS": "+15005550006=000000"}).weakness is None
+
+
+def test_the_report_on_a_bad_secret_key_says_how_to_make_a_good_one() -> None:
+    command = """python -c "import secrets; print(secrets.token_urlsafe(48))\""""
+    assert command in mistakes(NEEDED | {"SECRET_KEY": "s" * 64})
+    made = subprocess.run(
+        [sys.executable, "-c", "import secrets; print(secrets.token_urlsafe(48))"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+    assert secrets_of(read({"SECRET_KEY": made.strip()})) == [made.strip()]
+
+
+def published() -> list[str]:
+    """Return what looks like a key in the documentation: long, with digits, without punctuation."""
+    root = Path(__file__).parents[1]
+    pages = [*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("docs/examples/*")]
+    pages += [*root.glob("bot/web/api/*.json"), *root.glob("bot/web/api/*.html")]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    words = re.findall(r"(?<![A-Za-z0-9])[A-Za-z0-9+/=]{32,}", text)
+    return [word for word in dict.fromkeys(words) if re.search(r"\d", word)]
+
+
+def test_no_string_of_the_documentation_is_accepted_as_a_secret_key() -> None:
+    command = "import secrets; print(secrets.token_urlsafe(48))"
+    assert len(published()) > 2
+    for key in (*published(), command, f'python -c "{command}"'):
+        assert named_in(mistakes(NEEDED | {"SECRET_KEY": key})) == ["SECRET_KEY"], key
+        assert named_in(mistakes(NEEDED | {"SECRET_KEY": f"{key}1"})) == ["SECRET_KEY"], key

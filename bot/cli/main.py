@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from bot import __version__
-from bot.cli import database, demo, events, keys, serve
+from bot.cli import database, demo, events, keys, security, serve
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,4 +23,5 @@ main.add_command(database.migrate)
 main.add_command(database.status)
 main.add_command(keys.keys)
 main.add_command(events.events)
+main.add_command(security.security)
 main.add_command(demo.demo)

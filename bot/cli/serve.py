@@ -60,6 +60,7 @@ async def _run_until_signal(settings: Settings, *, with_web: bool, with_work: bo
     import structlog
 
     from bot import app
+    from bot.conversation.guessing import shown
     from bot.services.clock import SystemClock
     from bot.web.app import WEBHOOK_PATH
 
@@ -71,6 +72,12 @@ async def _run_until_signal(settings: Settings, *, with_web: bool, with_work: bo
         log.warning(
             "the SQLite file is on a disk that this host deletes at each deploy",
             advice="add a PostgreSQL database and set DATABASE_URL",
+        )
+    if settings.weakness:
+        log.warning(
+            "the codes are short enough to be guessed",
+            chance_per_day=shown(settings.weakness),
+            advice="set a larger TOKEN_LENGTH; bot security prints the chances",
         )
     async with app.run_bot(settings, SystemClock(), with_web=with_web, with_work=with_work) as bot:
         if bot.url:

@@ -45,6 +45,10 @@ class Window(Struct, frozen=True):
         """Return when the next use is free; None if the limit was not reached."""
         return times[-self.limit] + self.length if len(times) >= self.limit else None
 
+    def left(self, times: Sequence[datetime], now: datetime) -> int:
+        """Return how many uses are free now."""
+        return max(0, self.limit - sum(now - self.length < time <= now for time in times))
+
     def add(self, times: Sequence[datetime], now: datetime) -> tuple[datetime, ...]:
         """Return `times` with a use now, and without those that have left the window."""
         return (*(time for time in times if time > now - self.length), now)

@@ -12,6 +12,8 @@ from bot.conversation.limits import MAX_LOCK, Window
 from bot.conversation.state import NOTHING_USED, Alphabet, CodeFormat
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bot.conversation.state import PhoneLimits, Token
 
 MAX_CLOCK_SKEW = timedelta(seconds=5)
@@ -22,7 +24,10 @@ COURTESY_PERIOD = timedelta(hours=1)
 """How long courtesy replies pause after too many in a row."""
 MAX_FORM_REQUESTS_PER_HOUR = 10
 """From one network (Telnyx, "Verify: rate limits")."""
+MAX_UNKNOWN_REFERENCES_PER_HOUR = 10
+"""From one phone; after that its references are not looked up, so that none can be guessed."""
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
+_UNKNOWN_REFERENCES = Window(MAX_UNKNOWN_REFERENCES_PER_HOUR, _HOUR)
 
 
 class Policy(Struct, frozen=True):
@@ -71,6 +76,17 @@ class Policy(Struct, frozen=True):
         return replace(limits, code_times=times)
 
 
+def look_ups_left(limits: PhoneLimits, now: datetime) -> int:
+    """Return how many unknown references a phone may still text before none is looked up."""
+    return _UNKNOWN_REFERENCES.left(limits.unknown_reference_times, now)
+
+
+def with_unknown_reference(limits: PhoneLimits, now: datetime) -> PhoneLimits:
+    """Return the limits of a phone after a look-up at `now` that found no reference."""
+    times = _UNKNOWN_REFERENCES.add(limits.unknown_reference_times, now)
+    return replace(limits, unknown_reference_times=times)
+
+
 def clamped(limits: PhoneLimits, now: datetime) -> PhoneLimits:
     """Return limits without impossibly long waits, which a clock that ran ahead leaves behind."""
     if limits == NOTHING_USED:
@@ -80,8 +96,13 @@ def clamped(limits: PhoneLimits, now: datetime) -> PhoneLimits:
         locked_until=_at_most(limits.locked_until, now + MAX_LOCK),
         refused_until=_at_most(limits.refused_until, now + NOT_ME_PERIOD),
         told_until=_at_most(limits.told_until, now + _DAY),
-        code_times=tuple(time for time in limits.code_times if time <= now),
+        code_times=_until(now, limits.code_times),
+        unknown_reference_times=_until(now, limits.unknown_reference_times),
     )
+
+
+def _until(now: datetime, times: Sequence[datetime]) -> tuple[datetime, ...]:
+    return tuple(time for time in times if time <= now)
 
 
 def _at_most(moment: datetime | None, latest: datetime) -> datetime | None:

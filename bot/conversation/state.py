@@ -87,7 +87,8 @@ class PhoneLimits(Struct, frozen=True):
     `wrong_guesses` counts since the last success or lock, `locks` since the last success
     (NIST SP 800-63B-4 §3.2.2: a new code must not reset the count). NOT ME refuses codes until
     `refused_until`. `code_times` are the code texts of the last day. `told_until` is the end of the
-    wait that was last announced to the person.
+    wait that was last announced to the person. `unknown_reference_times` are the look-ups of the
+    last hour that found no reference.
     """
 
     wrong_guesses: int = 0
@@ -96,6 +97,7 @@ class PhoneLimits(Struct, frozen=True):
     refused_until: datetime | None = None
     told_until: datetime | None = None
     code_times: tuple[datetime, ...] = ()
+    unknown_reference_times: tuple[datetime, ...] = ()
 
     def locked_at(self, now: datetime) -> bool:
         """Return whether the phone is locked at `now`."""

@@ -28,6 +28,7 @@ _FIELD_OF_COLUMN = {
     "refused_until": "refused_until",
     "notified_until": "told_until",
     "code_times": "code_times",
+    "unknown_reference_times": "unknown_reference_times",
 }
 _EMPTY_ROWS = array_param("phones", String()).add_columns(
     *(

@@ -122,6 +122,8 @@ class _PhoneLimits:
     # The end of the wait that the person was last notified of.
     notified_until: Mapped[Time | None]
     code_times: Mapped[Any] = mapped_column(DateTimeList, default=())
+    # NULL in rows of earlier versions, read as an empty list: adding it rewrites no table.
+    unknown_reference_times: Mapped[Any | None] = mapped_column(DateTimeList, default=())
 
 
 class PhoneLimitsRow(_PhoneLimits, Base):

@@ -102,6 +102,7 @@ WRONG_SETTINGS = {
     "RESEND_COOLDOWN": "-1",
     "CODES_PER_HOUR": "0",
     "CODES_PER_DAY": "many",
+    "ALLOW_WEAK_CODES": "perhaps",
     "APP_NAME": "An emoji costs more 💸",
     "SUPPORT_CONTACT": "x" * 41,
     "SEND_RATE_ACCOUNT": "-1",

@@ -40,6 +40,7 @@ async def test_help_lists_the_commands_and_version_the_version(processes: Proces
         "events",
         "keys",
         "migrate",
+        "security",
         "serve",
         "status",
         "work",

@@ -33,7 +33,8 @@ from tests.cli.helpers import (
     texts_by_state,
 )
 from tests.kit.persistent_texter import PersistentTexter
-from tests.kit.settings import SECRET, environment
+from tests.kit.secret_keys import SECRET
+from tests.kit.settings import environment
 from tests.kit.timeouts import TEST_TIMEOUT, wait_until
 
 if TYPE_CHECKING:

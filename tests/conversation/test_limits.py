@@ -75,6 +75,17 @@ def test_a_window_forgets_the_uses_that_have_left_it() -> None:
     assert Window(2, MINUTE).add(times, NOON) == (NOON - SECOND, NOON)
 
 
+def test_a_window_counts_the_uses_that_are_left_without_those_that_have_left_it() -> None:
+    window = Window(2, MINUTE)
+    times = (NOON - MINUTE, NOON - MINUTE + SECOND, NOON, NOON + SECOND)
+
+    assert window.left((), NOON) == 2
+    assert window.left(times[:2], NOON) == 1
+    assert window.left(times[:3], NOON) == 0
+    assert window.left((*times, *times), NOON) == 0
+    assert window.left(times[3:], NOON) == 2  # left behind by a clock that ran ahead
+
+
 @pytest.mark.parametrize(
     ("locks", "minutes"),
     [(0, 15), (1, 30), (2, 60), (3, 120), (4, 240), (5, 480), (6, 960), (7, 1440), (8, 1440)],

@@ -117,7 +117,8 @@ def test_texting_only_when_allowed_never_exceeds_a_limit(
 
 def test_waits_left_by_a_clock_that_ran_ahead_are_cut_to_the_longest_possible() -> None:
     ahead = NOW + 365 * DAY
-    limits = PhoneLimits(3, 1, ahead, ahead, ahead, (NOW - MINUTE, NOW, ahead))
+    times = NOW - MINUTE, NOW, ahead
+    limits = PhoneLimits(3, 1, ahead, ahead, ahead, times, times)
 
     assert clamped(limits, NOW) == PhoneLimits(
         wrong_guesses=3,
@@ -126,6 +127,7 @@ def test_waits_left_by_a_clock_that_ran_ahead_are_cut_to_the_longest_possible() 
         refused_until=NOW + HOUR,
         told_until=NOW + DAY,
         code_times=(NOW - MINUTE, NOW),
+        unknown_reference_times=(NOW - MINUTE, NOW),
     )
 
 

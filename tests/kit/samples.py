@@ -10,10 +10,10 @@ from bot.conversation.inputs import AutoReply, TextReceived
 from bot.conversation.policy import Policy
 from bot.services.intake.unit_of_work import Rules
 from bot.store.conversations import ConversationKey
+from tests.kit.secret_keys import SECRET
 
 BOT_NUMBER = "+13125550100"
 PHONE = "+13125550001"
-SECRET = "a secret of the tests, long enough to be one"
 RULES = Rules(Policy(), Keyring([SECRET]))
 
 _numbers = itertools.count(1)

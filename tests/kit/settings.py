@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from bot.simulator.clock import StoppedClock
 from bot.simulator.sandbox import BOT_NUMBER, SandboxSettings
 from bot.simulator.telnyx.server import API_KEY, SimulatedTelnyx
+from tests.kit.secret_keys import SECRET
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-SECRET = "a-secret-of-the-tests-that-is-long-enough"
 _UNREACHABLE_API = "http://127.0.0.1:9/v2"
 
 

@@ -30,8 +30,8 @@ from bot.store.queues import outbox
 from bot.store.tables import OUTBOX_FAILURES, Base, OutboxState, TokenRow
 from tests.kit import samples
 from tests.kit.persistent_texter import codes_to
+from tests.kit.secret_keys import SECRET
 from tests.kit.seeds import seeded
-from tests.kit.settings import SECRET
 from tests.kit.stored import other_than, outbox_rows, row_count
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -22,7 +23,8 @@ from bot.conversation.inputs import (
     ResendRequested,
     TextReceived,
 )
-from bot.conversation.intents import reference_in
+from bot.conversation.intents import Intent, parse_text, reference_in
+from bot.conversation.policy import look_ups_left, with_unknown_reference
 from bot.conversation.state import Conversation
 from bot.conversation.verification import Origin, Reason, RequestOutcome, Status
 from bot.services.intake.app_event_log import record_app_events
@@ -82,7 +84,7 @@ def decide_and_save(  # noqa: PLR0913 - the two optional ones belong to one call
         locked_limits,
         phone_limits.lock(connection, web_phones, phone_limits.WEB_LIMITS),
         conversations.load(connection, keys, now),
-        _load_referenced(connection, [received for _, received in inputs]),
+        _look_up_references(connection, inputs, locked_limits, now),
         requested or {},
     )
     answers = [work.decide(key, received, now, rules) for key, received in inputs]
@@ -90,10 +92,27 @@ def decide_and_save(  # noqa: PLR0913 - the two optional ones belong to one call
     return answers
 
 
-def _load_referenced(connection: Connection, inputs: Sequence[Input]) -> dict[str, Verification]:
-    texts = [each.text for each in inputs if isinstance(each, TextReceived)]
-    references = {reference for text in texts if (reference := reference_in(text))}
-    return verifications.by_reference(connection, references)
+def _look_up_references(
+    connection: Connection,
+    inputs: Sequence[tuple[ConversationKey, Input]],
+    limits_of: Mapping[str, PhoneLimits],
+    now: datetime,
+) -> dict[tuple[str, str], Verification | None]:
+    """Return the verifications of the references that are looked up, by phone and reference.
+
+    Of each phone only so many are looked up as may still be unknown.
+    """
+    texted: dict[str, dict[str, None]] = {}
+    for key, received in inputs:
+        if isinstance(received, TextReceived) and (reference := reference_in(received.text)):
+            texted.setdefault(key.phone, {})[reference] = None
+    looked_up = [
+        (phone, reference)
+        for phone, references in texted.items()
+        for reference in islice(references, look_ups_left(limits_of[phone], now))
+    ]
+    found = verifications.by_reference(connection, {reference for _, reference in looked_up})
+    return {(phone, reference): found.get(reference) for phone, reference in looked_up}
 
 
 @dataclass(slots=True)
@@ -103,7 +122,7 @@ class _UnitOfWork:
     limits: Mapping[str, PhoneLimits]
     web_limits: dict[str, PhoneLimits]
     stored: dict[ConversationKey, StoredConversation]
-    referenced: dict[str, Verification]
+    referenced: dict[tuple[str, str], Verification | None]
     requested: Mapping[str, Verification]
     changed_limits: dict[str, PhoneLimits] = field(default_factory=dict)
     changed_web_limits: dict[str, PhoneLimits] = field(default_factory=dict)
@@ -119,10 +138,10 @@ class _UnitOfWork:
     ) -> AppAnswer | None:
         """Decide one input and collect its changes."""
         if isinstance(received, TextReceived):
-            received = self._look_up_reference(key, received, now)
+            received = self._with_reference(key, received, now, rules)
         decision = decide(
             self._conversation(key),
-            self.changed_limits.get(key.phone, self.limits[key.phone]),
+            self._text_limits(key.phone),
             received,
             now=now,
             policy=rules.policy,
@@ -143,15 +162,27 @@ class _UnitOfWork:
         stored = self.stored.get(key)
         return stored.conversation if stored else Conversation(key.bot_number, key.phone)
 
+    def _text_limits(self, phone: str) -> PhoneLimits:
+        return self.changed_limits.get(phone, self.limits[phone])
+
     def _web_limits(self, phone: str) -> dict[str, PhoneLimits]:
         limits = self.changed_web_limits.get(phone, self.web_limits.get(phone))
         return {} if limits is None else {"web_limits": limits}
 
-    def _look_up_reference(
-        self, key: ConversationKey, text: TextReceived, now: datetime
+    def _with_reference(
+        self, key: ConversationKey, text: TextReceived, now: datetime, rules: Rules
     ) -> TextReceived:
-        verification = self.referenced.get(reference_in(text.text))
+        """Add the verification of a text's reference; count a reference that is unknown."""
+        looked_up = key.phone, reference_in(text.text)
+        if looked_up not in self.referenced:
+            return text
+        verification = self.referenced[looked_up]
         if verification is None:
+            del self.referenced[looked_up]  # each look-up is counted once
+            # A code of the hex alphabet can look like a reference.
+            if parse_text(text.text, rules.policy.code_format).intent is not Intent.GUESS:
+                limits = self._text_limits(key.phone)
+                self.changed_limits[key.phone] = with_unknown_reference(limits, now)
             return text
         phone = verification.phone or self._phone_in_this_transaction(verification)
         free = phone is None and verification.status_at(now) is Status.PENDING
@@ -170,7 +201,7 @@ class _UnitOfWork:
         before = self._conversation(key)
         if decision.conversation != before or key not in self.stored:
             self.changed_conversations[key] = decision.conversation
-        if decision.limits != self.changed_limits.get(key.phone, self.limits[key.phone]):
+        if decision.limits != self._text_limits(key.phone):
             self.changed_limits[key.phone] = decision.limits
         if key.phone in self.web_limits:
             self.changed_web_limits[key.phone] = decision.web_limits

@@ -21,7 +21,8 @@ from bot.services.intake.unit_of_work import Rules
 from bot.store.queues import outbox
 from bot.store.queues.outbox import LEASE
 from bot.store.tables import OutboxState
-from tests.kit.samples import PHONE, RULES, SECRET, report
+from tests.kit.samples import PHONE, RULES, report
+from tests.kit.secret_keys import SECRET
 from tests.kit.stored import code_of, conversation_of, outbox_rows
 from tests.kit.timeouts import slow_database
 from tests.services.delivery.senders import OTHERS, running_sender

@@ -85,6 +85,7 @@ LIMITS = {
     "refused_until": hours(2),
     "notified_until": hours(3),
     "code_times": (hours(4), hours(5)),
+    "unknown_reference_times": (),
 }
 ROWS: dict[str, dict[str, Any]] = {
     "phone_limits": LIMITS,
@@ -226,6 +227,8 @@ OLD_COLUMNS = {
     ("idempotency_keys", "verification_id"): "verification_name",
     ("processed_webhooks", "processed_at"): "received_at",
 }
+LATER_COLUMNS = {"unknown_reference_times"}
+"""Those that version 0007 did not have."""
 
 
 def upgrade_to_0007(connection: Connection) -> None:
@@ -239,7 +242,10 @@ def downgrade_to_0007(connection: Connection) -> None:
 def insert_rows_of_0007(connection: Connection) -> None:
     for name, row in ROWS.items():
         table = Table(OLD_TABLES.get(name, name), MetaData(), autoload_with=connection)
-        values = {OLD_COLUMNS.get((name, column), column): row[column] for column in row}
+        values = {
+            OLD_COLUMNS.get((name, column), column): row[column]
+            for column in row.keys() - LATER_COLUMNS
+        }
         if "code_times" in values:
             values["code_times"] = [time.isoformat() for time in row["code_times"]]
         connection.execute(insert(table).values(values))

@@ -1,0 +1,126 @@
+"""`bot security`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from bot.cli.common import read_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bot.conversation.guessing import Comparisons
+    from bot.conversation.policy import Policy
+    from bot.settings import Settings
+
+_WIDTHS = (-36, 13, 13, 13, 13)
+"""Of the columns, in characters; a negative one is aligned to the left."""
+_HEADINGS = (
+    ("", "comparisons", "", "chance", ""),
+    ("", "in a day", "in a year", "in a day", "in a year"),
+)
+_NOTES = """\
+A comparison is one guess compared with one live code. The table has the most that the limits allow,
+and the greatest chance that one of so many is right.
+- Codes, wrong guesses and locks are counted separately by text, and by apps and the form together,
+  so each of the two has limits of its own.
+- A guess by text is compared with every live code of the phone, also with those of apps.
+- A success gives the tries of its channel back and makes its next lock short again. An owner who
+  verifies every day makes each day like the first one of an attack.
+- The form's codes are limited for all phones together (WEB_CODES_PER_DAY); those of apps, and those
+  requested by text, only for each phone.
+- Test numbers have fixed codes and are not included."""
+
+
+@click.command()
+def security() -> None:
+    """Print the chance that guessing verifies a phone, for the settings in force."""
+    from bot.settings import Settings
+
+    click.echo(report(read_settings(Settings)))
+
+
+def report(settings: Settings) -> str:
+    """Return the report on some settings."""
+    policy = _policy_of(settings)
+    return "\n".join(
+        [
+            *_rule(settings, policy),
+            "",
+            *map(_row, _HEADINGS),
+            *_one_phone(policy),
+            *_all_phones(policy, with_form=settings.web_form),
+            "",
+            _NOTES,
+        ]
+    )
+
+
+def _rule(settings: Settings, policy: Policy) -> list[str]:
+    from bot.conversation import guessing
+
+    code_format, limits = policy.code_format, (policy.codes_per_day, policy.attempts)
+    figure = guessing.shown(guessing.chance_per_day(code_format, *limits))
+    rule = "CODES_PER_DAY={} x TOKEN_ATTEMPTS={} / possible codes".format(*limits)
+    chosen = f"TOKEN_LENGTH={code_format.length}, TOKEN_ALPHABET={code_format.alphabet}"
+    allowed = ", but ALLOW_WEAK_CODES=on" if settings.weakness else ""
+    return [
+        f"possible codes   {guessing.possible_codes(code_format):,} ({chosen})",
+        f"start-up rule    {rule} = {figure}",
+        f"                 at most {guessing.shown(guessing.MAX_CHANCE_PER_DAY)}{allowed}",
+    ]
+
+
+def _one_phone(policy: Policy) -> list[str]:
+    from bot.conversation import guessing
+
+    lines = ["one phone"]
+    for owner_verifies in (False, True):
+        lines.append(f"  the owner {'verifies every day' if owner_verifies else 'does not verify'}")
+        for channel in guessing.Channel:
+            bounds = guessing.for_phone(policy, channel, owner_verifies=owner_verifies)
+            lines.append(_bounded(f"    {channel}", bounds, policy))
+        together = guessing.for_phone_in_all_channels(policy, owner_verifies=owner_verifies)
+        lines.append(_bounded("    all channels together", together, policy))
+    return lines
+
+
+def _all_phones(policy: Policy, *, with_form: bool) -> list[str]:
+    from bot.conversation import guessing
+
+    unbounded = [_row((f"  by {name}", *["unbounded"] * 4)) for name in ("text", "apps")]
+    form = "  by the form (WEB_CODES_PER_DAY)"
+    bounds = guessing.at_form(policy) if with_form else guessing.Comparisons(0, 0)
+    return ["all phones together", *unbounded, _bounded(form, bounds, policy)]
+
+
+def _policy_of(settings: Settings) -> Policy:
+    """Return the rules that limit guessing."""
+    from bot.conversation.policy import Policy
+    from bot.conversation.state import CodeFormat
+
+    return Policy(
+        code_format=CodeFormat(settings.token_length, settings.token_alphabet),
+        attempts=settings.token_attempts,
+        codes_per_hour=settings.codes_per_hour,
+        codes_per_day=settings.codes_per_day,
+        form_codes_per_day=settings.web_codes_per_day,
+    )
+
+
+def _bounded(name: str, most: Comparisons, policy: Policy) -> str:
+    from bot.conversation.guessing import chance
+
+    chances = [float(chance(each, policy.code_format)) for each in (most.day, most.year)]
+    return _row(
+        (name, f"{most.day:,}", f"{most.year:,}", *(f"{100 * each:.3g} %" for each in chances))
+    )
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "".join(
+        cell.ljust(-width) if width < 0 else cell.rjust(width)
+        for cell, width in zip(cells, _WIDTHS, strict=True)
+    ).rstrip()
