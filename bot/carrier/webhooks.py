@@ -20,7 +20,7 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
 from bot.conversation.inputs import AutoReply, Shape, TextReceived
-from bot.conversation.numbers import is_e164
+from bot.conversation.numbers import canonical, is_e164
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -58,7 +58,10 @@ class DeliveryStatus(StrEnum):
 
 
 class InboundText(Struct, frozen=True):
-    """A person's text to one of the bot's numbers (both E.164); `key` identifies the text."""
+    """A person's text to one of the bot's numbers (both E.164); `key` identifies the text.
+
+    `phone` is in its canonical spelling, `bot_number` as it is spelled in the settings.
+    """
 
     key: str
     phone: str
@@ -174,16 +177,21 @@ def _inbound_text(
     latest: datetime,
 ) -> WebhookEvent:
     message_id = storable_id(payload.get("id"))
-    phone = _number(payload.get("from"))
+    sender = _number(payload.get("from"))
     recipients = [_number(recipient) for recipient in _list(payload.get("to"))]
     others = [_number(other) for other in _list(payload.get("cc"))]
-    bot_number = next((number for number in recipients if number in bot_numbers), None)
+    own = {canonical(number): number for number in bot_numbers}
+    to_bot = (
+        own[canonical(number)] for number in recipients if number and canonical(number) in own
+    )
+    bot_number = next(to_bot, None)
     media = _list(payload.get("media"))
     text = payload.get("text")
     if message_id is None:
         return Ignored("message id")
-    if phone is None or phone in bot_numbers:
+    if sender is None or canonical(sender) in own:
         return Ignored("sender")
+    phone = canonical(sender)
     if bot_number is None:
         return Ignored(UNKNOWN_RECIPIENT)
     if not isinstance(text, str) and not media:
@@ -195,6 +203,7 @@ def _inbound_text(
         shape,
         _auto_reply(payload.get("autoresponse_type")),
         received_at=_received_at(payload.get("received_at"), arrived_at, latest),
+        sender=None if sender == phone else sender,
     )
     return InboundText(f"message:{message_id}", phone, bot_number, received)
 

@@ -23,13 +23,13 @@ def migrate() -> None:
 @click.argument("phone", required=False)
 def status(phone: str | None) -> None:
     """Count conversations and texts by state, or show the state of one PHONE."""
-    from bot.conversation.numbers import to_e164
+    from bot.conversation.numbers import canonical, to_e164
     from bot.services import status
     from bot.settings import DatabaseSettings
 
     settings = read_settings(DatabaseSettings)
     try:
-        number = phone and to_e164(phone, settings.country_code)
+        number = phone and canonical(to_e164(phone, settings.country_code))
     except ValueError as error:
         fail(f"PHONE: {error}; write it like +13125550001")
 

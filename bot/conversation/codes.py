@@ -10,6 +10,7 @@ import hashlib
 import hmac
 from typing import TYPE_CHECKING
 
+from bot.conversation.numbers import canonical
 from bot.conversation.state import Alphabet
 
 if TYPE_CHECKING:
@@ -38,21 +39,24 @@ class Keyring:
         self._keys = {_key_id(key): key for key in keys}
         self.signing_key_id = _key_id(keys[0])
         self._letters_key = keys[0]
-        self._test_codes = dict(test_codes)
+        self._test_codes = {canonical(number): code for number, code in test_codes.items()}
 
     def __contains__(self, key_id: object) -> bool:
         return key_id in self._keys
 
     def is_test(self, phone: str) -> bool:
         """Return whether a number is a test number: its code is fixed, and no text is sent."""
-        return phone in self._test_codes
+        return canonical(phone) in self._test_codes
 
     def code(self, token: Token, bot_number: str, phone: str) -> str:
         """Return the code of `token` for these two numbers (E.164).
 
-        Raises KeyError if the token's key is no longer in the keyring.
+        It is the same for each spelling of the phone's number, so that a code which was asked for
+        under one is right from the other. Raises KeyError if the token's key is no longer in the
+        keyring.
         """
-        if self.is_test(phone):
+        phone = canonical(phone)
+        if phone in self._test_codes:
             return self._test_codes[phone]
         message = b"\0".join(
             part.encode() if isinstance(part, str) else part

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from bot.conversation import guards
 from bot.conversation.actions import Cancel, Effects, act
 from bot.conversation.context import Context
+from bot.conversation.inputs import TextReceived
 from bot.conversation.policy import clamped
 from bot.conversation.reply_choice import write_reply
 from bot.conversation.state import NOTHING_USED, State
@@ -63,6 +64,8 @@ def decide(  # noqa: PLR0913 - a pure decision takes everything it depends on, b
     the phone's own texts, `web_limits` those of apps and the form for this phone. Raises
     ImpossibleError if the facts contradict each other.
     """
+    if isinstance(incoming, TextReceived) and incoming.sender != conversation.texted_from:
+        conversation = replace(conversation, texted_from=incoming.sender)
     both_limits = clamped(limits, now), clamped(web_limits, now)
     effects = pass_time(Context(conversation, *both_limits, now, policy, keyring, new_token_id))
     context = effects.context

@@ -47,7 +47,8 @@ class TextReceived(Struct, frozen=True):
     """A text from a person; `reference` is the verification that its reference stands for.
 
     `received_at` (UTC) is when the carrier received the text: texts are ordered by it, not by the
-    arrival of their webhooks. None means the time of the decision.
+    arrival of their webhooks. None means the time of the decision. `sender` is the spelling (E.164)
+    of the sender's number; None means the canonical one.
     """
 
     text: str
@@ -55,6 +56,7 @@ class TextReceived(Struct, frozen=True):
     auto_reply: AutoReply | None = None
     reference: ReferenceLookup | None = None
     received_at: datetime | None = None
+    sender: str | None = None
 
 
 class OptedOutAtCarrier(Struct, frozen=True):

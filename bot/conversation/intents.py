@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from bot.conversation import references
 from bot.conversation.codes import LETTERS
+from bot.conversation.invisible import is_invisible
 from bot.conversation.replies import CODE_WORDINGS
 from bot.conversation.state import Alphabet
 
@@ -112,7 +113,6 @@ _THANKS = frozenset(
 
 _MAY_BE_CODE = re.compile(r"\d|[a-f]{4}|^[a-f]+$")
 _WORD = re.compile(r"[^\W_]+")
-_INVISIBLE = frozenset({"Cf", "Me"})
 _APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u00b4`", "'"))
 _DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-"))
 _MAX_LENGTH = 480
@@ -203,7 +203,7 @@ def normalize_text(text: str) -> str:
     visible = (
         char
         for char in unicodedata.normalize("NFKC", text[:_MAX_LENGTH].translate(_APOSTROPHES))
-        if unicodedata.category(char) not in _INVISIBLE and not "\ufe00" <= char <= "\ufe0f"
+        if not is_invisible(char)
     )
     folded = "".join(map(_ascii_digit, visible)).casefold().translate(_DASHES)
     return folded[:_MAX_LENGTH].strip()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from bot.conversation.numbers import spelling_to_text
 from bot.conversation.verification import Origin, ReplyRule
 
 if TYPE_CHECKING:
@@ -124,6 +125,10 @@ NOTHING_USED = PhoneLimits()
 class Conversation(Struct, frozen=True):
     """The facts of one conversation, between a person's number and a bot number (both E.164).
 
+    `phone` is the canonical spelling. `texted_from` is the spelling that last texted us, if that is
+    another one; `unreachable` is the spelling to which texts have failed for good, if the number
+    has two.
+
     `verified_at` is separate from the state: a new request does not erase it. So are the times of
     the last opt-out and the last START (`opted_in_at`), as the carrier received them. `token` is
     the latest one that the person requested, live or not; `verification_tokens` are those of
@@ -144,3 +149,10 @@ class Conversation(Struct, frozen=True):
     answers: int = 0
     answered_at: datetime | None = None
     verification_tokens: tuple[Token, ...] = ()
+    texted_from: str | None = None
+    unreachable: str | None = None
+
+    @property
+    def recipient(self) -> str:
+        """Return the spelling of the phone's number (E.164) to which the next text goes."""
+        return spelling_to_text(self.phone, self.texted_from, self.unreachable)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from bot.conversation.numbers import region_of, to_e164, why_not_textable
+from bot.conversation.numbers import canonical, region_of, to_e164, why_not_textable
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -47,18 +47,21 @@ class Recipients:
     countries: Collection[str] | None = None
 
     def parse(self, text: str) -> str:
-        """Return a number as E.164, whether it may be texted or not; raise RecipientError."""
+        """Return a number as E.164, in its canonical spelling; raise RecipientError.
+
+        It need not be one that may be texted.
+        """
         try:
-            return to_e164(text, self.country_code)
+            return canonical(to_e164(text, self.country_code))
         except ValueError as error:
             raise RecipientError(Refusal.NOT_A_NUMBER, str(error)) from error
 
     def accept(self, text: str) -> str:
-        """Return a number that may be texted as E.164; raise RecipientError for any other."""
+        """Return a number that may be texted, as `parse` does; raise RecipientError for others."""
         number = self.parse(text)
-        if number in self.bot_numbers:
+        if number in map(canonical, self.bot_numbers):
             raise RecipientError(Refusal.BOT_NUMBER, "this is the bot's own number")
-        if number in self.test_numbers:
+        if number in map(canonical, self.test_numbers):
             return number
         kind = why_not_textable(number)
         if kind is not None:

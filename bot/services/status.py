@@ -141,10 +141,12 @@ def of_keys(keys: Sequence[ApiKey]) -> str:
 def _describe(
     conversation: Conversation, limits: PhoneLimits, last: outbox.TextSummary | None, now: datetime
 ) -> str:
-    since = conversation.verified_at
+    since, recipient = conversation.verified_at, conversation.recipient
+    other_spelling = [f"  texts to   {recipient}"] if recipient != conversation.phone else []
     return "\n".join(
         [
             f"{conversation.phone} with {conversation.bot_number}",
+            *other_spelling,
             f"  state      {conversation.state}{_remark(conversation, limits, now)}",
             f"  verified   {f'since {_time(since)}' if since else 'never'}",
             f"  last text  {_last_text(last)}",

@@ -7,6 +7,7 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bot.conversation.numbers import canonical
 from bot.simulator.telnyx.journal import PhoneStatus, PhoneText
 from bot.store import conversations, phone_limits, tokens
 from bot.store.engine.errors import UnavailableError
@@ -56,11 +57,11 @@ async def record_changes(sandbox: Sandbox) -> None:
 def find(
     connection: Connection, phones: set[str], policy: Policy, now: datetime
 ) -> list[PhoneStatus]:
-    """Read the status of each conversation of these phones."""
+    """Read the status of each conversation of these phones, in whichever spelling."""
     return [
-        _phone_status(connection, stored, policy, now)
+        replace(_phone_status(connection, stored, policy, now), phone=phone)
         for phone in sorted(phones)
-        for stored in conversations.find(connection, phone)
+        for stored in conversations.find(connection, canonical(phone))
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec.structs import replace
-from sqlalchemy import String, bindparam, func, select, update
+from sqlalchemy import BigInteger, String, bindparam, func, select, update
 
 from bot.conversation.state import Conversation, State
 from bot.store import tokens
@@ -28,6 +28,8 @@ _SAME_NAMES = (
     "opted_out_at",
     "opted_in_at",
     "opt_out_wording",
+    "texted_from",
+    "unreachable",
 )
 _FIELD_OF_COLUMN = {column: column for column in _SAME_NAMES} | {
     "hints_in_a_row": "hints",
@@ -100,6 +102,26 @@ def key_of(connection: Connection, conversation_id: int) -> ConversationKey:
     return ConversationKey(row.phone, row.bot_number)
 
 
+def phones_of(connection: Connection, conversation_ids: Collection[int]) -> dict[int, str]:
+    """Return the phones (E.164) of conversations, by row id."""
+    if not conversation_ids:
+        return {}
+    rows = connection.execute(_PHONES_OF, {"ids": conversation_ids})
+    return {row.id: row.phone for row in rows}
+
+
+def save_unreachable(connection: Connection, unreachable: Mapping[int, str]) -> None:
+    """Save the spellings (E.164) to which texts have failed for good, by row id.
+
+    The caller must hold the locks of the phones' limits.
+    """
+    if unreachable:
+        connection.execute(
+            _SAVE_UNREACHABLE,
+            [{"row_id": row_id, "spelling": each} for row_id, each in unreachable.items()],
+        )
+
+
 def add(
     connection: Connection, conversations: Collection[Conversation]
 ) -> dict[ConversationKey, int]:
@@ -137,6 +159,16 @@ _OF_PHONES = _SELECT.where(_IN_PHONES)
 _IDS_OF_PHONES = select(
     _CONVERSATIONS.c.id, _CONVERSATIONS.c.phone, _CONVERSATIONS.c.bot_number
 ).where(_IN_PHONES)
+
+
+_PHONES_OF = select(_CONVERSATIONS.c.id, _CONVERSATIONS.c.phone).where(
+    _CONVERSATIONS.c.id.in_(array_param("ids", BigInteger()))
+)
+_SAVE_UNREACHABLE = (
+    update(_CONVERSATIONS)
+    .where(_CONVERSATIONS.c.id == bindparam("row_id"))
+    .values(unreachable=bindparam("spelling"))
+)
 
 
 def _values(conversation: Conversation) -> dict[str, Any]:

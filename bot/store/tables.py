@@ -139,7 +139,11 @@ class WebPhoneLimitsRow(_PhoneLimits, Base):
 
 
 class ConversationRow(Base):
-    """A conversation: one person's number and one of the bot's."""
+    """A conversation: one person's number and one of the bot's.
+
+    `phone` is the canonical spelling of the person's number; `texted_from` is the spelling that
+    last texted us, if another, and `unreachable` the one to which texts have failed for good.
+    """
 
     __tablename__ = "conversations"
     __table_args__ = (UniqueConstraint("phone", "bot_number"),)
@@ -158,6 +162,8 @@ class ConversationRow(Base):
     last_hint_at: Mapped[Time | None]
     answers_in_a_row: Mapped[int] = mapped_column(default=0)
     last_answer_at: Mapped[Time | None]
+    texted_from: Mapped[E164 | None]
+    unreachable: Mapped[E164 | None]
 
 
 class TokenRow(Base):
@@ -309,7 +315,8 @@ class OutboxRow(Base):
     claim moves it ahead by the lease. `uncertain_attempts` counts the attempts whose outcome is
     unknown. `fault` says why the text has not been accepted. `bot_number` is the conversation's;
     it is repeated here for the indexes that find the next texts however long the queue is: codes,
-    other texts, and texts that must be dropped.
+    other texts, and texts that must be dropped. `recipient` is the spelling of the phone's number
+    to which the text goes, if not the canonical one; it stays the same when the text is sent again.
     """
 
     __tablename__ = "outbox"
@@ -330,6 +337,7 @@ class OutboxRow(Base):
         ForeignKey("tokens.id", ondelete="SET NULL"), index=True
     )
     bot_number: Mapped[E164] = mapped_column(server_default=text("''"))
+    recipient: Mapped[E164 | None]
     reply: Mapped[Reply] = mapped_column(string_enum(Reply))
     body: Mapped[str] = mapped_column(Text)
     state: Mapped[OutboxState] = mapped_column(string_enum(OutboxState))

@@ -16,7 +16,6 @@ down_revision = "0008"
 
 
 def upgrade() -> None:
-    """Add the columns, and fill them for what exists."""
     op.add_column(
         "tokens", sa.Column("reply_rule", sa.String(20), server_default="code", nullable=False)
     )
@@ -35,3 +34,10 @@ def upgrade() -> None:
     )
     op.execute("UPDATE tokens SET reply_rule = 'none' WHERE origin IN ('app', 'form')")
     op.execute("UPDATE verifications SET complete = 'reply' WHERE origin = 'reference'")
+
+
+def downgrade() -> None:
+    for name in ("complete", "letters_index"):
+        op.drop_column("verifications", name)
+    for name in ("reply_rule", "letters_index", "explained"):
+        op.drop_column("tokens", name)

@@ -432,6 +432,25 @@ def test_the_documented_text_is_read() -> None:
     )
 
 
+def test_a_sender_is_known_by_the_canonical_spelling_of_the_number() -> None:
+    for sender, spelling in (("+5215512345678", "+5215512345678"), ("+525512345678", None)):
+        event = read(received(sender=party(sender)))
+        assert isinstance(event, InboundText)
+        assert event.phone == "+525512345678"
+        assert event.input.sender == spelling
+
+
+@pytest.mark.parametrize("own", ["+5215512345678", "+525512345678"])
+@pytest.mark.parametrize("spelling", ["+5215512345678", "+525512345678"])
+def test_the_bots_number_is_recognised_in_either_spelling(own: str, spelling: str) -> None:
+    body = json.dumps(received(to=[party(spelling)])).encode()
+    event = parse(body, [BOT, own], ARRIVED)
+    assert isinstance(event, InboundText)
+    assert event.bot_number == own
+    body = json.dumps(received(sender=party(spelling))).encode()
+    assert parse(body, [BOT, own], ARRIVED) == Ignored("sender")
+
+
 def test_a_clock_that_is_behind_does_not_put_a_text_in_the_future() -> None:
     body = json.dumps(received(received_at="2026-01-15T12:00:03Z")).encode()
     event = parse(body, [BOT], ARRIVED, ARRIVED + timedelta(seconds=3))

@@ -219,6 +219,21 @@ async def test_status_shows_a_pending_or_expired_code_a_lock_and_an_opt_out(
         assert re.search(rf"^  state      {expected}", shown.stdout, re.MULTILINE), shown.stdout
 
 
+async def test_status_finds_a_phone_in_either_spelling(
+    make_sandbox: MakeSandbox, database_url: URL
+) -> None:
+    sandbox = await make_sandbox(clock=TravelClock())
+    await sandbox.text("+5215512345678", "VERIFY")
+    of_one, of_other = [
+        await asyncio.to_thread(status, phone, database_url)
+        for phone in ("+5215512345678", "+525512345678")
+    ]
+    assert of_one.stdout == of_other.stdout
+    first, second, *_ = of_one.stdout.splitlines()
+    assert first == f"+525512345678 with {BOT_NUMBER}"
+    assert second == "  texts to   +5215512345678"
+
+
 @pytest.mark.parametrize(
     ("written", "country_code", "read"),
     [

@@ -54,6 +54,15 @@ def test_a_code_sent_by_an_earlier_release_still_works(code_format: CodeFormat, 
     assert RING.code(token_of(code_format=code_format), BOT, PHONE) == code
 
 
+def test_a_code_is_the_same_for_both_spellings_of_a_number() -> None:
+    ring = Keyring([SECRET], {"+5215512345679": "123456"})
+    token, one, other = token_of(ring), "+525512345678", "+5215512345678"
+    assert ring.code(token, BOT, one) == ring.code(token, BOT, other)
+    assert ring.matches(ring.code(token, BOT, one), token, BOT, other)
+    assert ring.is_test("+525512345679")
+    assert ring.code(token, BOT, "+525512345679") == "123456"
+
+
 def test_a_key_keeps_its_id_from_release_to_release() -> None:
     assert RING.signing_key_id == "f47ccc6128fe"
 

@@ -46,5 +46,32 @@ def test_only_numbers_of_the_given_countries_are_accepted() -> None:
         Recipients("+1", [], countries=[]).accept(PHONE)
 
 
+def test_a_number_is_accepted_in_its_canonical_spelling() -> None:
+    for text in ("+5215512345678", "+525512345678"):
+        assert RECIPIENTS.accept(text) == RECIPIENTS.parse(text) == "+525512345678"
+    assert RECIPIENTS.accept("+54 11 2345 6789") == "+5491123456789"
+    assert RECIPIENTS.accept("+55 11 8765 4321") == "+5511987654321"
+
+
+@pytest.mark.parametrize("own", ["+5215512345678", "+525512345678"])
+@pytest.mark.parametrize("typed", ["+5215512345678", "+525512345678"])
+def test_the_bots_numbers_and_test_numbers_are_known_in_either_spelling(
+    own: str, typed: str
+) -> None:
+    with pytest.raises(RecipientError, match="own number"):
+        Recipients("+1", [own]).accept(typed)
+    assert Recipients("+1", [], [own], countries=["US"]).accept(typed) == "+525512345678"
+
+
+def test_a_possible_number_of_a_range_that_the_library_does_not_know_is_accepted() -> None:
+    assert IN_THE_USA.accept("+15551234567") == "+15551234567"
+    with pytest.raises(RecipientError) as raised:
+        IN_THE_USA.accept("+12688991234")  # Antigua and Barbuda
+    assert raised.value.refusal is Refusal.OTHER_COUNTRY
+    with pytest.raises(RecipientError) as raised:
+        RECIPIENTS.accept("+19001234567")
+    assert raised.value.kind == "a premium-rate number"
+
+
 def test_a_test_number_may_be_of_any_kind_and_country() -> None:
     assert IN_THE_USA.accept(TEST_NUMBER) == TEST_NUMBER

@@ -191,7 +191,7 @@ class TextDelivery:
         result = await client.send(
             key=claimed.key,
             bot_number=claimed.bot_number,
-            phone=claimed.phone,
+            phone=claimed.recipient,
             text=text,
             retried=claimed.attempts > 1,
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bot.carrier.errors import OPTED_OUT_FAULT
 from bot.conversation.app_events import AppEvent, EventType
 from bot.conversation.inputs import DeliveryFailed, OptedOutAtCarrier
+from bot.conversation.numbers import spellings
 from bot.services.intake.app_event_log import record_app_events
 from bot.services.intake.unit_of_work import decide_and_save
 from bot.store import conversations, tokens
@@ -33,7 +34,12 @@ _EVENT_TYPES = {OutboxState.ACCEPTED: EventType.SENT, OutboxState.DELIVERED: Eve
 def apply_progress(
     connection: Connection, progress: Sequence[TextProgress], now: datetime, rules: Rules
 ) -> None:
-    """Apply the progress of texts in the order given: decide inputs, record app events."""
+    """Apply the progress of texts in the order given: decide inputs, record app events.
+
+    The next text to a phone whose number has two spellings goes to the other one if this one has
+    failed for good.
+    """
+    _mark_unreachable(connection, progress)
     inputs: list[tuple[ConversationKey, Input]] = []
     events: list[tuple[ConversationKey | None, AppEvent]] = []
     token_ids = [text.token_id for text in progress if text.token_id]
@@ -52,6 +58,22 @@ def apply_progress(
     decide_and_save(connection, inputs, now, rules)
     if rules.has_app and events:
         record_app_events(connection, events, now)
+
+
+def _mark_unreachable(connection: Connection, progress: Sequence[TextProgress]) -> None:
+    """Save the spellings to which texts have failed for good; an opt-out is no such failure."""
+    failed = {
+        text.conversation_id: text.recipient
+        for text in progress
+        if text.state is OutboxState.FAILED and text.fault != OPTED_OUT_FAULT
+    }
+    phones = conversations.phones_of(connection, failed)
+    unreachable = {
+        row_id: failed[row_id] or phone
+        for row_id, phone in phones.items()
+        if len(spellings(phone)) > 1
+    }
+    conversations.save_unreachable(connection, unreachable)
 
 
 def _key(connection: Connection, text: TextProgress) -> ConversationKey:

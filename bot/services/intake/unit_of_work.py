@@ -212,7 +212,13 @@ class _UnitOfWork:
         if decision.cancel is not Cancel.NOTHING:
             self._cancel(key, decision.cancel)
         if decision.message is not None:
-            text = outbox.NewText(secrets.token_hex(16), key.bot_number, decision.message)
+            recipient = decision.conversation.recipient
+            text = outbox.NewText(
+                secrets.token_hex(16),
+                key.bot_number,
+                decision.message,
+                None if recipient == key.phone else recipient,
+            )
             self.new_texts.append((key, text))
         self.app_events += [(key, app_event) for app_event in decision.app_events]
 

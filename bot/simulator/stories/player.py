@@ -32,7 +32,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from bot.conversation.inputs import Shape
-from bot.conversation.numbers import is_e164
+from bot.conversation.numbers import canonical, is_e164
 from bot.conversation.replies import CODE_PLACEHOLDER
 from bot.conversation.verification import Complete, Origin
 from bot.services.verifications import VerificationRequest
@@ -152,7 +152,7 @@ class Player:
             case "/ask", "" | "reply":
                 complete = Complete.REPLY if rest else Complete.TYPED
                 self._last_request = await self._apps.begin(
-                    VerificationRequest(Origin.APP, self.phone, complete)
+                    VerificationRequest(Origin.APP, canonical(self.phone), complete)
                 )
             case "/ask", "reference":
                 self._last_request = await self._apps.begin(VerificationRequest(Origin.REFERENCE))
@@ -231,7 +231,7 @@ class Player:
             raise StoryError(f"expected nothing more, and {extra.phone} got: {extra.text}")
 
     async def _expect_state(self, state: str) -> None:
-        found = await self.sandbox.bot.database.read(conversations.find, self.phone)
+        found = await self.sandbox.bot.database.read(conversations.find, canonical(self.phone))
         states = [
             stored.conversation.state
             for stored in found

@@ -59,7 +59,8 @@ _REPORTS = EarlyReportRow.__table__
 _TOKENS = TokenRow.__table__
 # Without `reply`: another version of the bot may have queued a reply that this one does not know.
 _CLAIMED = tuple(
-    _OUTBOX.c[name] for name in ("id", "key", "attempts", "body", "send_by", "token_id")
+    _OUTBOX.c[name]
+    for name in ("id", "key", "attempts", "body", "send_by", "token_id", "recipient")
 )
 _MAX_DROPPED_AT_ONCE = 500
 TOO_LATE = "too late"
@@ -87,17 +88,25 @@ def _states_before(state: OutboxState) -> list[OutboxState]:
 
 @dataclass(slots=True)
 class NewText:
-    """A text to add to the outbox; `key` must be unguessable and unique."""
+    """A text to add to the outbox; `key` must be unguessable and unique.
+
+    `recipient` is the spelling of the phone's number (E.164) to which it goes; None means the
+    canonical one.
+    """
 
     key: str
     bot_number: str
     message: Message
+    recipient: str | None = None
     state: OutboxState = OutboxState.QUEUED
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedText:
-    """A text that only this process sends until its lease ends. Numbers are E.164."""
+    """A text that only this process sends until its lease ends. Numbers are E.164.
+
+    `recipient` is the spelling of `phone` to which it goes.
+    """
 
     id: int
     key: str
@@ -107,6 +116,7 @@ class ClaimedText:
     lease_end: datetime
     bot_number: str
     phone: str
+    recipient: str
     token: Token | None
 
     @property
@@ -125,12 +135,17 @@ class TextReport:
 
 
 class TextProgress(NamedTuple):
-    """The new state of a text, with its conversation and the token whose code it has."""
+    """The new state of a text, with its conversation and the token whose code it has.
+
+    `recipient` is the spelling of the phone's number to which it went; None if that is the
+    canonical one.
+    """
 
     conversation_id: int
     token_id: str | None
     state: OutboxState
     fault: str | None
+    recipient: str | None
 
 
 _COLUMNS = tuple(_OUTBOX.c[name] for name in TextProgress._fields)
@@ -170,6 +185,7 @@ def add(connection: Connection, new: Sequence[tuple[int, NewText]], now: datetim
                     "key": text.key,
                     "conversation_id": conversation_id,
                     "bot_number": text.bot_number,
+                    "recipient": text.recipient,
                     "token_id": text.message.token.id if text.message.token else None,
                     "reply": text.message.reply,
                     "body": text.message.body,
@@ -390,7 +406,7 @@ def settle_accepted(
             _ACCEPT, [{"row_id": row.id, "carrier_id": accepted[row.id]} for row in rows]
         )
     progress = [
-        TextProgress(row.conversation_id, row.token_id, OutboxState.ACCEPTED, None) for row in rows
+        TextProgress(*row)._replace(state=OutboxState.ACCEPTED, fault=None) for _, *row in rows
     ]
     early = connection.execute(_TAKE_REPORTS, {"carrier_ids": carrier_ids}).all()
     for row in sorted(early, key=attrgetter("carrier_id")):
@@ -566,5 +582,6 @@ def _claimed(row: Row[*tuple[Any, ...]], lease_end: datetime, token: Token | Non
         lease_end=lease_end,
         bot_number=row.bot_number,
         phone=row.phone,
+        recipient=row.recipient or row.phone,
         token=token,
     )
