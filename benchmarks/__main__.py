@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import click
 
-from benchmarks import decisions, growth, latency, resources, scale_out, sends, together, webhooks
+from benchmarks import (
+    decisions,
+    growth,
+    latency,
+    refusals,
+    resources,
+    scale_out,
+    sends,
+    together,
+    webhooks,
+)
 
 
 @click.group(invoke_without_command=True)
@@ -24,6 +34,7 @@ main.add_command(latency.measure)
 main.add_command(sends.measure)
 main.add_command(together.measure)
 main.add_command(resources.measure)
+main.add_command(refusals.measure)
 main.add_command(scale_out.measure)
 main.add_command(growth.measure)
 main.add_command(growth.purge)

@@ -61,18 +61,18 @@ async def _measure(command: tuple[str, ...], database: URL | None, webhooks: int
         telnyx.simulated() as carrier,
         serving(command, environment(key, url, carrier.base_url)) as bot,
     ):
-        cpu, memory, posted = bot.cpu_time(), [_resident(bot.pid)], 0
+        cpu, memory, posted = bot.cpu_time(), [resident(bot.pid)], 0
         while posted < webhooks:
             first = len(memory) * load.PHONES_APART
             measured = await load.run_wrk(bot, key, CONNECTIONS, SECONDS, first=first)
             posted += measured.requests
-            memory.append(_resident(bot.pid))
+            memory.append(resident(bot.pid))
         await databases.check_codes(url, posted)
         await carrier.arrivals()
     return Resources(bot.ready_after, cpu, memory)
 
 
-def _resident(pid: int) -> float:
+def resident(pid: int) -> float:
     """Return the resident memory of a process (MiB)."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     found = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)

@@ -153,6 +153,7 @@ async def run_bot(  # noqa: PLR0913 - settings, clock, and what simulator and te
                 refusals,
                 settings.trusted_proxies,
             )
+            await authentication.load_keys()
             application = app.build_application(
                 TelnyxWebhook(
                     Verifier(settings.telnyx_public_key), inbox, settings.from_number, clock

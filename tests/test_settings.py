@@ -187,6 +187,7 @@ REFUSED = [
     ("SECRET_KEY", "123456789" * 3 + "9876543"),
     ("SECRET_KEY", "abcdefghijklmnop" * 2),
     ("SECRET_KEY", "abcdefghijk" * 3),
+    ("SECRET_KEY", ("abcdefghijklmno" * 3)[:40]),
     ("SECRET_KEY", f"{SECRET[:20]}{SECRET[:20]}"),
     ("SECRET_KEY", f"{SECRET},{NEXT_SECRET[:16] * 2}"),
     ("SECRET_KEY", " " * 40),

@@ -26,7 +26,8 @@ A comparison is one guess compared with one live code. The table has the most th
 and the greatest chance that one of so many is right.
 - Codes, wrong guesses and locks are counted separately by text, and by apps and the form together,
   so each of the two has limits of its own.
-- A guess by text is compared with every live code of the phone, also with those of apps.
+- A guess by text is compared with every live code that was asked for by text, one with letters only
+  with that of the request of an app or the form that has shown them.
 - A success gives the tries of its channel back and makes its next lock short again. An owner who
   verifies every day makes each day like the first one of an attack.
 - The form's codes are limited for all phones together (WEB_CODES_PER_DAY); those of apps, and those

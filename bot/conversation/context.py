@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bot.conversation.verification import ReplyRule
+from bot.conversation.verification import Origin, ReplyRule
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -22,7 +22,8 @@ class Context(Struct, frozen=True):
 
     `limits` are those of the phone's own texts, `web_limits` those of apps and the form for this
     phone. `new_token_id` is for a token that may be issued. `code_expired` means that the last live
-    code has ended by time alone, just now. Times are UTC.
+    code has ended by time alone, just now, and that the person had asked for it by text. Times are
+    UTC.
     """
 
     conversation: Conversation
@@ -99,17 +100,17 @@ class Context(Struct, frozen=True):
 
     def tokens_for_reply(self, letters: str) -> list[Token]:
         """Return the live tokens with which a reply is compared: those of its letters, if any."""
-        return [token for token in self.live_tokens if self.takes_reply(token, letters)]
+        return [token for token in self.live_tokens if self.letters_for(token) == letters]
 
-    def takes_reply(self, token: Token, letters: str) -> bool:
-        """Return whether a reply with these letters, or "", may be compared with a token's code."""
-        if not letters:
-            return token.reply_rule is ReplyRule.CODE
-        return token.reply_rule is ReplyRule.LETTERS and self.letters_of(token) == letters
+    def letters_for(self, token: Token) -> str | None:
+        """Return the letters that a reply with a token's code must have: "" for a code alone.
 
-    def letters_of(self, token: Token) -> str:
-        """Return the two letters of a token's request."""
-        return self.keyring.letters(token.verification or "", token.letters_index)
+        None means that no reply is compared with it.
+        """
+        if token.reply_rule is ReplyRule.LETTERS:
+            return self.keyring.letters(token.verification or "", token.letters_index)
+        by_text = token.origin in (Origin.PERSON, Origin.REFERENCE)
+        return "" if by_text and token.reply_rule is ReplyRule.CODE else None
 
     def with_tokens(self, *changed: Token) -> Context:
         """Return the context with new tokens, and with others in place of earlier values."""

@@ -95,6 +95,8 @@ def pass_time(context: Context) -> Effects:
     transition = transition_of(context.state, reading.event)
     if transition is None:
         return effects
+    by_text = any(context.letters_for(token) == "" for token in context.tokens if not token.spent)
     effects = act(effects, reading, transition)
-    expired = reading.event is Event.CODE_EXPIRED and effects.context.state is State.IDLE
+    ended = reading.event is Event.CODE_EXPIRED and effects.context.state is State.IDLE
+    expired = ended and by_text
     return replace(effects, context=replace(effects.context, code_expired=expired))

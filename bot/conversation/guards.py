@@ -6,6 +6,7 @@ action of the transition saves.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -22,14 +23,14 @@ from bot.conversation.inputs import (
     TextReceived,
     TimePassed,
 )
-from bot.conversation.intents import Intent, guess_in, parse_text, without_codes
+from bot.conversation.intents import Intent, guess_in, normalize_text, parse_text
 from bot.conversation.policy import MAX_CLOCK_SKEW, NOT_ME_PERIOD
 from bot.conversation.state import State
 from bot.conversation.transitions import Event
 from bot.conversation.verification import Origin, ReplyRule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from bot.conversation.context import Context
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from bot.conversation.state import Token
 
 _MAX_WORDING_LENGTH = 64
+_MAY_BE_CODE = re.compile(r"\d|[a-f]{4}|^[a-f]+$")
 
 _EVENTS: Mapping[Intent, Event] = {
     Intent.STATUS: Event.STATUS,
@@ -125,7 +127,7 @@ def _read_text(context: Context, text: TextReceived) -> Reading:
     if text.auto_reply is None and not stops:
         return _read_intent(context, text, parsed)
     event = _EVENTS_AT_CARRIER[text.auto_reply] if text.auto_reply else Event.STOP
-    wording = without_codes(text.text)[:_MAX_WORDING_LENGTH] if stops else ""
+    wording = _without_codes(text.text)[:_MAX_WORDING_LENGTH] if stops else ""
     return Reading(event, sent_at=text.received_at, wording=wording)
 
 
@@ -198,26 +200,37 @@ def _read_guess(context: Context, guess: str, letters: str) -> Reading:
     """Return the event of a code, alone or with the letters of a request.
 
     A code alone is compared only with those that the person asked for by text; letters of no live
-    request are compared with nothing, and cost a try all the same.
+    request are compared with nothing, and cost a try all the same. While no live request has
+    letters, two such letters are only a word, as in "123456 pm".
     """
+    if not any(token.reply_rule is ReplyRule.LETTERS for token in context.live_tokens):
+        letters = ""
     if context.code_expired:
         return Reading(Event.GUESS_TOO_LATE)
-    used = [token for token in context.tokens if token.used_at is not None]
-    if _matching(context, guess, [each for each in used if context.takes_reply(each, letters)]):
+    targets = [token for token in context.tokens if context.letters_for(token) == letters]
+    if _matching(context, guess, [token for token in targets if token.used_at is not None]):
         return Reading(Event.GUESS_USED)
-    compared = context.tokens_for_reply(letters)
-    if not compared and not (letters and context.live_tokens):
+    compared = [token for token in context.live_tokens if token in targets]
+    if not compared and not letters:
         return Reading(Event.GUESS_WITHOUT_CODE)
-    matching = _matching(context, guess, compared) if context.tries_left else []
+    usable = [token for token in compared if token.guesses < context.policy.attempts]
+    matching = _matching(context, guess, usable) if context.tries_left else []
     if matching:
         return Reading(Event.GUESS_RIGHT, matching[0].verification, letters=letters)
-    counted = context.with_guess_counted(letters)
-    if not counted.tries_left:
-        return Reading(Event.LAST_GUESS_WRONG, letters=letters)
-    guesses = [token.guesses for token in counted.tokens_for_reply(letters)]
-    spent = bool(guesses) and min(guesses) >= context.policy.attempts
-    event = Event.GUESS_WRONG_CODES_SPENT if spent else Event.GUESS_WRONG
-    return Reading(event, letters=letters)
+    event = _event_of_wrong_guess(context, compared)
+    return Reading(
+        event, compared[0].verification if letters and compared else None, letters=letters
+    )
+
+
+def _event_of_wrong_guess(context: Context, compared: Sequence[Token]) -> Event:
+    """Return the event of a guess that is right for none of the tokens, as after it is counted."""
+    attempts, own = context.policy.attempts, context.own_token
+    own_spent = own in compared and own is not None and own.guesses + 1 >= attempts
+    if not context.tries_left or context.limits.wrong_guesses + 1 >= attempts or own_spent:
+        return Event.LAST_GUESS_WRONG
+    spent = [token.guesses + 1 >= attempts for token in compared]
+    return Event.GUESS_WRONG_CODES_SPENT if spent and all(spent) else Event.GUESS_WRONG
 
 
 def _matching(context: Context, guess: str, tokens: Iterable[Token]) -> list[Token]:
@@ -279,3 +292,13 @@ def _read_delivery_failure(context: Context, token_id: str) -> Reading:
 def _live_token_of(context: Context, verification: str) -> Token | None:
     live = (token for token in context.live_tokens if token.verification == verification)
     return next(live, None)
+
+
+def _without_codes(text: str) -> str:
+    """Return a text without the words that may be codes, since no code is ever stored."""
+    return " ".join("…" if _may_be_code(word) else word for word in text.split())
+
+
+def _may_be_code(word: str) -> bool:
+    """Return whether a word may contain a code, whatever separates its characters."""
+    return _MAY_BE_CODE.search("".join(filter(str.isalnum, normalize_text(word)))) is not None

@@ -8,12 +8,14 @@ Two bounds hold, and the smaller one counts:
 
 - **Codes.** Each code is compared at most `attempts` times, in both channels together. A phone gets
   at most `codes_per_day` codes in each channel. Either channel can guess at the codes of both: a
-  text is compared with the codes of apps, and the code of a reference, which is counted by text,
-  can be typed into the app. A day has at most 2 x `codes_per_day` x `attempts` comparisons.
+  text with the letters of an app's request is compared with its code, and the code of a reference,
+  which is counted by text, can be typed into the app. A day has at most 2 x `codes_per_day` x
+  `attempts` comparisons.
 - **Locks.** A channel is locked after `attempts` wrong guesses, a *round*: for 15 minutes, then
   twice as long each time, up to 24 hours. A first day has 7 rounds, a first year 371. A guess that
-  is typed is compared with one code. A guess by text is compared with all live ones, at most
-  2 x `codes_per_hour`, since no code lives longer than an hour.
+  is typed, or texted with letters, is compared with one code. A text without letters is compared
+  with all live codes that were asked for by text, at most `codes_per_hour`, since no code lives
+  longer than an hour.
 
 A success gives the tries of its channel back, and makes its next lock short again. If the owner
 verifies every day, each day is like the first one, and `attempts` - 1 guesses, which do not lock
@@ -27,7 +29,7 @@ from datetime import timedelta
 from enum import StrEnum
 from fractions import Fraction
 from itertools import count, islice
-from math import floor
+from math import ceil, floor
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -103,11 +105,10 @@ def for_phone(policy: Policy, channel: Channel, *, owner_verifies: bool) -> Comp
     else:
         day = policy.attempts * _rounds_begun(policy, _DAY)
         year = policy.attempts * _rounds_begun(policy, _DAYS_IN_YEAR * _DAY)
-    compared_with = len(Channel) * _live_codes(policy) if channel is Channel.TEXT else 1
+    if channel is Channel.TEXT:
+        return Comparisons(_by_text(policy, day, 1), _by_text(policy, year, _DAYS_IN_YEAR))
     by_codes = _by_codes(policy)
-    return Comparisons(
-        min(compared_with * day, by_codes.day), min(compared_with * year, by_codes.year)
-    )
+    return Comparisons(min(day, by_codes.day), min(year, by_codes.year))
 
 
 def for_phone_in_all_channels(policy: Policy, *, owner_verifies: bool) -> Comparisons:
@@ -130,6 +131,15 @@ def _by_codes(policy: Policy) -> Comparisons:
     codes = min(policy.codes_per_day, _HOURS_IN_DAY * policy.codes_per_hour)
     day = len(Channel) * codes * policy.attempts
     return Comparisons(day, _DAYS_IN_YEAR * day)
+
+
+def _by_text(policy: Policy, guesses: int, days: int) -> int:
+    """Return the most comparisons of guesses by text: some alone, the others with letters."""
+    of_one_channel = days * _by_codes(policy).day // len(Channel)
+    live = _live_codes(policy)
+    alone = min(guesses, ceil(of_one_channel / live))
+    with_letters = min(guesses - alone, of_one_channel)
+    return min(live * alone, of_one_channel) + with_letters
 
 
 def _live_codes(policy: Policy) -> int:

@@ -111,7 +111,6 @@ _THANKS = frozenset(
     | {"thank", "thanks", "thx", "ty", "you", "very", "much", "so", "again", "all", "yes", "no"}
 )
 
-_MAY_BE_CODE = re.compile(r"\d|[a-f]{4}|^[a-f]+$")
 _WORD = re.compile(r"[^\W_]+")
 _APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u00b4`", "'"))
 _DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-"))
@@ -121,7 +120,10 @@ _MAX_LENGTH = 480
 _DIGITS = re.compile(r"\d+(?:\s?[-.]?\s?\d+)*")
 _NOT_DIGITS = re.compile(r"\D")
 _HEX = re.compile(r"[0-9a-f]+")
-_LETTERS = rf"([{LETTERS.lower()}])\W{{0,2}}([{LETTERS.lower()}])"
+_LETTER = f"([{LETTERS.lower()}])"
+_LETTERS = rf"{_LETTER}[\W_]*{_LETTER}"
+_JOIN = r"[\W_]*(?:(?:and|letters?|plus|the|with)[\W_]+)*"
+"""Words that may stand between a code and its letters."""
 
 # iMessage and RCS report a reaction by SMS with a quotation of the text.
 _QUOTE_MARKS = '["\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a\u300c\u300d\u300e\u300f]'
@@ -184,16 +186,6 @@ def guess_in(text: str, code_format: CodeFormat) -> str | None:
     """Return the code that was typed into a field, or None if it cannot be one."""
     parsed = _guess(normalize_text(text), code_format)
     return parsed.guess if parsed else None
-
-
-def without_codes(text: str) -> str:
-    """Return a text without the words that may be codes, since no code is ever stored."""
-    return " ".join("…" if _may_be_code(word) else word for word in text.split())
-
-
-def _may_be_code(word: str) -> bool:
-    """Return whether a word may contain a code, whatever separates its characters."""
-    return _MAY_BE_CODE.search("".join(filter(str.isalnum, normalize_text(word)))) is not None
 
 
 def normalize_text(text: str) -> str:
@@ -292,8 +284,9 @@ def _guess_with_letters(normalized: str, code_format: CodeFormat) -> ParsedText 
         code = f"([0-9a-f]{{{code_format.length}}})"
         after, before = f"^{code}{_LETTERS}$", f"^{_LETTERS}{code}$"
     else:
-        code = rf"(?<!\d)((?:\d[\s.-]?){{{code_format.length}}})(?!\d)"
-        after, before = rf"{code}\W*{_LETTERS}(?!\w)", rf"(?<!\w){_LETTERS}\W*{code}"
+        digits = rf"\d(?:[\s.-]?\d){{{code_format.length - 1}}}"
+        code = rf"(?<!\d)(?<!\d[\s.-])({digits})(?![\s.-]?\d)"
+        after, before = f"{code}{_JOIN}{_LETTERS}(?!\\w)", f"(?<!\\w){_LETTERS}{_JOIN}{code}"
     if found := re.search(after, normalized):
         typed, *letters = found.groups()
     elif found := re.search(before, normalized):

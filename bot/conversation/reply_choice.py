@@ -53,14 +53,14 @@ def write_reply(
     Courtesy replies are counted, and a wait that the message announces is recorded. A code is that
     of `verification` (its id), or the person's own for None.
     """
-    conversation = _count_courtesy(context, reply.courtesy)
-    if conversation is None:
-        return context, None
-    context = replace(context, conversation=conversation)
     selected = context.token_of(verification)
     wording = _choose(context, reply, selected)
-    if wording is None:
+    # Where to type a code is said once each time one is sent: that is limit enough.
+    courtesy = None if wording is Reply.TYPE_IT else reply.courtesy
+    conversation = _count_courtesy(context, courtesy)
+    if wording is None or conversation is None:
         return context, None
+    context = replace(context, conversation=conversation)
     if wording is Reply.TYPE_IT:
         context = context.with_tokens(
             *(replace(each, explained=True) for each in context.live_tokens)
@@ -85,7 +85,8 @@ def _message(context: Context, wording: Reply, selected: Token | None) -> Messag
 
 def _compose(context: Context, wording: Reply, selected: Token | None) -> str:
     policy = context.policy
-    timed = selected if selected is not None and context.is_live(selected) else None
+    is_live = selected is not None and context.is_live(selected)
+    token = selected if is_live else context.current_token
     return compose(
         wording,
         app=policy.app_name,
@@ -94,8 +95,8 @@ def _compose(context: Context, wording: Reply, selected: Token | None) -> str:
         code_length=context.code_format.length,
         hexadecimal=context.code_format.alphabet is Alphabet.HEX,
         wait=_time_until(context, context.verify_works_at),
-        life=_code_time_left(context, timed or context.current_token),
-        tries=policy.tries_left(context.limits, context.current_token),
+        life=_code_time_left(context, token),
+        tries=policy.tries_left(context.limits, token),
         since=context.conversation.verified_at,
     )
 
@@ -127,6 +128,10 @@ def _wording(  # noqa: PLR0911 - one return for each wording
         case Reply.CODE if selected is not None and selected.reply_rule is not ReplyRule.CODE:
             return Reply.CODE_TYPED
         case Reply.STATUS | Reply.NO_CODE | Reply.MISTYPED if token is None and typed_elsewhere:
+            return Reply.TYPE_IT
+        case Reply.HINT if token is None and not all(
+            live.explained for live in context.live_tokens
+        ):
             return Reply.TYPE_IT
         case Reply.WRONG if typed_elsewhere:
             return Reply.WRONG_TYPE_IT

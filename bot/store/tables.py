@@ -195,7 +195,7 @@ class TokenRow(Base):
         string_enum(Origin), default=Origin.PERSON, server_default=Origin.PERSON
     )
     reply_rule: Mapped[ReplyRule] = mapped_column(
-        string_enum(ReplyRule), default=ReplyRule.CODE, server_default=ReplyRule.CODE
+        string_enum(ReplyRule), default=ReplyRule.CODE, server_default=ReplyRule.NONE
     )
     letters_index: Mapped[int] = mapped_column(default=0, server_default="0")
     # Whether a reply has said where to type the code, since it was last sent.

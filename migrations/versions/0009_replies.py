@@ -17,7 +17,7 @@ down_revision = "0008"
 
 def upgrade() -> None:
     op.add_column(
-        "tokens", sa.Column("reply_rule", sa.String(20), server_default="code", nullable=False)
+        "tokens", sa.Column("reply_rule", sa.String(20), server_default="none", nullable=False)
     )
     op.add_column(
         "tokens", sa.Column("letters_index", sa.Integer, server_default="0", nullable=False)
@@ -32,7 +32,7 @@ def upgrade() -> None:
     op.add_column(
         "verifications", sa.Column("letters_index", sa.Integer, server_default="0", nullable=False)
     )
-    op.execute("UPDATE tokens SET reply_rule = 'none' WHERE origin IN ('app', 'form')")
+    op.execute("UPDATE tokens SET reply_rule = 'code' WHERE origin IN ('person', 'reference')")
     op.execute("UPDATE verifications SET complete = 'reply' WHERE origin = 'reference'")
 
 

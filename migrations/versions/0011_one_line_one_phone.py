@@ -50,6 +50,7 @@ def _table(name: str, columns: str, *, times: str = "", json: str = "") -> Table
 
 _GREATEST_COUNTS = "hints_in_a_row answers_in_a_row"
 _LATEST_TIMES = "verified_at opted_out_at opted_in_at last_hint_at last_answer_at"
+_GREATEST = ("wrong_guesses", "locks", "locked_until", "refused_until", "notified_until")
 _CONVERSATIONS = _table(
     "conversations",
     f"id phone bot_number state token_id opt_out_wording texted_from {_GREATEST_COUNTS}",
@@ -92,16 +93,27 @@ def upgrade() -> None:
     op.add_column("conversations", sa.Column("unreachable", _NUMBER))
     op.add_column("outbox", sa.Column("recipient", _NUMBER))
     connection = op.get_bind()
-    moves = _Moves({}, {}, set(), set())
-    for other, canonical in _respelled(connection):
-        for limits in _LIMITS:
-            _merge_limits(connection, limits, other, canonical)
-        _move_conversations(connection, other, canonical, moves)
-        _update(connection, _VERIFICATIONS, _VERIFICATIONS.c.phone == other, phone=canonical)
-        queued = (_APP_EVENTS.c.subject == other) & (_APP_EVENTS.c.state == _QUEUED)
-        _update(connection, _APP_EVENTS, queued, subject=canonical)
-    if moves.spelled:
-        _follow(connection, moves)
+    canonical_of = _respelled(connection)
+    if not canonical_of:
+        return
+    for limits in _LIMITS:
+        _merge_limits(connection, limits, canonical_of)
+    _follow(connection, _move_conversations(connection, canonical_of))
+    phones = [{"other": other, "canonical": each} for other, each in canonical_of.items()]
+    _run_each(
+        connection,
+        phones,
+        sa.update(_VERIFICATIONS)
+        .where(_VERIFICATIONS.c.phone == sa.bindparam("other"))
+        .values(phone=sa.bindparam("canonical")),
+    )
+    _run_each(
+        connection,
+        phones,
+        sa.update(_APP_EVENTS)
+        .where(_APP_EVENTS.c.subject == sa.bindparam("other"), _APP_EVENTS.c.state == _QUEUED)
+        .values(subject=sa.bindparam("canonical")),
+    )
 
 
 def downgrade() -> None:
@@ -110,13 +122,13 @@ def downgrade() -> None:
     op.drop_column("conversations", "texted_from")
 
 
-def _respelled(connection: Connection) -> list[tuple[str, str]]:
-    """Return the stored phones that are not in the canonical spelling, each with that."""
+def _respelled(connection: Connection) -> dict[str, str]:
+    """Return the canonical spelling of each stored phone that is not spelled so."""
     found: set[str] = set()
     for table in (*_LIMITS, _CONVERSATIONS, _VERIFICATIONS):
         phones = sa.select(table.c.phone).where(_in_countries(table)).distinct()
         found.update(connection.scalars(phones))
-    return sorted((phone, canonical) for phone in found if (canonical := _canonical(phone)))
+    return {phone: canonical for phone in sorted(found) if (canonical := _canonical(phone))}
 
 
 def _in_countries(table: TableClause) -> sa.ColumnElement[bool]:
@@ -129,47 +141,66 @@ def _canonical(phone: str) -> str | None:
     return next((match.expand(canonical) for match, canonical in matches if match), None)
 
 
-def _merge_limits(connection: Connection, table: TableClause, other: str, canonical: str) -> None:
-    rows = connection.execute(sa.select(table).where(table.c.phone.in_((other, canonical)))).all()
-    if len(rows) <= 1:
-        _update(connection, table, table.c.phone == other, phone=canonical)
-        return
-    merged = {
-        column.name: _greatest(getattr(row, column.name) for row in rows)
-        for column in table.c
-        if column.name not in {"phone", "code_times"}
-    }
-    times = [time for row in rows for time in row.code_times]
-    merged["code_times"] = sorted(times, key=datetime.fromisoformat)
-    connection.execute(sa.delete(table).where(table.c.phone == other))
-    _update(connection, table, table.c.phone == canonical, **merged)
-
-
-def _move_conversations(connection: Connection, other: str, canonical: str, moves: _Moves) -> None:
-    """Give conversations the canonical phone, or merge them into those that have it."""
-    query = sa.select(_CONVERSATIONS).where(_CONVERSATIONS.c.phone.in_((other, canonical)))
-    rows = connection.execute(query).all()
-    kept = {row.bot_number: row for row in rows if row.phone == canonical}
-    tokens = _own_tokens(connection, rows)
-    for moved in rows:
-        if moved.phone == canonical:
-            continue
-        moves.spelled[moved.id] = other
-        if moved.bot_number in kept:
-            _merge_conversation(connection, kept[moved.bot_number], moved, tokens, moves)
-            continue
-        texted_from = other if _last_text_at(moved, tokens) else None
-        row = _CONVERSATIONS.c.id == moved.id
-        _update(connection, _CONVERSATIONS, row, phone=canonical, texted_from=texted_from)
-
-
-def _merge_conversation(
-    connection: Connection,
-    kept: Row[Any],
-    moved: Row[Any],
-    tokens: Mapping[str, Row[Any]],
-    moves: _Moves,
+def _merge_limits(
+    connection: Connection, table: TableClause, canonical_of: Mapping[str, str]
 ) -> None:
+    found = connection.execute(sa.select(table).where(_in_countries(table)))
+    rows = {row.phone: row for row in found}
+    others = {phone: row for phone, row in rows.items() if phone in canonical_of}
+    pairs = [
+        (rows[canonical], other)
+        for phone, other in others.items()
+        if (canonical := canonical_of[phone]) in rows
+    ]
+    merged = [
+        {"row_id": kept.phone, "code_times": _all_times(kept, other)}
+        | {name: _greatest((getattr(kept, name), getattr(other, name))) for name in _GREATEST}
+        for kept, other in pairs
+    ]
+    by_phone = table.c.phone == sa.bindparam("row_id")
+    _run_each(connection, merged, sa.update(table).where(by_phone))
+    replaced = [{"row_id": other.phone} for _, other in pairs]
+    _run_each(connection, replaced, sa.delete(table).where(by_phone))
+    moved = [
+        {"row_id": phone, "phone": canonical_of[phone]}
+        for phone in others
+        if canonical_of[phone] not in rows
+    ]
+    _run_each(connection, moved, sa.update(table).where(by_phone))
+
+
+def _all_times(kept: Row[Any], other: Row[Any]) -> list[str]:
+    return sorted([*kept.code_times, *other.code_times], key=datetime.fromisoformat)
+
+
+def _move_conversations(connection: Connection, canonical_of: Mapping[str, str]) -> _Moves:
+    """Give conversations the canonical phone, or merge them into those that have it."""
+    found = connection.execute(sa.select(_CONVERSATIONS).where(_in_countries(_CONVERSATIONS)))
+    rows = {(row.phone, row.bot_number): row for row in found}
+    tokens = _own_tokens(connection)
+    moves = _Moves({}, {}, set(), set())
+    merged: list[dict[str, Any]] = []
+    moved: list[dict[str, Any]] = []
+    for (phone, bot_number), row in rows.items():
+        if phone not in canonical_of:
+            continue
+        moves.spelled[row.id] = phone
+        kept = rows.get((canonical_of[phone], bot_number))
+        if kept is not None:
+            merged.append(_merged(kept, row, tokens, moves))
+            continue
+        texted_from = phone if _last_text_at(row, tokens) else None
+        moved.append({"row_id": row.id, "phone": canonical_of[phone], "texted_from": texted_from})
+    by_id = _CONVERSATIONS.c.id == sa.bindparam("row_id")
+    _run_each(connection, merged, sa.update(_CONVERSATIONS).where(by_id))
+    _run_each(connection, moved, sa.update(_CONVERSATIONS).where(by_id))
+    return moves
+
+
+def _merged(
+    kept: Row[Any], moved: Row[Any], tokens: Mapping[str, Row[Any]], moves: _Moves
+) -> dict[str, Any]:
+    """Return the changed columns of `kept`, into which `moved` is merged, and record the moves."""
     pair = (kept, moved)
     # Of two codes that the person asked for, the one that works, or works longer, stays.
     own = sorted(
@@ -184,20 +215,17 @@ def _merge_conversation(
         name: _greatest(getattr(row, name) for row in pair)
         for name in f"{_GREATEST_COUNTS} {_LATEST_TIMES}".split()
     }
-    _update(
-        connection,
-        _CONVERSATIONS,
-        _CONVERSATIONS.c.id == kept.id,
-        state=state,
-        token_id=own[-1].id if own else None,
-        opt_out_wording=next(filter(None, wordings), None),
-        texted_from=moved.phone if moved_is_later else None,
-        **greatest,
-    )
     moves.merged[moved.id] = kept.id
     moves.replaced.update(token.id for token in own[:-1])
     if state == "opted_out":
         moves.opted_out.add(kept.id)
+    return {
+        "row_id": kept.id,
+        "state": state,
+        "token_id": own[-1].id if own else None,
+        "opt_out_wording": next(filter(None, wordings), None),
+        "texted_from": moved.phone if moved_is_later else None,
+    } | greatest
 
 
 def _follow(connection: Connection, moves: _Moves) -> None:
@@ -207,35 +235,42 @@ def _follow(connection: Connection, moves: _Moves) -> None:
     """
     texts = _rows_of_conversations(connection, _OUTBOX)
     tokens = _rows_of_conversations(connection, _TOKENS)
-    _update_each(
-        connection,
-        _OUTBOX,
-        [
-            {"row_id": id_, "recipient": moves.spelled[of], "conversation_id": _now_at(of, moves)}
-            for id_, of in texts
-            if of in moves.spelled
-        ],
-    )
-    _update_each(
-        connection,
-        _TOKENS,
-        [
-            {"row_id": id_, "conversation_id": moves.merged[of]}
-            for id_, of in tokens
-            if of in moves.merged
-        ],
-    )
+    moved_texts = [
+        {"row_id": id_, "recipient": moves.spelled[of], "conversation_id": _now_at(of, moves)}
+        for id_, of in texts
+        if of in moves.spelled
+    ]
+    moved_tokens = [
+        {"row_id": id_, "conversation_id": moves.merged[of]}
+        for id_, of in tokens
+        if of in moves.merged
+    ]
+    row_id: sa.BindParameter[Any] = sa.bindparam("row_id")
+    _run_each(connection, moved_texts, sa.update(_OUTBOX).where(_OUTBOX.c.id == row_id))
+    _run_each(connection, moved_tokens, sa.update(_TOKENS).where(_TOKENS.c.id == row_id))
     ended = moves.replaced | {id_ for id_, of in tokens if _now_at(of, moves) in moves.opted_out}
-    now = datetime.now(UTC)
-    for token_id in sorted(ended):
-        live = _TOKENS.c.used_at.is_(None) & _TOKENS.c.ended_at.is_(None)
-        _update(connection, _TOKENS, (_TOKENS.c.id == token_id) & live, ended_at=now)
-        _cancel(connection, _OUTBOX.c.token_id == token_id)
-    for conversation_id in sorted(moves.opted_out):
-        _cancel(connection, _OUTBOX.c.conversation_id == conversation_id)
-    for conversation_id in moves.merged:
-        row = _CONVERSATIONS.c.id == conversation_id
-        connection.execute(sa.delete(_CONVERSATIONS).where(row))
+    live = _TOKENS.c.used_at.is_(None) & _TOKENS.c.ended_at.is_(None)
+    end = sa.update(_TOKENS).where(_TOKENS.c.id == row_id, live).values(ended_at=datetime.now(UTC))
+    cancel = sa.update(_OUTBOX).where(_OUTBOX.c.state == _QUEUED).values(state="cancelled")
+    ended_tokens = [{"row_id": each} for each in sorted(ended)]
+    opted_out = [{"row_id": each} for each in sorted(moves.opted_out)]
+    _run_each(connection, ended_tokens, end)
+    _run_each(connection, ended_tokens, cancel.where(_OUTBOX.c.token_id == row_id))
+    _run_each(connection, opted_out, cancel.where(_OUTBOX.c.conversation_id == row_id))
+    _delete_merged(connection, moves)
+
+
+def _delete_merged(connection: Connection, moves: _Moves) -> None:
+    """Delete merged conversations; the indexes keep the check of each foreign key short."""
+    merged = [{"row_id": each} for each in moves.merged]
+    if not merged:
+        return
+    for table in ("tokens", "outbox"):
+        op.create_index(f"ix_{table}_merging", table, ["conversation_id"])
+    by_id = _CONVERSATIONS.c.id == sa.bindparam("row_id")
+    _run_each(connection, merged, sa.delete(_CONVERSATIONS).where(by_id))
+    for table in ("tokens", "outbox"):
+        op.drop_index(f"ix_{table}_merging", table)
 
 
 def _rows_of_conversations(connection: Connection, table: TableClause) -> list[tuple[Any, int]]:
@@ -252,16 +287,14 @@ def _now_at(conversation_id: int, moves: _Moves) -> int:
     return moves.merged.get(conversation_id, conversation_id)
 
 
-def _cancel(connection: Connection, condition: sa.ColumnElement[bool]) -> None:
-    queued = condition & (_OUTBOX.c.state == _QUEUED)
-    _update(connection, _OUTBOX, queued, state="cancelled")
-
-
-def _own_tokens(connection: Connection, conversations: Sequence[Row[Any]]) -> dict[str, Row[Any]]:
-    """Return the tokens that the persons have asked for, by id."""
-    ids = [row.token_id for row in conversations if row.token_id]
-    found = connection.execute(sa.select(_TOKENS).where(_TOKENS.c.id.in_(ids))) if ids else ()
-    return {row.id: row for row in found}
+def _own_tokens(connection: Connection) -> dict[str, Row[Any]]:
+    """Return the tokens that persons of these countries have asked for last, by id."""
+    own = (
+        sa.select(_TOKENS)
+        .join_from(_TOKENS, _CONVERSATIONS, _CONVERSATIONS.c.token_id == _TOKENS.c.id)
+        .where(_in_countries(_CONVERSATIONS))
+    )
+    return {row.id: row for row in connection.execute(own)}
 
 
 def _last_text_at(conversation: Row[Any], tokens: Mapping[str, Row[Any]]) -> datetime | None:
@@ -282,16 +315,9 @@ def _greatest(values: Iterable[Any]) -> Any:
     return max((value for value in values if value is not None), default=None)
 
 
-def _update(
-    connection: Connection, table: TableClause, condition: sa.ColumnElement[bool], **values: Any
+def _run_each(
+    connection: Connection, rows: Sequence[Mapping[str, Any]], statement: sa.UpdateBase
 ) -> None:
-    connection.execute(sa.update(table).where(condition).values(**values))
-
-
-def _update_each(
-    connection: Connection, table: TableClause, rows: Sequence[Mapping[str, Any]]
-) -> None:
-    """Update rows by `row_id`; all have the same other columns."""
+    """Run a statement for each row, all at once; a row must have all its parameters."""
     if rows:
-        row = table.c.id == sa.bindparam("row_id")
-        connection.execute(sa.update(table).where(row), rows)
+        connection.execute(statement, rows)

@@ -287,7 +287,9 @@ async def test_in_the_demo_the_form_and_the_phone_are_two_pages_side_by_side(
             await phones.get_by_role("link", name="the web form").click()
         page = await opening.value
         await ask_for_code(page)
+        letters = await page.locator(".letters").inner_text()
         await phones.get_by_role("button", name="Fill in the code").click()
+        await phones.keyboard.type(f" {letters}")
         await phones.keyboard.press("Enter")
         await expect(title(page)).to_have_text(VERIFIED)
 

@@ -15,7 +15,7 @@ from bot.conversation.policy import Policy
 from bot.conversation.replies import Reply
 from bot.conversation.state import State, Token
 from bot.conversation.verification import Complete, Origin, Reason
-from tests.conversation.person import BOT, MINUTE, OTHER_BOT, PHONE, RIGHT, WRONG, Person
+from tests.conversation.person import BOT, HOUR, MINUTE, OTHER_BOT, PHONE, RIGHT, WRONG, Person
 
 
 def asked(person: Person, *, complete: Complete = Complete.TYPED, id_: str = "v") -> Token:
@@ -77,7 +77,10 @@ def test_a_code_alone_is_compared_with_the_persons_own_only() -> None:
     assert person.state() is State.AWAITING_CODE
 
 
-@pytest.mark.parametrize("form", ["{0} {1}", "{1}{0}", "{0}{1}", "{0} {2}. {3}.", "it is {0} {1}"])
+@pytest.mark.parametrize(
+    "form",
+    ["{0} {1}", "{1}{0}", "{0}{1}", "{0} {2}. {3}.", "it is {0}, letters: {1}", "{0} and {1}"],
+)
 def test_a_code_with_the_letters_of_its_request_completes_it(form: str) -> None:
     person = Person()
     token = asked(person, complete=Complete.REPLY)
@@ -118,9 +121,54 @@ def test_a_code_that_can_only_be_typed_takes_no_letters() -> None:
     person = Person()
     token = asked(person)
 
-    assert person.texts(with_letters(person, token)) is Reply.WRONG_TYPE_IT
-    assert token_of(person, "v").guesses == 0
+    assert person.texts(with_letters(person, token)) is Reply.TYPE_IT
+    assert token_of(person, "v").guesses == person.limits.wrong_guesses == 0
     assert person.verified_at() is None
+
+
+def test_letters_are_only_a_word_while_no_live_request_has_any() -> None:
+    person = Person()
+    asked(person)
+    person.texts("VERIFY")
+
+    assert person.texts(f"{person.code()} pm") is Reply.SUCCESS
+
+
+def test_what_an_app_asked_for_and_has_expired_brings_no_code_by_text() -> None:
+    person = Person()
+    token = asked(person, complete=Complete.REPLY)
+
+    assert person.plays(HOUR, code_of(person, token)) is Reply.NO_CODE
+    asked(person, id_="w")
+    assert person.plays(HOUR, "RESEND") is Reply.NO_CODE
+
+
+def test_an_unclear_text_is_answered_with_where_to_type_the_code_at_first() -> None:
+    person = Person()
+    asked(person)
+
+    assert [person.texts("hello") for _ in range(2)] == [Reply.TYPE_IT, Reply.HINT]
+
+
+def test_texts_that_get_no_reply_use_up_no_answer() -> None:
+    person = Person()
+    asked(person)
+    assert [person.texts("123456") for _ in range(12)] == [Reply.TYPE_IT, *[None] * 11]
+    asked(person, id_="w")
+
+    assert person.texts("123456") is Reply.TYPE_IT
+    assert person.texts("HELP") is Reply.HELP
+
+
+def test_a_wrong_reply_says_how_many_tries_its_request_has_left() -> None:
+    person = Person()
+    token = asked(person, complete=Complete.REPLY)
+    for number in range(3):
+        person.handle(CodeSubmitted("v", f"{number:06}"))
+    letters = with_letters(person, token).split()[1]
+
+    assert person.texts(f"999999 {letters}") is Reply.WRONG_TYPE_IT
+    assert "1 try left" in person.message().body
 
 
 def test_letters_without_any_live_code_cost_no_try() -> None:

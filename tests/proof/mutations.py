@@ -132,7 +132,7 @@ MUTATIONS = (
     Mutation(
         "a reply is compared with every code",
         "guards",
-        "    matching = _matching(context, guess, compared)",
+        "    matching = _matching(context, guess, usable)",
         "    matching = _matching(context, guess, context.tokens)",
     ),
     Mutation(

@@ -117,10 +117,11 @@ async def test_a_code_requested_by_an_app_is_texted_and_a_reply_with_its_letters
     sandbox: Sandbox, apps: Verifications
 ) -> None:
     name = await begin(apps, complete=Complete.REPLY)
-    (reply,) = await sandbox.text(PHONE, await code_for(sandbox))
+    code = await code_for(sandbox)
+    (reply,) = await sandbox.text(PHONE, code)
     assert "type it there" in reply.text
     assert await status(apps, name) == (Status.PENDING, None)
-    (reply,) = await sandbox.text(PHONE, await with_letters(apps, name, await code_for(sandbox)))
+    (reply,) = await sandbox.text(PHONE, await with_letters(apps, name, code))
     assert "verified" in reply.text
     assert await status(apps, name) == (Status.VERIFIED, None)
     assert await happened(sandbox, name) == [

@@ -174,3 +174,12 @@ async def test_a_code_that_an_app_requested_has_a_time_of_expiry(sandbox: Sandbo
     await apps.begin(VerificationRequest(Origin.APP, PHONE))
     status = await status_with(sandbox, State.AWAITING_CODE)
     assert status.expires_at == NOON + 10 * MINUTE
+
+
+async def test_a_phone_under_the_other_spelling_of_its_number_has_its_status(
+    sandbox: Sandbox,
+) -> None:
+    other = "+5215512345678"
+    await request_code(sandbox, other)
+    status = await status_with(sandbox, State.AWAITING_CODE, phone=other)
+    assert status.bot_number == BOT_NUMBER

@@ -43,9 +43,10 @@ async def test_it_receives_the_events_of_its_verification_and_the_terminal_print
 ) -> None:
     sandbox.telnyx.journal.watchers.append(Printer())
     async with app_with(sandbox.bot.url or "", sandbox.key) as app:
-        await app.begin(to=PHONE)
+        begun = await app.begin(to=PHONE, complete="reply")
     await sandbox.quiet()
-    await sandbox.text(PHONE, code_in(sandbox.telnyx.texts[-1].text) or "")
+    code = code_in(sandbox.telnyx.texts[-1].text)
+    await sandbox.text(PHONE, f"{code} {begun['reply_with']}")
     await wait_until(lambda: "verification.verified" in event_types(sandbox))
     assert event_types(sandbox)[0] == "verification.pending"
     assert {e.response.start for e in received(sandbox) if e.response} == {

@@ -9,14 +9,18 @@ from aiohttp import ClientSession, web
 
 from bot import app
 from bot.simulator.clock import StoppedClock
+from bot.web.api import authentication
+from bot.web.api.known_keys import KnownKeys
 from bot.web.app import build_application
 from bot.web.http.refusals import Refusals
+from tests.kit.apps import make_key
 from tests.kit.settings import settings_for
 from tests.kit.timeouts import TEST_TIMEOUT, wait_until
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
+    from bot.store.engine.database import Database
 
 ROUTES = {
     ("POST", "/webhooks/telnyx"),
@@ -81,6 +85,26 @@ async def test_a_bot_serves_these_routes_and_no_others(
         for route in application.router.routes()
     }
     assert routes == expected
+
+
+@pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
+async def test_a_bot_knows_its_keys_before_the_first_request(
+    database: Database, database_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[KnownKeys] = []
+
+    class Watched(KnownKeys):
+        def __init__(self, database: Database, interval: float) -> None:
+            made.append(self)
+            super().__init__(database, interval)
+
+    monkeypatch.setattr(authentication, "KnownKeys", Watched)
+    settings = settings_for(database_url)
+    async with app.run_bot(settings, StoppedClock(), with_web=True, with_work=False):
+        assert made[0]._hashes == {}
+    key = await make_key(database, StoppedClock())
+    async with app.run_bot(settings, StoppedClock(), with_web=True, with_work=False):
+        assert made[1]._hashes.keys() == {key.split("_")[1]}
 
 
 async def test_refusals_that_wait_do_not_delay_the_end_of_the_process() -> None:

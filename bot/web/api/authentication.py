@@ -53,11 +53,16 @@ class Authentication:
     ) -> None:
         self._database = database
         self._clock = clock
-        self._known_keys = KnownKeys(database)
+        # A request that was refused for a new key has waited long enough for the next reading.
+        self._known_keys = KnownKeys(database, interval=refusals.delay)
         self._rate_limits = KeyRateLimits()
         self._lookups = lookups
         self._refusals = refusals
         self._trusted_proxies = trusted_proxies
+
+    async def load_keys(self) -> None:
+        """Read the keys, so that the first request with a good key need not wait for them."""
+        await self._known_keys.refresh()
 
     async def authenticate(self, request: web.Request, scope: Scope) -> ApiKey:
         """Return the key of a request; raises ProblemError (401, 403, 429), UnavailableError."""

@@ -21,11 +21,11 @@ REFUSAL_JITTER = 0.25
 """The share by which delays are longer, at random: requests that arrived together do not return
 together, which would make a webhook wait for all of them."""
 MAX_WAITING = 4096
-"""The most refusals that wait at the same time, which limits their memory."""
+"""The most refusals that wait at the same time; each takes 16 KiB (`docs/performance.md`)."""
 
 
 class Refusals:
-    """Delays refusals. Only the request and a timer exist meanwhile: no body, and no work."""
+    """Delays refusals by at least `delay` seconds. Meanwhile only the request and a timer exist."""
 
     def __init__(
         self,
@@ -34,36 +34,46 @@ class Refusals:
         jitter: float = REFUSAL_JITTER,
         max_waiting: int = MAX_WAITING,
     ) -> None:
-        self._delay = delay
+        self.delay = delay
         self._jitter = jitter
         self._max_waiting = max_waiting
-        self._waiting = 0
-        self._stopped = asyncio.Event()
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._stopped = False
 
     @property
     def waiting(self) -> int:
         """Return how many refusals are waiting."""
-        return self._waiting
+        return len(self._waiting)
 
     def stop(self) -> None:
         """End the wait of all refusals, so that the process need not wait for them."""
-        self._stopped.set()
+        self._stopped = True
+        for ended in self._waiting:
+            _end(ended)
 
     async def wait(self, request: web.Request) -> None:
         """Wait before a request is refused; its body is discarded.
 
         Return at once if the most that may wait are waiting already, or after `stop`.
         """
-        if self._waiting >= self._max_waiting:
+        if self._stopped or self.waiting >= self._max_waiting:
             return
-        self._waiting += 1
-        delay = self._delay * random.uniform(1, 1 + self._jitter)  # noqa: S311 - no secret
+        delay = self.delay * random.uniform(1, 1 + self._jitter)  # noqa: S311 - no secret
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+        timer = loop.call_later(delay, _end, ended)
+        self._waiting.add(ended)
         try:
-            with _receiving_nothing(request), suppress(TimeoutError):
-                async with asyncio.timeout(delay):
-                    await self._stopped.wait()
+            with _receiving_nothing(request):
+                await ended
         finally:
-            self._waiting -= 1
+            self._waiting.discard(ended)
+            timer.cancel()
+
+
+def _end(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 @contextmanager
@@ -72,10 +82,11 @@ def _receiving_nothing(request: web.Request) -> Iterator[None]:
 
     Otherwise aiohttp would buffer up to 128 KiB for each connection.
     """
-    if request.content.exception() is None:
-        request.content.read_nowait()
-    transport = request.transport
-    if transport is None:  # the client is gone
+    body, transport = request.content, request.transport
+    is_whole = body.is_eof()
+    if body.exception() is None:
+        body.read_nowait()
+    if is_whole or transport is None:  # None: the client is gone
         yield
         return
     with suppress(RuntimeError):  # it is closing

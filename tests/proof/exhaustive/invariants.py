@@ -44,7 +44,7 @@ REASONS: Mapping[Reply, frozenset[Kind]] = {
     Reply.CODE_SPENT: _GUESSES,
     Reply.REFERENCE_UNKNOWN: frozenset({Kind.REFERENCE}),
     Reply.REFERENCE_SPENT: frozenset({Kind.REFERENCE}),
-    Reply.TYPE_IT: _GUESSES | _STATUS | {Kind.MISTYPED, Kind.RESEND},
+    Reply.TYPE_IT: _GUESSES | _STATUS | _UNCLEAR | {Kind.RESEND},
     Reply.WRONG: _GUESSES,
     Reply.WRONG_TYPE_IT: _GUESSES,
     Reply.MISTYPED: frozenset({Kind.MISTYPED}),
@@ -81,7 +81,7 @@ _WORDINGS: Mapping[Reply, set[Reply]] = {
     Reply.NO_CODE: {Reply.TYPE_IT},
     Reply.MISTYPED: {Reply.TYPE_IT},
     Reply.WRONG: {Reply.WRONG_TYPE_IT},
-    Reply.HINT: {Reply.HINT_CODE},
+    Reply.HINT: {Reply.HINT_CODE, Reply.TYPE_IT},
     Reply.WAIT: {Reply.WAIT_CODE},
 }
 """The other wordings of replies, for the moment."""
@@ -176,7 +176,7 @@ def a_reply_is_compared_only_with_what_it_is_for(edge: Edge) -> bool:
     if edge.offer.by_app:
         return True
     owner = edge.offer.letters_of
-    if edge.offer.letters:
+    if _has_letters(edge):
         return {token.id for token in edge.compared} <= ({owner.id} if owner else set())
     return all(token.origin is not Origin.APP for token in edge.compared)
 
@@ -499,7 +499,7 @@ def _may_succeed(edge: Edge) -> bool:
         return False
     # A reply completes an app's request only with its letters, any other one only without.
     by_letters = edge.offer.letters_of is token
-    return by_letters if token.origin is Origin.APP else not edge.offer.letters
+    return by_letters if token.origin is Origin.APP else not _has_letters(edge)
 
 
 def _counts_guess(edge: Edge, before: PhoneLimits, after: PhoneLimits, *, here: bool) -> bool:
@@ -518,13 +518,18 @@ def _counts_guess(edge: Edge, before: PhoneLimits, after: PhoneLimits, *, here: 
 
 def _has_letters_of_no_request(edge: Edge) -> bool:
     """Return whether a code has letters that no live request has, while some code works."""
-    if not edge.offer.letters or edge.offer.by_app:
-        return False
     owner = edge.offer.letters_of
     used_again = owner is not None and owner.used_at is not None and edge.offer.code_of is owner
-    if used_again or (owner is not None and _works(edge, owner)):
+    if edge.offer.by_app or used_again or (owner is not None and _works(edge, owner)):
         return False
-    return any(_works(edge, token) for token in edge.tokens_before.values())
+    return _has_letters(edge)
+
+
+def _has_letters(edge: Edge) -> bool:
+    """Return whether the letters of a reply count: only while a live request has some."""
+    tokens = edge.tokens_before.values()
+    shown = any(token.origin is Origin.APP and _works(edge, token) for token in tokens)
+    return bool(edge.offer.letters) and shown
 
 
 def _recent(limits: PhoneLimits, edge: Edge) -> tuple[datetime, ...]:

@@ -13,7 +13,7 @@ from bot.conversation.policy import MAX_UNKNOWN_REFERENCES_PER_HOUR as LIMIT
 from bot.conversation.policy import Policy
 from bot.conversation.replies import Reply
 from bot.conversation.state import Alphabet, CodeFormat
-from bot.conversation.verification import Origin, Verification
+from bot.conversation.verification import Complete, Origin, Verification
 from bot.services.intake.inbox import apply
 from bot.services.intake.unit_of_work import Rules
 from bot.simulator.clock import NOON
@@ -55,7 +55,13 @@ def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 async def reference(database: Database) -> str:
     """Return a reference that an app shows."""
     waiting = Verification(
-        "verification", Origin.REFERENCE, BOT_NUMBER, NOON, NOON + 3 * HOUR, reference=REFERENCE
+        "verification",
+        Origin.REFERENCE,
+        BOT_NUMBER,
+        NOON,
+        NOON + 3 * HOUR,
+        reference=REFERENCE,
+        complete=Complete.REPLY,
     )
     await database.write(verifications.add, [waiting])
     return REFERENCE

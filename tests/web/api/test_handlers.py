@@ -154,7 +154,7 @@ async def test_without_a_number_the_response_says_how_to_ask_the_person(app: App
     [
         ("nobody", "this is not a phone number"),
         ("123", "no phone number has this many digits"),
-        ("+1 200 555 0001", "this is not a number that is in use"),
+        ("+1 900 123 4567", "this is a premium-rate number"),
         (LANDLINE, "this is a landline"),
         ("+18005550199", "this is a toll-free number"),
         ("+19005550100", "this is a premium-rate number"),

@@ -23,12 +23,6 @@ UNKNOWN = ("0" * 12, "a" * 64)
 on_sqlite = pytest.mark.parametrize("make_database", ["sqlite"], indirect=True)
 
 
-@pytest.fixture(autouse=True)
-def long_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert known_keys.REFRESH_INTERVAL == 1.0
-    monkeypatch.setattr(known_keys, "REFRESH_INTERVAL", INTERVAL)
-
-
 async def new_key(database: Database) -> tuple[str, str]:
     parts = api_keys.split(await make_key(database, StoppedClock()))
     assert parts is not None
@@ -54,7 +48,7 @@ class Readings:
 async def test_a_key_that_another_process_created_is_known_within_a_second(
     database: Database,
 ) -> None:
-    keys, first = KnownKeys(database), await new_key(database)
+    keys, first = KnownKeys(database, INTERVAL), await new_key(database)
     assert await keys.include(*first)
     second = await new_key(database)
     assert not await keys.include(*second)
@@ -66,13 +60,13 @@ async def test_a_key_that_another_process_created_is_known_within_a_second(
 async def test_a_wrong_secret_and_a_revoked_key_are_unknown(database: Database) -> None:
     (right, _), revoked = await new_key(database), await new_key(database)
     await database.write(api_keys.revoke, revoked[0], StoppedClock().now())
-    keys = KnownKeys(database)
+    keys = KnownKeys(database, INTERVAL)
     assert not await keys.include(right, "a" * 64)
     assert not await keys.include(*revoked)
 
 
 async def test_a_key_that_was_forgotten_is_unknown(database: Database) -> None:
-    keys, key = KnownKeys(database), await new_key(database)
+    keys, key = KnownKeys(database, INTERVAL), await new_key(database)
     assert await keys.include(*key)
     keys.forget(key[0])
     keys.forget(key[0])
@@ -83,7 +77,7 @@ async def test_a_key_that_was_forgotten_is_unknown(database: Database) -> None:
 async def test_the_keys_are_read_once_a_second_however_many_unknown_ones_are_used(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys, key = KnownKeys(database), await new_key(database)
+    keys, key = KnownKeys(database, INTERVAL), await new_key(database)
     readings = Readings(database, monkeypatch)
     for second in range(1, 4):
         found = await asyncio.gather(*(keys.include(*UNKNOWN) for _ in range(200)))
@@ -97,7 +91,7 @@ async def test_the_keys_are_read_once_a_second_however_many_unknown_ones_are_use
 async def test_a_request_that_ends_early_does_not_end_the_reading_for_others(
     database: Database,
 ) -> None:
-    keys, key = KnownKeys(database), await new_key(database)
+    keys, key = KnownKeys(database, INTERVAL), await new_key(database)
     first, second = (asyncio.create_task(keys.include(*key)) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
@@ -110,7 +104,7 @@ async def test_a_request_that_ends_early_does_not_end_the_reading_for_others(
 async def test_while_the_keys_cannot_be_read_it_is_unknown_which_exist(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys, key = KnownKeys(database), await new_key(database)
+    keys, key = KnownKeys(database, INTERVAL), await new_key(database)
     readings = Readings(database, monkeypatch)
     readings.fault = UnavailableError("gone for the test")
     assert not await keys.include(*key)
@@ -126,3 +120,28 @@ async def test_while_the_keys_cannot_be_read_it_is_unknown_which_exist(
     assert not await keys.include(*UNKNOWN)
     with pytest.raises(UnavailableError):
         keys.check_current()
+
+
+@on_sqlite
+async def test_a_reading_that_fails_now_and_then_leaves_the_refusals_as_they_are(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_keys, "MAX_AGE", INTERVAL)
+    keys, readings = KnownKeys(database, 0.0), Readings(database, monkeypatch)
+    assert not await keys.include(*UNKNOWN)
+    readings.fault = UnavailableError("gone for the test")
+    assert not await keys.include(*UNKNOWN)
+    assert readings.count == 2
+    keys.check_current()
+    advance(INTERVAL)
+    with pytest.raises(UnavailableError):
+        keys.check_current()
+
+
+@on_sqlite
+async def test_without_strangers_old_keys_are_still_current(database: Database) -> None:
+    keys = KnownKeys(database, INTERVAL)
+    await keys.refresh()
+    advance(INTERVAL / 2)
+    assert not await keys.include(*UNKNOWN)
+    keys.check_current()

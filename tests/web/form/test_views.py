@@ -316,7 +316,7 @@ async def test_a_number_is_read_as_people_write_it(
         ("+1 800 555 1234", "This is a toll-free number."),
         ("+44 20 7946 0000", "This is a landline."),
         ("+39 848 123456", "This is a shared-cost number."),
-        ("+1 555 123 4567", "This is not a number that is in use."),
+        ("+1 900 123 4567", "This is a premium-rate number."),
         ("+1 416 555 0123", "Please type a number of one of these: US."),
         ("+49 171 1234567", "No code can be texted to that country."),
         ("+1 500 555 0007", "This is a forwarding number."),

@@ -117,6 +117,7 @@ async def test_a_number_that_gets_no_code_looks_like_any_other(
             await sandbox.text(PHONE, "STOP")
         else:
             await person.request(PHONE)
+            await sandbox.quiet()
         if why == "not me":
             await sandbox.text(PHONE, "NOT ME")
         if why == "locked":

@@ -25,7 +25,7 @@ async def turns_of_the_loop() -> None:
 
 
 async def test_a_refusal_waits_for_its_delay() -> None:
-    assert (Refusals()._delay, REFUSAL_DELAY) == (REFUSAL_DELAY, 1.0)
+    assert (Refusals().delay, REFUSAL_DELAY) == (REFUSAL_DELAY, 1.0)
     refusals = Refusals(TEST_TIMEOUT, jitter=0.0)
     refused = asyncio.create_task(refusals.wait(REQUEST))
     await turns_of_the_loop()

@@ -48,7 +48,7 @@ function waitForReply() {
 
   if (Date.now() < expiresAt) {
     waiting.classList.add("animated");
-    waiting.textContent = "Send the code back as your answer to the text. This page then goes on by itself.";
+    waiting.textContent = "This page then goes on by itself.";
   }
   document.addEventListener("visibilitychange", () => {
     // A person who comes back from their messages may just have replied.
