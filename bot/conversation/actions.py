@@ -17,7 +17,7 @@ from bot.conversation.limits import lock_length
 from bot.conversation.policy import MAX_CLOCK_SKEW, NOT_ME_PERIOD
 from bot.conversation.state import CodeDelivery, State, Token
 from bot.conversation.transitions import Action
-from bot.conversation.verification import AppAnswer, Reason, RequestOutcome
+from bot.conversation.verification import AppAnswer, Reason, ReplyRule, RequestOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -108,7 +108,9 @@ class _Draft:
 
     def _with_own_letters(self, token: Token) -> Token:
         """Give a new token letters that no other live request of the conversation has."""
-        taken = {self.context.letters_for(live) for live in self.context.live_tokens} - {"", None}
+        if token.reply_rule is not ReplyRule.LETTERS:
+            return token
+        taken = {self.context.letters_for(live) for live in self.context.live_tokens}
         while self.context.letters_for(token) in taken:
             token = replace(token, letters_index=token.letters_index + 1)
         return token

@@ -63,7 +63,10 @@ class Context(Struct, frozen=True):
 
         Codes that an app or the form asked for are left out.
         """
-        return self.own_token or next(iter(reversed(self.tokens_for_reply(""))), None)
+        if own := self.own_token:
+            return own
+        others = self.conversation.verification_tokens
+        return next((each for each in reversed(others) if self._awaits_code_alone(each)), None)
 
     @property
     def code_format(self) -> CodeFormat:
@@ -101,6 +104,9 @@ class Context(Struct, frozen=True):
     def tokens_for_reply(self, letters: str) -> list[Token]:
         """Return the live tokens with which a reply is compared: those of its letters, if any."""
         return [token for token in self.live_tokens if self.letters_for(token) == letters]
+
+    def _awaits_code_alone(self, token: Token) -> bool:
+        return self.letters_for(token) == "" and self.is_live(token)
 
     def letters_for(self, token: Token) -> str | None:
         """Return the letters that a reply with a token's code must have: "" for a code alone.

@@ -203,14 +203,14 @@ def _read_guess(context: Context, guess: str, letters: str) -> Reading:
     request are compared with nothing, and cost a try all the same. While no live request has
     letters, two such letters are only a word, as in "123456 pm".
     """
-    if not any(token.reply_rule is ReplyRule.LETTERS for token in context.live_tokens):
+    if letters and not any(t.reply_rule is ReplyRule.LETTERS for t in context.live_tokens):
         letters = ""
     if context.code_expired:
         return Reading(Event.GUESS_TOO_LATE)
     targets = [token for token in context.tokens if context.letters_for(token) == letters]
     if _matching(context, guess, [token for token in targets if token.used_at is not None]):
         return Reading(Event.GUESS_USED)
-    compared = [token for token in context.live_tokens if token in targets]
+    compared = [token for token in targets if context.is_live(token)]
     if not compared and not letters:
         return Reading(Event.GUESS_WITHOUT_CODE)
     usable = [token for token in compared if token.guesses < context.policy.attempts]

@@ -84,7 +84,7 @@ def _message(context: Context, wording: Reply, selected: Token | None) -> Messag
 
 
 def _compose(context: Context, wording: Reply, selected: Token | None) -> str:
-    policy = context.policy
+    policy, code_format = context.policy, context.code_format
     is_live = selected is not None and context.is_live(selected)
     token = selected if is_live else context.current_token
     return compose(
@@ -92,8 +92,8 @@ def _compose(context: Context, wording: Reply, selected: Token | None) -> str:
         app=policy.app_name,
         support=policy.support_contact,
         host=policy.form_host,
-        code_length=context.code_format.length,
-        hexadecimal=context.code_format.alphabet is Alphabet.HEX,
+        code_length=code_format.length,
+        hexadecimal=code_format.alphabet is Alphabet.HEX,
         wait=_time_until(context, context.verify_works_at),
         life=_code_time_left(context, token),
         tries=policy.tries_left(context.limits, token),
@@ -123,17 +123,16 @@ def _wording(  # noqa: PLR0911 - one return for each wording
 ) -> Reply:
     """Return the wording of a reply for the codes that are live and their delivery."""
     token = context.current_token
-    typed_elsewhere = len(context.live_tokens) > len(context.tokens_for_reply(""))
     match reply:
         case Reply.CODE if selected is not None and selected.reply_rule is not ReplyRule.CODE:
             return Reply.CODE_TYPED
-        case Reply.STATUS | Reply.NO_CODE | Reply.MISTYPED if token is None and typed_elsewhere:
+        case Reply.STATUS | Reply.NO_CODE | Reply.MISTYPED if token is None and context.live_tokens:
             return Reply.TYPE_IT
         case Reply.HINT if token is None and not all(
             live.explained for live in context.live_tokens
         ):
             return Reply.TYPE_IT
-        case Reply.WRONG if typed_elsewhere:
+        case Reply.WRONG if len(context.live_tokens) > len(context.tokens_for_reply("")):
             return Reply.WRONG_TYPE_IT
         case Reply.HINT if token is not None:
             return Reply.HINT_CODE
