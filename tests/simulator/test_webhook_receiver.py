@@ -74,7 +74,7 @@ async def test_it_refuses_requests_without_a_valid_signature(
             *(session.post(url, data=b"no JSON", headers=headers) for headers in ({}, forged))
         )
     assert [response.status for response in responses] == [400, 400]
-    assert capsys.readouterr().out == ""
+    assert "receives" not in capsys.readouterr().out
 
 
 async def test_without_an_app_there_is_no_key(make_sandbox: MakeSandbox) -> None:
