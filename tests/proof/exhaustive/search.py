@@ -117,15 +117,6 @@ class _Moves(Struct, frozen=True):
     count_if_free: int
 
 
-class _Decided(Struct, frozen=True):
-    """What the inputs at the cores of a side and limits lead to, as in `_Moves`."""
-
-    always: tuple[tuple[int, int], ...]
-    if_free: tuple[tuple[int, int], ...]
-    count: int
-    count_if_free: int
-
-
 class Search:
     """A search in one scope.
 
@@ -151,8 +142,8 @@ class Search:
         self._locks_of: dict[int, int] = {}
         self._texts: dict[int, _Moves] = {}
         self._requests: dict[int, _Moves] = {}
-        self._decided_texts: dict[tuple[int, int], _Decided] = {}
-        self._decided_requests: dict[tuple[int, int, int], _Decided] = {}
+        self._decided_texts: dict[tuple[int, int], _Moves] = {}
+        self._decided_requests: dict[tuple[int, int, int], _Moves] = {}
         self._core_sides: dict[int, int] = {}
         self._restored_sides: dict[int, int] = {}
         self._limits_restored: dict[int, int] = {}
@@ -338,7 +329,7 @@ class Search:
 
     def _decide(
         self, index: int, side: int, limits: PhoneLimits, web_limits: PhoneLimits, *, by_app: bool
-    ) -> _Decided:
+    ) -> _Moves:
         """Decide all inputs of one kind at one side."""
         before = self._sides.values[side]
         held = facts.held_by(before)
@@ -365,9 +356,9 @@ class Search:
             result = self._sides.number(merged), self._limits.number(changed)
             (if_free if offer.only_free else always)[result] = None
         self.results.decided += sum(counts)
-        return _Decided(tuple(always), tuple(if_free), *counts)
+        return _Moves(tuple(always), tuple(if_free), *counts)
 
-    def _restored(self, decided: _Decided, side: int, limits: int, core_limits: int) -> _Moves:
+    def _restored(self, decided: _Moves, side: int, limits: int, core_limits: int) -> _Moves:
         """Return the moves from a side and limits, by the decisions on their cores."""
 
         def moves(results: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
