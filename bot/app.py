@@ -31,6 +31,7 @@ from bot.services.recipients import Recipients
 from bot.services.upkeep.clock_monitor import ADVICE, MAX_DRIFT, ClockMonitor
 from bot.services.upkeep.expirer import Expirer
 from bot.services.upkeep.janitor import Janitor
+from bot.services.upkeep.reporter import Reporter
 from bot.services.upkeep.warm_up import warm_up
 from bot.services.verifications import Verifications
 from bot.store.engine import migrate
@@ -111,8 +112,9 @@ async def run_bot(  # noqa: PLR0913 - settings, clock, and what simulator and te
     """Run the bot until the block ends; then finish requests and sends in progress.
 
     `with_web` runs the web server with the inbox; `with_work` the sender, the notifier (if
-    EVENTS_URL is set), the expirer and the janitor. `jitter` is the share by which delays before
-    retries vary. Without `warm`, the bot starts faster, but its first responses are slower.
+    EVENTS_URL is set), the expirer, the reporter and the janitor. `jitter` is the share by which
+    delays before retries vary. Without `warm`, the bot starts faster, but its first responses are
+    slower.
 
     Raises SchemaError if `bot migrate` must run first, UnavailableError if the database cannot be
     reached, OSError if the port cannot be bound. If a background task crashes, the block is
@@ -135,6 +137,7 @@ async def run_bot(  # noqa: PLR0913 - settings, clock, and what simulator and te
             if settings.events_url:
                 notifier = workers["notifier"] = _notifier(settings, database, clock, jitter)
             expirer = tasks["expirer"] = Expirer(database, rules, clock, wake)
+            tasks["reporter"] = Reporter(database, clock, wake)
         if with_web:
             inbox = tasks["inbox"] = Inbox(
                 database,

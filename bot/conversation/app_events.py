@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bot.conversation.verification import Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from bot.conversation.verification import Reason
+
+
+MAX_OPT_EVENTS_PER_HOUR = 6
+"""Events about opt-outs and opt-ins of one number. Somebody who texts STOP and START by turns must
+not keep an app busy."""
+_HOUR = timedelta(hours=1)
 
 
 class EventType(StrEnum):
@@ -27,6 +36,7 @@ class EventType(StrEnum):
     CANCELED = "verification.canceled"
     OPTED_OUT = "number.opted_out"
     OPTED_IN = "number.opted_in"
+    ALERT = "service.alert"
 
 
 FINAL_STATUS: Mapping[EventType, Status] = {
@@ -44,3 +54,29 @@ class AppEvent(Struct, frozen=True):
     type: EventType
     verification: str | None = None
     reason: Reason | None = None
+
+
+class OptEventCount(Struct, frozen=True):
+    """How many opt-outs and opt-ins of one number were reported and left out, in an hour.
+
+    The hour begins at `began_at` (UTC), with the first of them.
+    """
+
+    began_at: datetime
+    reported: int = 0
+    left_out: int = 0
+
+    def after(self, now: datetime) -> tuple[OptEventCount, int | None]:
+        """Return the count after a change at `now`, and how many before it were left out.
+
+        None means that this change is left out as well.
+        """
+        if self.is_over(now):
+            return OptEventCount(now, reported=1), self.left_out
+        if self.reported < MAX_OPT_EVENTS_PER_HOUR:
+            return replace(self, reported=self.reported + 1), 0
+        return replace(self, left_out=self.left_out + 1), None
+
+    def is_over(self, now: datetime) -> bool:
+        """Return whether the hour is over; one from the future counts as over."""
+        return not self.began_at <= now < self.began_at + _HOUR

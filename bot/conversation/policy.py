@@ -26,6 +26,8 @@ MAX_FORM_REQUESTS_PER_HOUR = 10
 """From one network (Telnyx, "Verify: rate limits")."""
 MAX_UNKNOWN_REFERENCES_PER_HOUR = 10
 """From one phone; after that its references are not looked up, so that none can be guessed."""
+UNKNOWN_REFERENCES_FOR_ALERT = 100
+"""From all phones together in an hour: somebody may be guessing references from many numbers."""
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 _UNKNOWN_REFERENCES = Window(MAX_UNKNOWN_REFERENCES_PER_HOUR, _HOUR)
 

@@ -59,12 +59,31 @@ class VerificationView(BaseModel):
 
 
 class NumberView(BaseModel):
-    """A number that has opted out of texts, or in again; both numbers are E.164."""
+    """A number that has opted out of texts, or in again; both numbers are E.164.
+
+    `left_out` is how many changes before this one had no event, since there were too many.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     number: str
     bot_number: str
+    left_out: int
+
+
+class AlertView(BaseModel):
+    """Something that the operator must look at.
+
+    `code` says what, for programs; `scope` what it concerns; `message` and `action` say in plain
+    words what has happened and what to do.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    code: str
+    scope: str
+    message: str
+    action: str
 
 
 class AppEventView(BaseModel):
@@ -74,4 +93,4 @@ class AppEventView(BaseModel):
 
     type: EventType
     timestamp: datetime
-    data: VerificationView | NumberView
+    data: VerificationView | NumberView | AlertView

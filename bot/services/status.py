@@ -12,7 +12,7 @@ from bot.conversation.state import State
 from bot.conversation.throttle import ACCOUNT
 from bot.conversation.verification import Status
 from bot.services.upkeep.clock_monitor import ADVICE
-from bot.store import clock_drifts, conversations, phone_limits, throttle, verifications
+from bot.store import alerts, clock_drifts, conversations, phone_limits, throttle, verifications
 from bot.store.queues import app_events, outbox
 from bot.store.tables import AppEventState, OutboxState
 from bot.store.verifications import Filter
@@ -48,6 +48,7 @@ def overview(connection: Connection, now: datetime) -> str:
         lines += ["", f"events to your app: {given_up} given up, or paused; see: bot events"]
     lines += _slowed_throttles(connection, now)
     lines += _wrong_clocks(connection, now)
+    lines += _alerts(connection, now)
     faults = outbox.faults(connection, now - _RECENT)
     if faults:
         lines += ["", "faults of the last day:"]
@@ -84,6 +85,20 @@ def _wrong_clock(found: clock_drifts.ClockDrift) -> str:
         f"clock of {found.process}: its time for decisions is {abs(seconds):.0f} s"
         f" {'behind' if seconds > 0 else 'ahead of'} its wall clock"
         f" (measured {_time(found.measured_at)}): {ADVICE}"
+    )
+
+
+def _alerts(connection: Connection, now: datetime) -> list[str]:
+    """List the last day's alerts, the latest of each kind."""
+    found = alerts.since(connection, now - _RECENT)
+    return ["", "alerts of the last day:", *map(_alert, found)] if found else []
+
+
+def _alert(stored: alerts.StoredAlert) -> str:
+    alert = stored.alert
+    return (
+        f"  {alert.code} ({alert.scope}), {_time(stored.raised_at)}:"
+        f" {alert.message}: {alert.action}"
     )
 
 

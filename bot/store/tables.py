@@ -36,6 +36,8 @@ from bot.store.sql.column_types import DateTimeList, UtcDateTime, string_enum
 
 MAX_ID_LENGTH = 128
 """The longest id of the carrier that is stored, in characters."""
+MAX_ALERT_CODE_LENGTH = 32
+MAX_ALERT_SCOPE_LENGTH = 64
 
 
 class OutboxState(StrEnum):
@@ -261,6 +263,46 @@ class AppEventRow(Base):
     due_at: Mapped[Time]
     attempts: Mapped[int]
     fault: Mapped[str | None] = mapped_column(String(64))
+
+
+class OptEventCountRow(Base):
+    """The events about opt-outs and opt-ins of one phone in an hour.
+
+    `latest` is the type of the last change, at `bot_number`.
+    """
+
+    __tablename__ = "opt_event_counts"
+
+    phone: Mapped[E164] = mapped_column(primary_key=True)
+    bot_number: Mapped[E164]
+    latest: Mapped[str] = mapped_column(String(40))
+    began_at: Mapped[Time] = mapped_column(index=True)
+    reported: Mapped[int]
+    left_out: Mapped[int]
+
+
+class AlertRow(Base):
+    """The last alert of a kind; `logged` is whether a process has written it to its log."""
+
+    __tablename__ = "alerts"
+    __table_args__ = (_partial_index("ix_alerts_not_logged", "code", where="NOT logged"),)
+
+    code: Mapped[str] = mapped_column(String(MAX_ALERT_CODE_LENGTH), primary_key=True)
+    scope: Mapped[str] = mapped_column(String(MAX_ALERT_SCOPE_LENGTH), primary_key=True)
+    message: Mapped[str] = mapped_column(Text)
+    action: Mapped[str] = mapped_column(Text)
+    raised_at: Mapped[Time]
+    logged: Mapped[bool] = mapped_column(default=False)
+
+
+class CounterRow(Base):
+    """How often something happened over all phones, in the period that began at `began_at`."""
+
+    __tablename__ = "counters"
+
+    name: Mapped[str] = mapped_column(String(80), primary_key=True)
+    began_at: Mapped[Time]
+    value: Mapped[int]
 
 
 class DisabledEndpointRow(Base):

@@ -5,11 +5,13 @@ Their types are in `bot/conversation/app_events.py`, their payloads in `bot/serv
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from bot.conversation.app_events import EventType
-from bot.services.schemas import AppEventView, NumberView, VerificationView
-from bot.store import verifications
+from bot.conversation.app_events import EventType, OptEventCount
+from bot.services.schemas import AlertView, AppEventView, NumberView, VerificationView
+from bot.store import opt_event_counts, verifications
+from bot.store.opt_event_counts import OptEvents
 from bot.store.queues import app_events
 
 if TYPE_CHECKING:
@@ -20,10 +22,13 @@ if TYPE_CHECKING:
 
     from bot.conversation.app_events import AppEvent
     from bot.conversation.verification import Verification
+    from bot.store.alerts import Alert
     from bot.store.conversations import ConversationKey
 
 _PROGRESS = frozenset({EventType.SENT, EventType.DELIVERED})
 """Not recorded once a verification has ended: its result is already recorded."""
+_OPT_EVENTS = frozenset({EventType.OPTED_OUT, EventType.OPTED_IN})
+_HOUR = timedelta(hours=1)
 
 
 def record_app_events(
@@ -37,16 +42,79 @@ def record_app_events(
     """
     ids = {app_event.verification for _, app_event in occurred if app_event.verification}
     stored = verifications.load(connection, ids)
-    new = [_new_event(key, app_event, stored, now) for key, app_event in occurred]
+    left_out = _count_opt_events(connection, occurred, now)
+    new = [
+        _number_event(key, app_event.type, left_out.get(position), now)
+        if key and app_event.verification is None
+        else _verification_event(app_event, stored, now)
+        for position, (key, app_event) in enumerate(occurred)
+    ]
     app_events.add(connection, [event for event in new if event is not None], now)
 
 
-def _new_event(
-    key: ConversationKey | None, app_event: AppEvent, stored: dict[str, Verification], now: datetime
+def record_left_out(connection: Connection, now: datetime) -> None:
+    """Queue one event for each number of which opt-outs or opt-ins were left out for an hour.
+
+    It reports the state that holds now, and how many changes before that had no event.
+    """
+    over = opt_event_counts.take_begun_before(connection, now - _HOUR)
+    due = [each for each in over if each.hour.left_out]
+    if not due:
+        return
+    opt_event_counts.save(
+        connection, [each._replace(hour=OptEventCount(now, reported=1)) for each in due]
+    )
+    new = [
+        _serialize(
+            each.phone,
+            each.latest,
+            NumberView(
+                number=each.phone, bot_number=each.bot_number, left_out=each.hour.left_out - 1
+            ),
+            now,
+        )
+        for each in due
+    ]
+    app_events.add(connection, new, now)
+
+
+def record_alert(connection: Connection, alert: Alert, now: datetime) -> None:
+    """Queue an app event for an alert."""
+    view = AlertView(**alert._asdict())
+    app_events.add(connection, [_serialize(alert.code, EventType.ALERT, view, now)], now)
+
+
+def _count_opt_events(
+    connection: Connection,
+    occurred: Sequence[tuple[ConversationKey | None, AppEvent]],
+    now: datetime,
+) -> dict[int, int | None]:
+    """Count opt-outs and opt-ins; return how many before each were left out, by position.
+
+    None means that it is left out too.
+    """
+    changes = {
+        position: (key, app_event.type)
+        for position, (key, app_event) in enumerate(occurred)
+        if key and app_event.type in _OPT_EVENTS
+    }
+    if not changes:
+        return {}
+    counts = opt_event_counts.load(connection, {key.phone for key, _ in changes.values()})
+    changed: dict[str, OptEvents] = {}
+    left_out = {}
+    for position, (key, event_type) in changes.items():
+        count, left_out[position] = counts.get(key.phone, OptEventCount(now)).after(now)
+        counts[key.phone] = count
+        changed[key.phone] = OptEvents(key.phone, key.bot_number, event_type, count)
+    opt_event_counts.save(connection, changed.values())
+    return left_out
+
+
+def _verification_event(
+    app_event: AppEvent, stored: dict[str, Verification], now: datetime
 ) -> app_events.NewAppEvent | None:
-    if app_event.verification is None:
-        return _number_event(key, app_event, now) if key else None
-    verification = stored.get(app_event.verification)
+    verification = stored.get(app_event.verification or "")
     if verification is None or (verification.ended_at and app_event.type in _PROGRESS):
         return None
     view = VerificationView.of(verification, now)
@@ -54,14 +122,19 @@ def _new_event(
 
 
 def _number_event(
-    key: ConversationKey, app_event: AppEvent, now: datetime
-) -> app_events.NewAppEvent:
-    view = NumberView(number=key.phone, bot_number=key.bot_number)
-    return _serialize(key.phone, app_event.type, view, now)
+    key: ConversationKey, event_type: EventType, left_out: int | None, now: datetime
+) -> app_events.NewAppEvent | None:
+    if event_type in _OPT_EVENTS and left_out is None:
+        return None
+    view = NumberView(number=key.phone, bot_number=key.bot_number, left_out=left_out or 0)
+    return _serialize(key.phone, event_type, view, now)
 
 
 def _serialize(
-    subject: str, event_type: EventType, data: VerificationView | NumberView, now: datetime
+    subject: str,
+    event_type: EventType,
+    data: VerificationView | NumberView | AlertView,
+    now: datetime,
 ) -> app_events.NewAppEvent:
     body = AppEventView(type=event_type, timestamp=now, data=data).model_dump_json()
     return app_events.NewAppEvent(subject, event_type, body)

@@ -27,6 +27,7 @@ from bot.conversation.intents import Intent, parse_text, reference_in
 from bot.conversation.policy import look_ups_left, with_unknown_reference
 from bot.conversation.state import Conversation
 from bot.conversation.verification import Origin, Reason, RequestOutcome, Status
+from bot.services.intake.alerts import count_unknown_references
 from bot.services.intake.app_event_log import record_app_events
 from bot.store import conversations, phone_limits, tokens, verifications
 from bot.store.queues import outbox
@@ -132,6 +133,7 @@ class _UnitOfWork:
     cancelled: dict[ConversationKey, Cancel] = field(default_factory=dict)
     new_verifications: list[Verification] = field(default_factory=list)
     app_events: list[tuple[ConversationKey, AppEvent]] = field(default_factory=list)
+    unknown_references: int = 0
 
     def decide(
         self, key: ConversationKey, received: Input, now: datetime, rules: Rules
@@ -183,6 +185,7 @@ class _UnitOfWork:
             if parse_text(text.text, rules.policy.code_format).intent is not Intent.GUESS:
                 limits = self._text_limits(key.phone)
                 self.changed_limits[key.phone] = with_unknown_reference(limits, now)
+                self.unknown_references += 1
             return text
         phone = verification.phone or self._phone_in_this_transaction(verification)
         free = phone is None and verification.status_at(now) is Status.PENDING
@@ -279,6 +282,10 @@ class _UnitOfWork:
         self._save_verifications(connection, now)
         if rules.has_app:
             record_app_events(connection, self.app_events, now)
+        if self.unknown_references:
+            count_unknown_references(
+                connection, self.unknown_references, now, has_app=rules.has_app
+            )
 
     def _save_conversations(self, connection: Connection) -> dict[ConversationKey, int]:
         """Save changed conversations, add new ones, and return the row ids of all."""

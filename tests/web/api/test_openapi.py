@@ -20,7 +20,7 @@ from pydantic.json_schema import models_json_schema
 from bot import __version__
 from bot.conversation.app_events import EventType
 from bot.conversation.verification import Complete, Origin, Reason, Status
-from bot.services.schemas import AppEventView, NumberView, VerificationView
+from bot.services.schemas import AlertView, AppEventView, NumberView, VerificationView
 from bot.web.api import openapi
 from bot.web.api.handlers import ROUTES
 from bot.web.api.invitation import InvitationView
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 DOCUMENT: dict[str, Any] = json.loads(openapi.document_text())
 RESOLVED: dict[str, Any] = resolved(DOCUMENT, DOCUMENT["components"])
 RESPONSES: dict[str, type[BaseModel]] = {
+    "Alert": AlertView,
     "Check": CheckView,
     "Event": AppEventView,
     "CreatedVerification": CreatedView,
