@@ -91,7 +91,7 @@ def _decide(before: Decision, incoming: Input) -> Decision:
         policy=_POLICY,
         keyring=_KEYRING,
         new_token_id="0" * 32,
-        web_limits=before.web_limits,
+        channel_limits=before.channel_limits,
     )
 
 

@@ -251,6 +251,8 @@ def _form(
             countries=settings.allowed_countries or tuple(dict.fromkeys(regions)),
         ),
         trusted_proxies=settings.trusted_proxies,
+        terms_url=settings.terms_url,
+        privacy_url=settings.privacy_url,
     )
     sessions = Sessions(_plain(settings.secret_key), settings.public_url)
     return Form(verifications, form_settings, sessions, clock, lookups=lookups, refusals=refusals)

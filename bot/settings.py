@@ -185,6 +185,15 @@ def _optional_address(value: str) -> str:
     return value and _web_address(value)
 
 
+def _page_address(value: str) -> str:
+    """Check the address of a page, which is linked exactly as given."""
+    parts = urlsplit(value)
+    has_host = parts.hostname and parts.port != 0 and "@" not in parts.netloc
+    if value and not (_WEB_ADDRESS.fullmatch(value) and has_host):
+        raise ValueError("not a web address")
+    return value
+
+
 def _public_address(value: str) -> str:
     address = _optional_address(value)
     if urlsplit(address).path or "@" in address:
@@ -291,6 +300,14 @@ class DatabaseSettings(_Environment):
         return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
 
 
+class UnlockSettings(DatabaseSettings):
+    """The settings of `bot unlock`, which reports to the app."""
+
+    events_url: str = Field(
+        default="", description="the web address of your app to which events are sent"
+    )
+
+
 class Settings(DatabaseSettings):
     """The settings of `bot serve` and `bot work`."""
 
@@ -369,6 +386,16 @@ class Settings(DatabaseSettings):
     )
     web_form: Annotated[bool, BeforeValidator(_on_or_off)] = Field(
         default=False, description="on or off"
+    )
+    terms_url: Annotated[str, AfterValidator(_page_address)] = Field(
+        default="",
+        description="the web address of your terms, like https://example.com/terms, which the web"
+        " form links to",
+    )
+    privacy_url: Annotated[str, AfterValidator(_page_address)] = Field(
+        default="",
+        description="the web address of your privacy policy, like https://example.com/privacy,"
+        " which the web form links to",
     )
     web_codes_per_day: int = Field(default=500, ge=0, le=1_000_000, description="0 to 1000000")
     allowed_countries: Annotated[tuple[Region, ...], NoDecode, BeforeValidator(_split)] = Field(

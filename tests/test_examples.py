@@ -95,4 +95,4 @@ async def test_the_reference_example_verifies_the_texting_phone(
         await examples.sandbox.text(PHONE, code_in(sent.text) or "")
         out, err = await process.communicate()
     assert (process.returncode, err) == (0, b"")
-    assert out.decode().endswith(f"verified {PHONE}\n")
+    assert out.decode().endswith(f"texted from {PHONE}: is this yours?\nverified {PHONE}\n")

@@ -11,11 +11,11 @@ from bot.cli.common import read_settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bot.conversation.guessing import Comparisons
+    from bot.conversation.guessing import Bounds, Comparisons
     from bot.conversation.policy import Policy
     from bot.settings import Settings
 
-_WIDTHS = (-36, 13, 13, 13, 13)
+_WIDTHS = (-33, 13, 21, 14, 14)
 """Of the columns, in characters; a negative one is aligned to the left."""
 _HEADINGS = (
     ("", "comparisons", "", "chance", ""),
@@ -23,16 +23,19 @@ _HEADINGS = (
 )
 _NOTES = """\
 A comparison is one guess compared with one live code. The table has the most that the limits allow,
-and the greatest chance that one of so many is right.
-- Codes, wrong guesses and locks are counted separately by text, and by apps and the form together,
-  so each of the two has limits of its own.
+and the greatest chance that one of so many is right. 8 + 32 + 10 are comparisons with codes of the
+length that you have set, and with the longer ones to which the codes of a channel grow for a phone.
+- Wrong guesses and locks are counted for each phone in each channel: by text, by each API key, and
+  at the form. Another key adds as much as the first one.
 - A guess by text is compared with every live code that was asked for by text, one with letters only
   with that of the request of an app or the form that has shown them.
-- A success gives the tries of its channel back and makes its next lock short again. An owner who
-  verifies every day makes each day like the first one of an attack.
+- Codes that have grown stay long after a success, so an owner who verifies every day, and gives the
+  tries of a channel back each time, changes little.
 - The form's codes are limited for all phones together (WEB_CODES_PER_DAY); those of apps, and those
   requested by text, only for each phone.
 - Test numbers have fixed codes and are not included."""
+_NAMES = {"text": "by text", "keys": "by one API key", "form": "at the form"}
+"""The names of the classes of channels."""
 
 
 @click.command()
@@ -76,25 +79,28 @@ def _rule(settings: Settings, policy: Policy) -> list[str]:
 
 def _one_phone(policy: Policy) -> list[str]:
     from bot.conversation import guessing
+    from bot.conversation.channels import ChannelClass
 
     lines = ["one phone"]
     for owner_verifies in (False, True):
         lines.append(f"  the owner {'verifies every day' if owner_verifies else 'does not verify'}")
-        for channel in guessing.Channel:
+        for channel in ChannelClass:
             bounds = guessing.for_phone(policy, channel, owner_verifies=owner_verifies)
-            lines.append(_bounded(f"    {channel}", bounds, policy))
+            lines.append(_bounded(f"    {_NAMES[channel]}", bounds))
         together = guessing.for_phone_in_all_channels(policy, owner_verifies=owner_verifies)
-        lines.append(_bounded("    all channels together", together, policy))
+        lines.append(_bounded("    all three together", together))
     return lines
 
 
 def _all_phones(policy: Policy, *, with_form: bool) -> list[str]:
+    from msgspec.structs import replace
+
     from bot.conversation import guessing
 
     unbounded = [_row((f"  by {name}", *["unbounded"] * 4)) for name in ("text", "apps")]
     form = "  by the form (WEB_CODES_PER_DAY)"
-    bounds = guessing.at_form(policy) if with_form else guessing.Comparisons(0, 0)
-    return ["all phones together", *unbounded, _bounded(form, bounds, policy)]
+    bounds = guessing.at_form(policy if with_form else replace(policy, form_codes_per_day=0))
+    return ["all phones together", *unbounded, _bounded(form, bounds)]
 
 
 def _policy_of(settings: Settings) -> Policy:
@@ -111,13 +117,16 @@ def _policy_of(settings: Settings) -> Policy:
     )
 
 
-def _bounded(name: str, most: Comparisons, policy: Policy) -> str:
-    from bot.conversation.guessing import chance
+def _bounded(name: str, bounds: Bounds) -> str:
+    both = (bounds.day, bounds.year)
+    chances = [f"{100 * float(each.chance):.4g} %" for each in both]
+    return _row((name, *map(_numbers, both), *chances))
 
-    chances = [float(chance(each, policy.code_format)) for each in (most.day, most.year)]
-    return _row(
-        (name, f"{most.day:,}", f"{most.year:,}", *(f"{100 * each:.3g} %" for each in chances))
-    )
+
+def _numbers(comparisons: Comparisons) -> str:
+    """Return the comparisons with codes of each length, without those of which there are none."""
+    numbers = [number for _, number in comparisons.numbers if number]
+    return " + ".join(f"{number:,}" for number in numbers) or "0"
 
 
 def _row(cells: Sequence[str]) -> str:

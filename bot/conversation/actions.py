@@ -13,19 +13,21 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bot.conversation.app_events import AppEvent, EventType
-from bot.conversation.limits import lock_length
-from bot.conversation.policy import MAX_CLOCK_SKEW, NOT_ME_PERIOD
+from bot.conversation.channels import FORM, TEXT
+from bot.conversation.person import NOT_ME_REACH
+from bot.conversation.policy import MAX_CLOCK_SKEW, closed, with_success
 from bot.conversation.state import CodeDelivery, State, Token
 from bot.conversation.transitions import Action
-from bot.conversation.verification import AppAnswer, Reason, ReplyRule, RequestOutcome
+from bot.conversation.verification import AppAnswer, Origin, Reason, ReplyRule, RequestOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
+    from bot.conversation.channels import Channel
     from bot.conversation.context import Context
     from bot.conversation.guards import Reading
-    from bot.conversation.state import PhoneLimits
+    from bot.conversation.state import CodeFormat
     from bot.conversation.transitions import Transition
 
 
@@ -41,13 +43,15 @@ class Cancel(StrEnum):
 class Effects(Struct, frozen=True):
     """The effects of transitions: the context after them, texts to cancel, app events, the answer.
 
-    `answer` is the answer to an app's own request.
+    `answer` is the answer to an app's own request. The phone's verifications that succeeded after
+    `revoke_since` (UTC) must be revoked.
     """
 
     context: Context
     cancel: Cancel = Cancel.NOTHING
     app_events: tuple[AppEvent, ...] = ()
     answer: AppAnswer | None = None
+    revoke_since: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -59,6 +63,7 @@ class _Draft:
     transition: Transition
     cancel: Cancel
     app_events: list[AppEvent]
+    revoke_since: datetime | None
 
     @property
     def token(self) -> Token:
@@ -76,35 +81,60 @@ class _Draft:
         """Change fields of the conversation."""
         self.put(conversation=replace(self.context.conversation, **facts))
 
+    def update_person(self, **facts: Any) -> None:
+        """Change fields of the person."""
+        self.put(person=replace(self.context.person, **facts))
+
     def report(self, event_type: EventType, token: Token, reason: Reason | None = None) -> None:
         """Record an event for the app, if the token belongs to a verification."""
         if token.verification is not None:
             self.app_events.append(AppEvent(event_type, token.verification, reason))
 
     def count_guess(self) -> None:
-        self.context = self.context.with_guess_counted(self.reading.letters)
+        self.context = self.context.with_guess_counted(self.reading.compared)
 
     def count_submission(self) -> None:
-        token, web_limits = self.token, self.context.web_limits
-        self.context = replace(
-            self.context.with_tokens(replace(token, guesses=token.guesses + 1)),
-            web_limits=replace(web_limits, wrong_guesses=web_limits.wrong_guesses + 1),
-        )
+        token, limits = self.token, self.context.channel_limits
+        self.context = self.context.with_tokens(replace(token, guesses=token.guesses + 1))
+        if self.context.channel != FORM:  # without a lock, there is nothing to count for
+            wrong_guesses = limits.wrong_guesses + 1
+            self.put(channel_limits=replace(limits, wrong_guesses=wrong_guesses))
+
+    def count_failure(self) -> None:
+        context, policy, wrong = self.context, self.context.policy, len(self.reading.compared)
+        if context.channel == TEXT:
+            self.put(limits=policy.with_failure(context.limits, context.now, wrong))
+            return
+        self.put(channel_limits=policy.with_failure(context.channel_limits, context.now, wrong))
+        if self.token.by_text:
+            self.put(limits=policy.with_comparisons(context.limits, context.now, wrong))
 
     def issue_code(self) -> None:
         context, reading = self.context, self.reading
         token = Token(
             id=context.new_token_id,
             key_id=context.keyring.signing_key_id,
-            format=context.policy.code_format,
+            format=self._new_format(),
             issued_at=context.now,
             expires_at=context.now + context.policy.code_lifetime,
             resend_after=context.now,
             verification=reading.verification,
             origin=reading.origin,
             reply_rule=reading.reply_rule,
+            channel=context.channel,
+            reference=reading.reference,
+            label=reading.label,
         )
         self.context = context.with_tokens(self._with_own_letters(token))
+
+    def _new_format(self) -> CodeFormat:
+        """Return the format of a new code: as long as each channel that may guess it requires."""
+        context = self.context
+        if context.channel == TEXT:
+            return context.next_format(context.limits)
+        if self.reading.reply_rule is ReplyRule.LETTERS:
+            return context.next_format(context.limits, context.channel_limits)
+        return context.next_format(context.channel_limits)
 
     def _with_own_letters(self, token: Token) -> Token:
         """Give a new token letters that no other live request of the conversation has."""
@@ -120,11 +150,16 @@ class _Draft:
         self.update(hints=0, answers=0)
         context = self.context
         self.put(limits=context.policy.with_code_sent(context.limits, context.now))
+        if self.token.origin is Origin.PERSON:
+            self.put(person=context.person.with_own_code(context.now))
 
     def send_code_for_app(self) -> None:
         self._queue_code()
         context = self.context
-        self.put(web_limits=context.policy.with_code_sent(context.web_limits, context.now))
+        limits = context.policy.with_code_sent(
+            context.limits, context.now, context.class_of_channel
+        )
+        self.put(limits=limits)
 
     def _queue_code(self) -> None:
         resend_after = self.context.now + self.context.policy.resend_cooldown
@@ -141,6 +176,22 @@ class _Draft:
 
     def end_code(self) -> None:
         self._end(self.token)
+
+    def end_replied_codes(self) -> None:
+        self._end(*(token for token in self.context.tokens if token.awaits_code_alone))
+
+    def end_short_codes(self) -> None:
+        context = self.context
+        typed = context.least_length(context.channel_limits)
+        by_text = context.least_length(context.limits)
+        self._end(
+            *(
+                token
+                for token in context.tokens
+                if (token.channel == context.channel and token.format.length < typed)
+                or (token.by_text and token.format.length < by_text)
+            )
+        )
 
     def end_unusable_codes(self) -> None:
         self._end(*(token for token in self.context.tokens if not self.context.is_usable(token)))
@@ -161,9 +212,8 @@ class _Draft:
         if token.key_id not in keyring or not token.issued_at <= now < token.expires_at:
             self.report(EventType.EXPIRED, token)
             return
-        refused = self.context.limits.refused_at(now)
-        elsewhere = Reason.NOT_ME if refused else Reason.TOO_MANY_GUESSES
-        self.report(EventType.FAILED, token, self.transition.reason or elsewhere)
+        reason = self.transition.reason or Reason.TOO_MANY_GUESSES
+        self.report(EventType.FAILED, token, reason)
 
     def cancel_code(self) -> None:
         self._mark_ended(self.token)
@@ -172,31 +222,55 @@ class _Draft:
     def record_success(self) -> None:
         now = self.context.now
         self.context = self.context.with_tokens(replace(self.token, used_at=now))
-        self.update(verified_at=now, hints=0, answers=0)
+        self.update(hints=0, answers=0)
+        self.update_person(verified_at=now)
+        if self.token.origin is Origin.PERSON:
+            self.update_person(verified_alone_at=self._sent_at, own_code_at=None)
         self.cancel = Cancel.CODES
         self.report(EventType.VERIFIED, self.token)
 
     def reset_wrong_guesses(self) -> None:
-        self.put(limits=replace(self.context.limits, wrong_guesses=0, locks=0))
+        self.put(limits=with_success(self.context.limits))
 
     def reset_wrong_submissions(self) -> None:
-        self.put(web_limits=replace(self.context.web_limits, wrong_guesses=0, locks=0))
+        self.put(channel_limits=with_success(self.context.channel_limits))
 
     def lock(self) -> None:
-        self.put(limits=self._with_lock(self.context.limits))
+        context = self.context
+        self.put(limits=context.policy.with_lock(context.limits, context.now))
+        if context.limits.failures >= context.policy.failures_to_close:
+            self.put(limits=replace(self.context.limits, failures=0))
+            self._close(TEXT)
 
     def lock_submissions(self) -> None:
-        if self.context.web_limits.wrong_guesses >= self.context.policy.attempts:
-            self.put(web_limits=self._with_lock(self.context.web_limits))
+        context, limits = self.context, self.context.channel_limits
+        if context.channel == FORM:  # a stranger can use it without any credential
+            return
+        if limits.wrong_guesses >= context.policy.attempts:
+            self.put(channel_limits=context.policy.with_lock(limits, context.now))
+        if limits.failures >= context.policy.failures_to_close:
+            self.put(channel_limits=replace(self.context.channel_limits, failures=0))
+            self._close(context.channel)
 
-    def _with_lock(self, limits: PhoneLimits) -> PhoneLimits:
-        until = self.context.now + lock_length(limits.locks, self.context.policy.max_lock)
-        return replace(limits, wrong_guesses=0, locks=limits.locks + 1, locked_until=until)
+    def _close(self, channel: Channel) -> None:
+        limits = closed(self.context.limits, channel, self.context.now)
+        self.put(limits=limits)
+        until = limits.closed_until(channel)
+        self.app_events.append(AppEvent(EventType.LOCKED, channel=channel, until=until))
+
+    def open_channels(self) -> None:
+        for each in self.context.limits.closed:
+            self.app_events.append(AppEvent(EventType.UNLOCKED, channel=each.channel))
+        self.put(limits=replace(self.context.limits, closed=()))
 
     def refuse_codes(self) -> None:
-        until = self._sent_at + NOT_ME_PERIOD
-        known = self.context.limits.refused_until
-        self.put(limits=replace(self.context.limits, refused_until=max(until, known or until)))
+        self.put(person=self.context.person.with_not_me(self._sent_at, self.context.now))
+
+    def revoke_successes(self) -> None:
+        since = self.revoke_since = self._sent_at - NOT_ME_REACH
+        alone_at = self.context.person.verified_alone_at
+        if alone_at is not None and alone_at > since:
+            self.app_events.append(AppEvent(EventType.NUMBER_REVOKED))
 
     def clear_cooldown(self) -> None:
         token = self.context.current_token
@@ -204,20 +278,29 @@ class _Draft:
             self.context = self.context.with_tokens(replace(token, resend_after=self.context.now))
 
     def opt_out(self) -> None:
-        self.update(opt_out_wording=self.reading.wording)
+        self.update_person(opted_out=True, opt_out_wording=self.reading.wording)
         self.cancel = Cancel.ALL
         self.app_events.append(AppEvent(EventType.OPTED_OUT))
 
+    def cancel_texts(self) -> None:
+        self.cancel = Cancel.ALL
+
+    def block_number(self) -> None:
+        self.update(blocked_at=self.context.now)
+
     def opt_in(self) -> None:
-        self.app_events.append(AppEvent(EventType.OPTED_IN))
+        self.update(blocked_at=None)
+        if self.context.person.opted_out:
+            self.update_person(opted_out=False)
+            self.app_events.append(AppEvent(EventType.OPTED_IN))
 
     def record_stop(self) -> None:
         """Record when STOP was texted, so that an earlier START cannot undo it."""
-        self.update(opted_out_at=self._latest(self.context.conversation.opted_out_at))
+        self.update_person(opted_out_at=self._latest(self.context.person.opted_out_at))
 
     def record_start(self) -> None:
         """Record when START was texted, so that an earlier STOP cannot undo it."""
-        self.update(opted_in_at=self._latest(self.context.conversation.opted_in_at))
+        self.update_person(opted_in_at=self._latest(self.context.person.opted_in_at))
 
     @property
     def _sent_at(self) -> datetime:
@@ -240,15 +323,28 @@ def act(before: Effects, reading: Reading, transition: Transition) -> Effects:
 
     Returns its effects together with those before it.
     """
-    draft = _Draft(before.context, reading, transition, before.cancel, [*before.app_events])
+    draft = _Draft(
+        before.context,
+        reading,
+        transition,
+        before.cancel,
+        [*before.app_events],
+        before.revoke_since,
+    )
     for action in transition.actions:
         _METHODS[action](draft)
-    stays = transition.unless_live and draft.context.live_tokens
-    state = State.AWAITING_CODE if stays else transition.to
+    state = _next_state(draft.context, transition)
     if state is not before.context.state:
         draft.update(state=state)
     answer = _answer(draft, transition.answer) if transition.answer else None
-    return Effects(draft.context, draft.cancel, tuple(draft.app_events), answer)
+    return Effects(draft.context, draft.cancel, tuple(draft.app_events), answer, draft.revoke_since)
+
+
+def _next_state(context: Context, transition: Transition) -> State:
+    if transition.unless_locked and context.limits.locked_at(context.now):
+        return State.LOCKED
+    stays = transition.unless_live and context.live_tokens
+    return State.AWAITING_CODE if stays else transition.to
 
 
 def _answer(draft: _Draft, outcome: RequestOutcome) -> AppAnswer:
@@ -256,8 +352,8 @@ def _answer(draft: _Draft, outcome: RequestOutcome) -> AppAnswer:
     context = draft.context
     if outcome is not RequestOutcome.WRONG:
         return AppAnswer(outcome, _retry_at(draft, outcome))
-    locked = context.web_limits.locked_at(context.now)
-    tries_left = 0 if locked else context.policy.tries_left(context.web_limits, draft.token)
+    locked = context.channel_limits.locked_at(context.now) or context.channel_closed
+    tries_left = 0 if locked else context.tries_to_type(draft.token)
     counted = Action.COUNT_SUBMISSION in draft.transition.actions
     return AppAnswer(outcome, tries_left=tries_left, counted=counted)
 
@@ -266,13 +362,13 @@ def _retry_at(draft: _Draft, outcome: RequestOutcome) -> datetime | None:
     context = draft.context
     match outcome:
         case RequestOutcome.LOCKED:
-            return context.limits.locked_until
+            return context.limits.closed_until(context.channel)
         case RequestOutcome.NOT_ME:
-            return context.limits.refused_until
+            return context.person.refused_until(draft.reading.origin)
         case RequestOutcome.TOO_MANY_CODES:
-            return context.policy.next_code_at(context.web_limits)
+            return context.policy.next_code_at(context.limits, context.class_of_channel)
         case RequestOutcome.TOO_MANY_GUESSES:
-            return context.web_limits.locked_until
+            return context.channel_limits.locked_until
         case RequestOutcome.TOO_SOON:
             return draft.token.resend_after
         case _:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from bot.conversation.channels import Channel
     from bot.conversation.verification import Reason
 
 
@@ -31,12 +32,16 @@ class EventType(StrEnum):
     SENT = "verification.sent"
     DELIVERED = "verification.delivered"
     VERIFIED = "verification.verified"
+    REVOKED = "verification.revoked"
     FAILED = "verification.failed"
     EXPIRED = "verification.expired"
     CANCELED = "verification.canceled"
     OPTED_OUT = "number.opted_out"
     OPTED_IN = "number.opted_in"
     ALERT = "service.alert"
+    LOCKED = "number.locked"
+    UNLOCKED = "number.unlocked"
+    NUMBER_REVOKED = "number.revoked"
 
 
 FINAL_STATUS: Mapping[EventType, Status] = {
@@ -49,11 +54,16 @@ FINAL_STATUS: Mapping[EventType, Status] = {
 
 
 class AppEvent(Struct, frozen=True):
-    """An event to send to an app; without a verification (its id) it is about the number."""
+    """An event to send to an app; without a verification (its id) it is about the number.
+
+    `channel` is the one that was closed or opened for the number, `until` when it opens by itself.
+    """
 
     type: EventType
     verification: str | None = None
     reason: Reason | None = None
+    channel: Channel | None = None
+    until: datetime | None = None
 
 
 class OptEventCount(Struct, frozen=True):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from bot.conversation.channels import TEXT, UNKNOWN_KEY, Channel
 from bot.conversation.verification import Complete
 
 if TYPE_CHECKING:
@@ -34,13 +35,16 @@ class AutoReply(StrEnum):
 class ReferenceLookup(Struct, frozen=True):
     """The verification of a reference (its id), and whether it is still available.
 
-    `begun_here` means that the sender of this text began it.
+    `begun_here` means that the sender of this text began it. `reference` is the word as issued, and
+    `label` what the app says that it is about, or "".
     """
 
     verification: str
     available: bool
     begun_here: bool
     complete: Complete = Complete.REPLY
+    reference: str = ""
+    label: str = ""
 
 
 class TextReceived(Struct, frozen=True):
@@ -71,12 +75,14 @@ class CodeRequested(Struct, frozen=True):
     verification: str
     origin: Origin
     complete: Complete = Complete.TYPED
+    channel: Channel = UNKNOWN_KEY
 
 
 class ResendRequested(Struct, frozen=True):
     """An app or the web form requests that the code of a verification be sent again."""
 
     verification: str
+    channel: Channel = UNKNOWN_KEY
 
 
 class CodeSubmitted(Struct, frozen=True):
@@ -84,6 +90,7 @@ class CodeSubmitted(Struct, frozen=True):
 
     verification: str
     code: str
+    channel: Channel = UNKNOWN_KEY
 
 
 class Cancelled(Struct, frozen=True):
@@ -102,5 +109,16 @@ class TimePassed(Struct, frozen=True):
     """Time has passed, so that something may have expired."""
 
 
+class NotMeElsewhere(Struct, frozen=True):
+    """The person has texted NOT ME to another number of the bot."""
+
+
 AppInput = CodeRequested | ResendRequested | CodeSubmitted | Cancelled
-Input = TextReceived | OptedOutAtCarrier | AppInput | DeliveryFailed | TimePassed
+Input = TextReceived | OptedOutAtCarrier | AppInput | DeliveryFailed | TimePassed | NotMeElsewhere
+
+
+def channel_of(incoming: Input) -> Channel:
+    """Return the channel whose limits hold for an input: that of an app or the form, or texts."""
+    if isinstance(incoming, CodeRequested | ResendRequested | CodeSubmitted):
+        return incoming.channel
+    return TEXT

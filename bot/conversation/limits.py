@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 FIRST_LOCK = timedelta(minutes=15)
 MAX_LOCK = timedelta(hours=24)
+LOCK_DECAY = timedelta(days=1)
+"""After so long without a lock, the next one is a step shorter."""
 
 
 class TokenBucket(Struct, frozen=True):
@@ -52,6 +54,45 @@ class Window(Struct, frozen=True):
     def add(self, times: Sequence[datetime], now: datetime) -> tuple[datetime, ...]:
         """Return `times` with a use now, and without those that have left the window."""
         return (*(time for time in times if time > now - self.length), now)
+
+
+class Shares(Struct, frozen=True):
+    """Uses that several share: of `limit` in any period of this `length`, each has a `reserve`.
+
+    The rest goes to those that come first.
+    """
+
+    limit: int
+    length: timedelta
+    reserves: tuple[int, ...]
+
+    def free_at(self, times: Sequence[Sequence[datetime]], user: int) -> datetime | None:
+        """Return when the next use of a user (an index) is free; None if it is free at once.
+
+        `times` are the uses of each user, oldest first.
+        """
+        if self._is_free([len(each) for each in times], user):
+            return None
+        ends = sorted(time + self.length for each in times for time in each)
+        return next(end for end in ends if self._is_free(self._counts_at(times, end), user))
+
+    def _counts_at(self, times: Sequence[Sequence[datetime]], at: datetime) -> list[int]:
+        return [sum(time + self.length > at for time in each) for each in times]
+
+    def _is_free(self, counts: Sequence[int], user: int) -> bool:
+        if counts[user] < self.reserves[user]:
+            return True
+        beyond = sum(
+            max(0, used - reserve) for used, reserve in zip(counts, self.reserves, strict=True)
+        )
+        return beyond < self.limit - sum(self.reserves)
+
+
+def locks_left(locks: int, last_end: datetime | None, now: datetime) -> int:
+    """Return how many earlier locks still count at `now`: one less for each day without a lock."""
+    if last_end is None or now <= last_end:
+        return locks
+    return max(0, locks - (now - last_end) // LOCK_DECAY)
 
 
 def lock_length(locks: int, longest: timedelta = MAX_LOCK) -> timedelta:

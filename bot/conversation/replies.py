@@ -8,11 +8,12 @@ The code stands alone between spaces or stops, so that phones can offer to fill 
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
 CODE_PLACEHOLDER = "{code}"
 """Stands for the code in a stored text; the sender replaces it with the code."""
@@ -20,6 +21,7 @@ CODE_PLACEHOLDER = "{code}"
 SEGMENT = 160
 MAX_APP_NAME_LENGTH = 24
 MAX_SUPPORT_CONTACT_LENGTH = 40
+MAX_LABEL_LENGTH = 24
 
 GSM7_BASIC = frozenset(
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
@@ -31,6 +33,8 @@ GSM7_BASIC = frozenset(
 _MINUTE = 60  # seconds
 _HOUR = 60  # minutes
 _MAX_IN_MINUTES = 120
+_DAY = 24  # hours
+_MAX_IN_HOURS = 72
 
 
 CODE_WORDINGS = ("Reply with it within", "Type it where you asked")
@@ -73,6 +77,7 @@ class Reply(StrEnum):
     HINT = "hint"
     HINT_CODE = "hint_code"
     NOT_ME = "not_me"
+    NOT_ME_WITHOUT_CODE = "not_me_without_code"
     STOPPED = "stopped"
     WELCOME = "welcome"
 
@@ -99,11 +104,13 @@ class _Text(NamedTuple):
     repeats_wait: bool = False
 
 
-_CODE_TYPED = f"{{app}} code: {{code}}. {CODE_WORDINGS[1]}, never share it. Not you? Reply NOT ME."
+_CODE_TYPED = (
+    f"{{app}} code: {{code}}{{purpose}}. {CODE_WORDINGS[1]}, never share it. Not you? Reply NOT ME."
+)
 
 _TEXTS: dict[Reply, _Text] = {
     Reply.CODE: _Text(
-        f"{{app}} code: {{code}}. {CODE_WORDINGS[0]} {{life}}. Not you? Reply NOT ME."
+        f"{{app}} code: {{code}}{{purpose}}. {CODE_WORDINGS[0]} {{life}}. Not you? Reply NOT ME."
     ),
     Reply.CODE_TYPED: _Text(_CODE_TYPED),
     # The last line binds the code to the form's site: a browser fills it in nowhere else
@@ -175,9 +182,11 @@ _TEXTS: dict[Reply, _Text] = {
     Reply.STATUS_LOCKED: _Text(
         "{app}: too many wrong codes. Please wait {wait}, then text VERIFY."
     ),
+    # What the program does, how often it texts, the costs, a contact and the way out (CTIA,
+    # Messaging Principles and Best Practices, §5.1).
     Reply.HELP: _Text(
-        "{app}: to confirm your number, text VERIFY, then the code you get.{support}"
-        " Text STOP to opt out.",
+        "{app}: text VERIFY to get a code. 1 msg/request. Msg&data rates may apply.{support}"
+        " STOP to opt out.",
         Courtesy.ANSWER,
     ),
     Reply.HINT: _Text(
@@ -189,8 +198,13 @@ _TEXTS: dict[Reply, _Text] = {
         "Please reply with just the code we sent you, or text RESEND to get it once more."
     ),
     Reply.NOT_ME: _Text(
-        "{app}: thank you. Any code is cancelled, and no new one goes to this"
-        " number for {wait}. If it was you, text VERIFY then.",
+        "{app}: thanks. Any code or verification of the last day is cancelled."
+        " No app gets one for {refusal}. Was it you? Text VERIFY{later}.",
+        Courtesy.ANSWER,
+    ),
+    Reply.NOT_ME_WITHOUT_CODE: _Text(
+        "{app}: thank you. There is nothing to cancel: no code or verification of the last 24 hours"
+        " is left for this number.",
         Courtesy.ANSWER,
     ),
     Reply.STOPPED: _Text(
@@ -215,37 +229,58 @@ def compose(  # noqa: PLR0913 - each text uses a few of these, named at the call
     code_length: int,
     hexadecimal: bool,
     wait: timedelta,
+    refusal: timedelta,
     life: timedelta,
     tries: int,
     since: datetime | None,
+    purpose: str = "",
 ) -> str:
     """Return the text of a reply; its code stays `CODE_PLACEHOLDER`, so that no code is stored.
 
-    `wait` is how long until VERIFY works, `life` how long the code still works.
+    `wait` is how long until VERIFY works, `refusal` how long apps cannot have a code sent, `life`
+    how long the code still works. `purpose` is one of `purposes`.
     """
     return _TEXTS[reply].wording.format(
         app=app,
         code=CODE_PLACEHOLDER,
+        purpose=purpose,
         host=host,
-        support=f" Questions: {support}." if support else "",
+        support=f" Help: {support}." if support else "",
         length=code_length,
         symbols="characters, 0-9 and A-F" if hexadecimal else "digits",
         wait=duration(wait),
+        later=f" in {duration(wait)}" if wait > timedelta() else "",
+        refusal=duration(refusal),
         life=duration(life),
         tries="1 try" if tries == 1 else f"{tries} tries",
         since=f"{since:%d %b %Y, %H:%M} UTC" if since else "",
     )
 
 
+def purposes(reference: str, label: str) -> tuple[str, ...]:
+    """Return what a code text may say of the code's purpose, the most telling first.
+
+    A texted reference may be a stranger's, since the sender of a text can be forged: its code text
+    must name the session. The last one, "", is for a code that leaves no room in the segment.
+    """
+    if not reference:
+        return ("",)
+    alone = f". It is for reference {reference}"
+    return (f". It is for {label}, reference {reference}", alone, "") if label else (alone, "")
+
+
 def duration(length: timedelta) -> str:
-    """Return a duration in words: in seconds, minutes or hours, rounded up."""
+    """Return a duration in words: in seconds, minutes, hours or days, rounded up."""
     seconds = max(1, math.ceil(length.total_seconds()))
     if seconds < _MINUTE:
         return _counted(seconds, "second")
     minutes = -(-seconds // _MINUTE)
     if minutes <= _MAX_IN_MINUTES and minutes % _HOUR:
         return _counted(minutes, "minute")
-    return _counted(-(-minutes // _HOUR), "hour")
+    hours = -(-minutes // _HOUR)
+    if hours <= _MAX_IN_HOURS:
+        return _counted(hours, "hour")
+    return _counted(-(-hours // _DAY), "day")
 
 
 def _counted(count: int, unit: str) -> str:

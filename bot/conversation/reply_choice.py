@@ -9,7 +9,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bot.conversation.policy import COURTESY_PERIOD
-from bot.conversation.replies import CODE_PLACEHOLDER, SEGMENT, Courtesy, Reply, compose
+from bot.conversation.replies import (
+    CODE_PLACEHOLDER,
+    SEGMENT,
+    Courtesy,
+    Reply,
+    compose,
+    purposes,
+)
 from bot.conversation.state import Alphabet, CodeDelivery
 from bot.conversation.verification import Origin, ReplyRule
 
@@ -57,6 +64,7 @@ def write_reply(
     wording = _choose(context, reply, selected)
     # Where to type a code is said once each time one is sent: that is limit enough.
     courtesy = None if wording is Reply.TYPE_IT else reply.courtesy
+    free_at = _free_at(context, reply, verification)
     conversation = _count_courtesy(context, courtesy)
     if wording is None or conversation is None:
         return context, None
@@ -66,24 +74,48 @@ def write_reply(
             *(replace(each, explained=True) for each in context.live_tokens)
         )
     if wording in _WAITS:
-        limits = replace(context.limits, told_until=context.verify_works_at)
-        context = replace(context, limits=limits)
-    return context, _message(context, wording, selected)
+        context = replace(context, limits=replace(context.limits, told_until=free_at))
+    return context, _message(context, wording, selected, _time_until(context, free_at))
 
 
-def _message(context: Context, wording: Reply, selected: Token | None) -> Message:
+def _free_at(context: Context, reply: Reply, verification: str | None) -> datetime | None:
+    """Return when what was refused works: VERIFY with its reference, or alone."""
+    with_reference = reply is Reply.WAIT and verification is not None
+    return context.code_by_text_at(Origin.REFERENCE) if with_reference else context.verify_works_at
+
+
+def _message(context: Context, wording: Reply, selected: Token | None, wait: timedelta) -> Message:
     token = selected if wording in _CODES else None
-    body = _compose(context, wording, selected)
+    body = (
+        _compose(context, wording, selected, wait)
+        if token is None
+        else _code(context, wording, token, wait)
+    )
     if token is not None and token.origin is Origin.FORM and context.policy.form_host:
-        bound_body = _compose(context, Reply.CODE_FORM, selected)
-        longest = bound_body.replace(CODE_PLACEHOLDER, "0" * token.format.length)
-        if len(longest) <= SEGMENT:
+        bound_body = _compose(context, Reply.CODE_FORM, selected, wait)
+        if _fits(bound_body, token):
             wording, body = Reply.CODE_FORM, bound_body
     send_by = token.expires_at if token else context.now + TEXT_LIFETIME
     return Message(wording, body, send_by, token)
 
 
-def _compose(context: Context, wording: Reply, selected: Token | None) -> str:
+def _code(context: Context, wording: Reply, token: Token, wait: timedelta) -> str:
+    """Return a code text that says as much about the code's purpose as its segment holds."""
+    body = ""
+    for purpose in purposes(token.reference, token.label):
+        body = _compose(context, wording, token, wait, purpose)
+        if _fits(body, token):
+            break
+    return body
+
+
+def _fits(body: str, token: Token) -> bool:
+    return len(body.replace(CODE_PLACEHOLDER, "0" * token.format.length)) <= SEGMENT
+
+
+def _compose(
+    context: Context, wording: Reply, selected: Token | None, wait: timedelta, purpose: str = ""
+) -> str:
     policy, code_format = context.policy, context.code_format
     is_live = selected is not None and context.is_live(selected)
     token = selected if is_live else context.current_token
@@ -94,10 +126,12 @@ def _compose(context: Context, wording: Reply, selected: Token | None) -> str:
         host=policy.form_host,
         code_length=code_format.length,
         hexadecimal=code_format.alphabet is Alphabet.HEX,
-        wait=_time_until(context, context.verify_works_at),
+        wait=wait,
+        refusal=_time_until(context, context.person.refused_until(Origin.APP)),
         life=_code_time_left(context, token),
-        tries=policy.tries_left(context.limits, token),
-        since=context.conversation.verified_at,
+        tries=context.tries_by_text(token),
+        since=context.person.verified_at,
+        purpose=purpose,
     )
 
 
@@ -126,13 +160,15 @@ def _wording(  # noqa: PLR0911 - one return for each wording
     match reply:
         case Reply.CODE if selected is not None and selected.reply_rule is not ReplyRule.CODE:
             return Reply.CODE_TYPED
+        case Reply.STATUS if _is_locked(context):
+            return reply
         case Reply.STATUS | Reply.NO_CODE | Reply.MISTYPED if token is None and context.live_tokens:
             return Reply.TYPE_IT
         case Reply.HINT if token is None and not all(
             live.explained for live in context.live_tokens
         ):
             return Reply.TYPE_IT
-        case Reply.WRONG if len(context.live_tokens) > len(context.tokens_for_reply("")):
+        case Reply.WRONG if any(not live.awaits_code_alone for live in context.live_tokens):
             return Reply.WRONG_TYPE_IT
         case Reply.HINT if token is not None:
             return Reply.HINT_CODE
@@ -147,7 +183,7 @@ def _wording(  # noqa: PLR0911 - one return for each wording
 def _status(context: Context, token: Token | None) -> Reply:
     if token is not None:
         return _STATUS_REPLIES[token.text]
-    verified = context.conversation.verified_at is not None
+    verified = context.person.verified_at is not None
     return Reply.STATUS_VERIFIED if verified and not _is_locked(context) else Reply.STATUS
 
 

@@ -51,17 +51,18 @@ class ReplyRule(StrEnum):
 
 
 class Status(StrEnum):
-    """The status of a verification; all but `pending` are final."""
+    """The status of a verification; all but `pending` are final, but NOT ME revokes a success."""
 
     PENDING = "pending"
     VERIFIED = "verified"
+    REVOKED = "revoked"
     FAILED = "failed"
     EXPIRED = "expired"
     CANCELED = "canceled"
 
 
 class Reason(StrEnum):
-    """Why a verification failed or was refused."""
+    """Why a verification failed, was refused or was revoked."""
 
     TOO_MANY_GUESSES = "too_many_guesses"
     NOT_ME = "not_me"
@@ -78,7 +79,9 @@ class Verification(Struct, frozen=True):
     `id` is unguessable. `phone` is None until a person has texted the reference. `reference` is
     the word to text if `origin` is `reference`, else the app's own name for its session. `session`
     and `asked_from` are hashes of the web form's browser session and of the client's network.
-    `test` means that no text is sent and the code is fixed.
+    `test` means that no text is sent and the code is fixed. `code_length` is that of its code; None
+    while no code was sent. `label` says in the code text of a reference what the verification is
+    about.
     """
 
     id: str
@@ -92,16 +95,28 @@ class Verification(Struct, frozen=True):
     status: Status = Status.PENDING
     reason: Reason | None = None
     ended_at: datetime | None = None
+    revoked_at: datetime | None = None
     session: str | None = None
     asked_from: str | None = None
     test: bool = False
     complete: Complete = Complete.TYPED
     letters_index: int = 0
+    code_length: int | None = None
+    label: str | None = None
 
     def status_at(self, now: datetime) -> Status:
         """Return the status at `now`, even if its expiry is not yet recorded."""
         expired = self.status is Status.PENDING and now >= self.expires_at
         return Status.EXPIRED if expired else self.status
+
+    def reference_shown_at(self, now: datetime) -> str | None:
+        """Return the reference as anybody may see it who did not create the verification.
+
+        A person who texts an issued reference takes part in its verification, so it stays hidden
+        until the verification has ended. An app's own reference is always shown.
+        """
+        usable = self.origin is Origin.REFERENCE and self.status_at(now) is Status.PENDING
+        return None if usable else self.reference
 
 
 class RequestOutcome(StrEnum):

@@ -30,13 +30,16 @@ class VerificationView(BaseModel):
     to: str | None
     bot_number: str
     reference: str | None
+    label: str | None
     metadata: dict[str, Any]
     origin: Origin
     complete: Complete
     created_at: datetime
     expires_at: datetime
     ended_at: datetime | None
+    revoked_at: datetime | None
     test: bool
+    code_length: int | None
 
     @classmethod
     def of(cls, verification: Verification, now: datetime) -> Self:
@@ -47,21 +50,25 @@ class VerificationView(BaseModel):
             reason=verification.reason,
             to=verification.phone,
             bot_number=verification.bot_number,
-            reference=verification.reference,
+            reference=verification.reference_shown_at(now),
+            label=verification.label,
             metadata=dict(verification.metadata),
             origin=verification.origin,
             complete=verification.complete,
             created_at=verification.created_at,
             expires_at=verification.expires_at,
             ended_at=verification.ended_at,
+            revoked_at=verification.revoked_at,
             test=verification.test,
+            code_length=verification.code_length,
         )
 
 
 class NumberView(BaseModel):
-    """A number that has opted out of texts, or in again; both numbers are E.164.
+    """A number that has opted out of texts, opted in again or revoked its verification (E.164).
 
-    `left_out` is how many changes before this one had no event, since there were too many.
+    `bot_number` is the one of the bot's numbers that was texted. `left_out` is how many opt-outs
+    and opt-ins before this one had no event, since there were too many.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -86,6 +93,16 @@ class AlertView(BaseModel):
     action: str
 
 
+class NumberLockView(BaseModel):
+    """A number (E.164) for which a channel was closed until a time (UTC), or opened again."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: str
+    channel: str
+    until: datetime | None
+
+
 class AppEventView(BaseModel):
     """The body of an app event (Standard Webhooks); `timestamp` is UTC."""
 
@@ -93,4 +110,4 @@ class AppEventView(BaseModel):
 
     type: EventType
     timestamp: datetime
-    data: VerificationView | NumberView | AlertView
+    data: VerificationView | NumberView | NumberLockView | AlertView

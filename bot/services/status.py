@@ -7,23 +7,35 @@ from typing import TYPE_CHECKING
 
 from bot.app_events import results
 from bot.carrier.errors import Limit, advice
+from bot.conversation.channels import TEXT
 from bot.conversation.numbers import is_e164, masked
+from bot.conversation.policy import Policy
 from bot.conversation.state import State
 from bot.conversation.throttle import ACCOUNT
-from bot.conversation.verification import Status
+from bot.conversation.verification import Origin, Status
 from bot.services.upkeep.clock_monitor import ADVICE
-from bot.store import alerts, clock_drifts, conversations, phone_limits, throttle, verifications
+from bot.store import (
+    alerts,
+    clock_drifts,
+    conversations,
+    people,
+    phone_limits,
+    throttle,
+    verifications,
+)
 from bot.store.queues import app_events, outbox
 from bot.store.tables import AppEventState, OutboxState
 from bot.store.verifications import Filter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
 
-    from bot.conversation.state import Conversation, PhoneLimits
+    from bot.conversation.channels import Channel
+    from bot.conversation.person import Person
+    from bot.conversation.state import ChannelLimits, Conversation, PhoneLimits
     from bot.conversation.verification import Verification
     from bot.store.api_keys import ApiKey
 
@@ -34,9 +46,11 @@ _MAX_VERIFICATIONS = 5
 
 def overview(connection: Connection, now: datetime) -> str:
     """Count conversations, texts and verifications by state, and list the last day's faults."""
-    verified, states = conversations.counts(connection)
+    verified, opted_out = people.counts(connection)
+    states = conversations.counts(connection)
     texts = outbox.counts(connection)
-    lines = [f"verified at some time: {verified}", "", "conversations:"]
+    lines = ["people:", f"  {'verified':<14} {verified:>9}", f"  {'opted out':<14} {opted_out:>9}"]
+    lines += ["", "conversations:"]
     lines += [f"  {state:<14} {states.get(state, 0):>9}" for state in State]
     lines += ["", "texts:"]
     lines += [f"  {state:<14} {texts.get(state, 0):>9}" for state in OutboxState]
@@ -108,15 +122,56 @@ def of_phone(connection: Connection, phone: str, now: datetime) -> str:
     if not stored:
         return f"{phone} has never texted this bot"
     limits = phone_limits.read(connection, phone)
-    parts = [
+    by_channel = phone_limits.read_channels(connection, [phone])
+    parts = [_person(phone, people.read(connection, phone), now)]
+    parts += [
         _describe(each.conversation, limits, outbox.last_text(connection, each.id), now)
         for each in stored
     ]
+    known = {TEXT: limits} | {channel: each for (_, channel), each in sorted(by_channel.items())}
+    if lines := [*_closed(limits, now), *_limits_of_channels(known, now)]:
+        parts.append("\n".join(["limits of this phone:", *lines]))
     requested = verifications.page(connection, Filter(phone=phone, limit=_MAX_VERIFICATIONS), now)
     if requested:
         lines = [_verification(each, now) for each in requested]
         parts.append("\n".join(["requested by apps, the latest first:", *lines]))
     return "\n\n".join(parts)
+
+
+def _closed(limits: PhoneLimits, now: datetime) -> list[str]:
+    return [
+        f"  {each.channel}: closed until {_time(each.until)}; to open it: bot unlock PHONE"
+        for each in limits.closed
+        if now < each.until
+    ]
+
+
+def _limits_of_channels(known: Mapping[Channel, ChannelLimits], now: datetime) -> list[str]:
+    """Describe the locks of a phone's channels, and the codes that have grown."""
+    lines = []
+    for channel, limits in known.items():
+        until = limits.locked_until
+        if until is not None and now < until:
+            lines.append(f"  {channel}: locked until {_time(until)}")
+        if length := Policy().least_length(limits, now):
+            lines.append(f"  {channel}: codes of at least {length} characters")
+    return lines
+
+
+def _person(phone: str, person: Person, now: datetime) -> str:
+    """Describe what holds for a phone at all of the bot's numbers."""
+    since = person.verified_at
+    lines = [f"{phone}", f"  verified   {f'since {_time(since)}' if since else 'never'}"]
+    if person.opted_out and person.opted_out_at:
+        lines.append(f"  opted out  since {_time(person.opted_out_at)}")
+    refused = [
+        f"{asker} until {_time(until)}"
+        for asker, origin in (("apps", Origin.APP), ("the web form", Origin.FORM))
+        if (until := person.refused_until(origin)) and now < until
+    ]
+    if refused:
+        lines.append(f"  NOT ME     no codes for {', '.join(refused)}")
+    return "\n".join(lines)
 
 
 def of_events(connection: Connection) -> str:
@@ -156,14 +211,13 @@ def of_keys(keys: Sequence[ApiKey]) -> str:
 def _describe(
     conversation: Conversation, limits: PhoneLimits, last: outbox.TextSummary | None, now: datetime
 ) -> str:
-    since, recipient = conversation.verified_at, conversation.recipient
+    recipient = conversation.recipient
     other_spelling = [f"  texts to   {recipient}"] if recipient != conversation.phone else []
     return "\n".join(
         [
             f"{conversation.phone} with {conversation.bot_number}",
             *other_spelling,
             f"  state      {conversation.state}{_remark(conversation, limits, now)}",
-            f"  verified   {f'since {_time(since)}' if since else 'never'}",
             f"  last text  {_last_text(last)}",
         ]
     )
@@ -172,10 +226,15 @@ def _describe(
 def _remark(conversation: Conversation, limits: PhoneLimits, now: datetime) -> str:
     """Describe a change that time alone has made; it is stored only at the next text."""
     token = conversation.token
-    if limits.locked_at(now) and limits.locked_until:
-        return f" (locked until {_time(limits.locked_until)})"
+    if limits.locked_at(now) and limits.text_locked_until:
+        return f" (locked until {_time(limits.text_locked_until)})"
     if conversation.state is State.LOCKED:
         return " (the lock has ended)"
+    if conversation.blocked_at is not None:
+        blocked_at = _time(conversation.blocked_at)
+        return (
+            f" (Telnyx blocks this number alone, since {blocked_at}, until START is texted to it)"
+        )
     if conversation.state is State.AWAITING_CODE and token and not token.works_at(now):
         return " (the code has expired)"
     return ""

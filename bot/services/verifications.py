@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bot.conversation import references
+from bot.conversation.channels import UNKNOWN_KEY
 from bot.conversation.inputs import Cancelled, CodeSubmitted, ResendRequested
 from bot.conversation.verification import Complete, Origin, ReplyRule, Verification
 from bot.services.intake.app_requests import AppRequest, IdempotencyKey, RequestResult
@@ -20,6 +21,7 @@ from bot.store.verifications import Filter
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from bot.conversation.channels import Channel
     from bot.services.clock import Clock
     from bot.services.intake.app_requests import RequestedAction
     from bot.services.intake.inbox import Inbox
@@ -40,16 +42,19 @@ __all__ = ["Filter", "IdempotencyKey", "RequestResult", "VerificationRequest", "
 class VerificationRequest:
     """A request for a verification: `phone` in E.164, or None if a reference must be texted.
 
-    `complete` is how it may be completed; None means as is usual for its origin.
+    `complete` is how it may be completed; None means as is usual for its origin. `channel` is where
+    it is asked for. `label` says in the code text of a reference what the verification is about.
     """
 
     origin: Origin
     phone: str | None = None
     complete: Complete | None = None
     reference: str | None = None
+    label: str | None = None
     metadata: Mapping[str, Any] | None = None
     session: str | None = None
     asked_from: str | None = None
+    channel: Channel = UNKNOWN_KEY
 
 
 class Verifications:
@@ -71,22 +76,31 @@ class Verifications:
 
         Outcomes: DONE, TOO_MANY_CODES, LOCKED, NOT_ME, OPTED_OUT, TOO_MANY_REQUESTS, KEY_REUSED.
         """
-        return await self._request(self._new(request), key)
+        return await self._request(self._new(request), key, request.channel)
 
-    async def check(self, id_: str, code: str, key: IdempotencyKey | None = None) -> RequestResult:
+    async def check(
+        self,
+        id_: str,
+        code: str,
+        key: IdempotencyKey | None = None,
+        *,
+        channel: Channel = UNKNOWN_KEY,
+    ) -> RequestResult:
         """Check a code that was typed in the app or the form; raises UnavailableError.
 
-        Outcomes: RIGHT, WRONG, TOO_MANY_GUESSES, NOT_PENDING, NOT_FOUND, KEY_REUSED.
+        Outcomes: RIGHT, WRONG, TOO_MANY_GUESSES, LOCKED, NOT_PENDING, NOT_FOUND, KEY_REUSED.
         """
-        return await self._request(CodeSubmitted(id_, code), key)
+        return await self._request(CodeSubmitted(id_, code, channel), key)
 
-    async def resend(self, id_: str, key: IdempotencyKey | None = None) -> RequestResult:
+    async def resend(
+        self, id_: str, key: IdempotencyKey | None = None, *, channel: Channel = UNKNOWN_KEY
+    ) -> RequestResult:
         """Send the same code again; raises UnavailableError.
 
         Outcomes: DONE, TOO_SOON, TOO_MANY_CODES, LOCKED, NOT_ME, OPTED_OUT, NOT_PENDING, NOT_FOUND,
         KEY_REUSED; and TOO_MANY_REQUESTS if it began at the web form.
         """
-        return await self._request(ResendRequested(id_), key)
+        return await self._request(ResendRequested(id_, channel), key)
 
     async def cancel(self, id_: str, key: IdempotencyKey | None = None) -> RequestResult:
         """End a verification; raises UnavailableError.
@@ -117,10 +131,15 @@ class Verifications:
             return None
         return self._rules.keyring.letters(verification.id, verification.letters_index)
 
-    async def _request(self, action: RequestedAction, key: IdempotencyKey | None) -> RequestResult:
+    async def _request(
+        self,
+        action: RequestedAction,
+        key: IdempotencyKey | None,
+        channel: Channel = UNKNOWN_KEY,
+    ) -> RequestResult:
         # Without a key, a commit whose outcome is unknown could be applied twice.
         key = key or IdempotencyKey(secrets.token_hex(32), "")
-        return await self._inbox.handle_request(AppRequest(action, key))
+        return await self._inbox.handle_request(AppRequest(action, key, channel))
 
     def _new(self, request: VerificationRequest) -> Verification:
         now, policy = self._clock.now(), self._rules.policy
@@ -134,6 +153,7 @@ class Verifications:
             expires_at=now + lifetime,
             phone=request.phone,
             reference=references.make(secrets.choice) if by_text else request.reference,
+            label=request.label,
             metadata=request.metadata or {},
             session=request.session,
             asked_from=request.asked_from,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bot.conversation.numbers import canonical
 from bot.simulator.telnyx.journal import PhoneStatus, PhoneText
-from bot.store import conversations, phone_limits, tokens
+from bot.store import conversations, people, phone_limits, tokens
 from bot.store.engine.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -81,6 +81,6 @@ def _phone_status(
         state=conversation.state,
         tries_left=policy.tries_left(limits, own_token if waiting else None),
         expires_at=max(expiries, default=None),
-        locked_until=limits.locked_until,
-        verified_at=conversation.verified_at,
+        locked_until=limits.text_locked_until,
+        verified_at=people.read(connection, conversation.phone).verified_at,
     )

@@ -1,4 +1,4 @@
-"""Conversations, each with its latest token."""
+"""Conversations, each with its latest token, and what is kept about the person."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from msgspec.structs import replace
 from sqlalchemy import BigInteger, String, bindparam, func, select, update
 
 from bot.conversation.state import Conversation, State
-from bot.store import tokens
+from bot.store import people, tokens
 from bot.store.sql.array_param import array_param
 from bot.store.sql.bulk_insert import insert_all
-from bot.store.tables import ConversationRow, TokenRow
+from bot.store.tables import ConversationRow, PersonRow, TokenRow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Row
 
+    from bot.conversation.person import Person
+
 
 _CONVERSATIONS = ConversationRow.__table__
+_PEOPLE = PersonRow.__table__
 _TOKENS = TokenRow.__table__
 _SAME_NAMES = (
     "state",
-    "verified_at",
-    "opted_out_at",
-    "opted_in_at",
-    "opt_out_wording",
+    "blocked_at",
     "texted_from",
     "unreachable",
 )
@@ -53,15 +53,20 @@ class StoredConversation(NamedTuple):
     conversation: Conversation
 
 
-def load(
-    connection: Connection, keys: Collection[ConversationKey], now: datetime
-) -> dict[ConversationKey, StoredConversation]:
-    """Read conversations, with their tokens; those that do not exist are left out.
+class LoadedPhones(NamedTuple):
+    """All conversations of some phones, and their persons by phone (E.164)."""
 
-    The caller must hold the locks of their phones' limits.
+    conversations: dict[ConversationKey, StoredConversation]
+    people: dict[str, Person]
+
+
+def load(connection: Connection, phones: Collection[str], now: datetime) -> LoadedPhones:
+    """Read all conversations of phones (E.164), with their tokens, and the persons.
+
+    The caller must hold the locks of the phones' limits.
     """
-    rows = connection.execute(_OF_PHONES, {"phones": [key.phone for key in keys]})
-    found = dict(map(_stored, rows))
+    rows = connection.execute(_OF_PHONES, {"phones": phones}).all()
+    found = dict(_stored(row) for row in rows if row.id is not None)
     # In an idle conversation, no token of a verification matters any longer.
     not_idle = [row_id for row_id, each in found.items() if each.state is not State.IDLE]
     for row_id, token in tokens.load_for_verifications(connection, not_idle, now):
@@ -73,7 +78,7 @@ def load(
         ConversationKey(each.phone, each.bot_number): StoredConversation(row_id, each)
         for row_id, each in found.items()
     }
-    return {key: by_key[key] for key in keys if key in by_key}
+    return LoadedPhones(by_key, {row.of_phone: people.from_row(row) for row in rows})
 
 
 def find(connection: Connection, phone: str) -> list[StoredConversation]:
@@ -84,12 +89,10 @@ def find(connection: Connection, phone: str) -> list[StoredConversation]:
     return [_stored(row) for row in rows]
 
 
-def counts(connection: Connection) -> tuple[int, dict[State, int]]:
-    """Count the conversations that have ever been verified, and all conversations by state."""
-    verified = select(func.count()).where(_CONVERSATIONS.c.verified_at.is_not(None))
+def counts(connection: Connection) -> dict[State, int]:
+    """Count the conversations by state."""
     by_state = select(_CONVERSATIONS.c.state, func.count()).group_by(_CONVERSATIONS.c.state)
-    states = {row[0]: row[1] for row in connection.execute(by_state)}
-    return connection.scalar(verified) or 0, states
+    return {row[0]: row[1] for row in connection.execute(by_state)}
 
 
 def key_of(connection: Connection, conversation_id: int) -> ConversationKey:
@@ -155,7 +158,21 @@ _SELECT = select(
     tokens.TEXT_STATE,
 ).outerjoin(_TOKENS, _TOKENS.c.id == _CONVERSATIONS.c.token_id)
 _IN_PHONES = _CONVERSATIONS.c.phone.in_(array_param("phones", String()))
-_OF_PHONES = _SELECT.where(_IN_PHONES)
+# From the phones, so that one statement also reads the person of a phone without a conversation.
+_PHONES = array_param("phones", String()).subquery()
+_OF_PHONES = (
+    select(
+        _PHONES.c.value.label("of_phone"),
+        _CONVERSATIONS,
+        *people.COLUMNS,
+        *tokens.COLUMNS,
+        tokens.TEXT_STATE,
+    )
+    .select_from(_PHONES)
+    .outerjoin(_CONVERSATIONS, _CONVERSATIONS.c.phone == _PHONES.c.value)
+    .outerjoin(_PEOPLE, _PEOPLE.c.phone == _PHONES.c.value)
+    .outerjoin(_TOKENS, _TOKENS.c.id == _CONVERSATIONS.c.token_id)
+)
 _IDS_OF_PHONES = select(
     _CONVERSATIONS.c.id, _CONVERSATIONS.c.phone, _CONVERSATIONS.c.bot_number
 ).where(_IN_PHONES)

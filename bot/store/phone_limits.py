@@ -1,54 +1,53 @@
-"""The limits of each phone, one row for texts and one for requests from the web.
+"""The limits of each phone: one row with its counts by text, and one for each other channel.
 
-The row of the text limits is the phone's lock: only the transaction that holds it decides for the
-phone.
+The first is the phone's lock: only the transaction that holds it decides for the phone, or reads
+its limits in other channels to change them.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import String, exists, func, literal, literal_column, select
+from sqlalchemy import String, cast, exists, func, literal, literal_column, null, select
 
-from bot.conversation.state import NOTHING_USED, PhoneLimits
-from bot.store.sql.array_param import array_param, locked_elsewhere
+from bot.conversation.channels import Channel
+from bot.conversation.state import NOTHING_USED, ChannelLimits, Closing, PhoneLimits
+from bot.store.sql.array_param import array_param
 from bot.store.sql.bulk_insert import insert_missing_from, insert_or_update
-from bot.store.tables import PhoneLimitsRow, WebPhoneLimitsRow
+from bot.store.tables import ChannelLimitsRow, PhoneLimitsRow
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
-    from sqlalchemy import ColumnElement, Connection, Row, Select, Table
+    from sqlalchemy import ColumnElement, Connection, Row, Select
 
-TEXT_LIMITS, WEB_LIMITS = PhoneLimitsRow.__table__, WebPhoneLimitsRow.__table__
-_FIELD_OF_COLUMN = {
-    "wrong_guesses": "wrong_guesses",
-    "locks": "locks",
-    "locked_until": "locked_until",
-    "refused_until": "refused_until",
-    "notified_until": "told_until",
-    "code_times": "code_times",
-    "unknown_reference_times": "unknown_reference_times",
-}
+_LIMITS, _CHANNELS = PhoneLimitsRow.__table__, ChannelLimitsRow.__table__
+_IN_CHANNEL = ("wrong_guesses", "locks", "locked_until", "failures", "wrong_times")
+_SAME_NAMES = (
+    *_IN_CHANNEL,
+    "code_times",
+    "key_code_times",
+    "form_code_times",
+    "unknown_reference_times",
+)
+_FIELD_OF_COLUMN = {column: column for column in _SAME_NAMES} | {"notified_until": "told_until"}
 _EMPTY_ROWS = array_param("phones", String()).add_columns(
     *(
         literal(getattr(NOTHING_USED, _FIELD_OF_COLUMN[column.name]), column.type)
-        for column in TEXT_LIMITS.columns
-        if column is not TEXT_LIMITS.c.phone
+        if column.name in _FIELD_OF_COLUMN
+        else cast(null(), column.type)
+        for column in _LIMITS.columns
+        if column is not _LIMITS.c.phone
     )
 )
-
-
-def _lock_rows(table: Table, *, skip_locked: bool = False) -> Select[Any]:
-    """Select rows for update in the order of their key, so that transactions do not deadlock."""
-    of_phones = table.c.phone.in_(array_param("phones", String()))
-    rows = select(table).where(of_phones).order_by(table.c.phone)
-    return rows.with_for_update(skip_locked=skip_locked)
-
-
-_LOCK = {table: _lock_rows(table) for table in (TEXT_LIMITS, WEB_LIMITS)}
-_LOCK_FREE = _lock_rows(TEXT_LIMITS, skip_locked=True)
-_WEB_LIMITS_LOCKED_ELSEWHERE = locked_elsewhere(WEB_LIMITS.c.phone, array_param("phones", String()))
+_OF_PHONES = _LIMITS.c.phone.in_(array_param("phones", String()))
+# In the order of their key, so that transactions do not deadlock.
+_ROWS = select(_LIMITS).where(_OF_PHONES).order_by(_LIMITS.c.phone)
+_LOCK = _ROWS.with_for_update()
+_LOCK_FREE = _ROWS.with_for_update(skip_locked=True)
+_CHANNELS_OF_PHONES = select(_CHANNELS).where(
+    _CHANNELS.c.phone.in_(array_param("phones", String()))
+)
 # The advisory locks of phones without a row. A row that another transaction is inserting is
 # invisible, and inserting it too would wait for that transaction.
 _NEW_PHONE_LOCK: ColumnElement[int] = literal_column("2119630849")
@@ -58,7 +57,7 @@ def _lock_new(phones: Select[Any]) -> Select[Any]:
     """Select the phones that have no row and whose advisory lock this transaction gets."""
     (phone, *_) = phones.selected_columns
     locked = func.pg_try_advisory_xact_lock(_NEW_PHONE_LOCK, func.hashtext(phone))
-    return phones.where(~exists().where(TEXT_LIMITS.c.phone == phone), locked)
+    return phones.where(~exists().where(_LIMITS.c.phone == phone), locked)
 
 
 _LOCK_NEW = _lock_new(array_param("phones", String()))
@@ -105,51 +104,70 @@ def _insert_new(connection: Connection, phones: set[str]) -> set[str]:
     """Insert rows for phones that no other transaction has locked, and return these phones."""
     if not phones:
         return set()
-    new, phone = {"phones": sorted(phones)}, TEXT_LIMITS.c.phone
-    return set(insert_missing_from(connection, TEXT_LIMITS, _NEW_EMPTY_ROWS, new, phone))
+    new, phone = {"phones": sorted(phones)}, _LIMITS.c.phone
+    return set(insert_missing_from(connection, _LIMITS, _NEW_EMPTY_ROWS, new, phone))
 
 
-def web_limits_locked_elsewhere(connection: Connection, phones: Collection[str]) -> set[str]:
-    """Lock the web limits of `phones`; return the phones locked by another transaction."""
-    if not phones or connection.dialect.name == "sqlite":
-        return set()
-    return set(connection.scalars(_WEB_LIMITS_LOCKED_ELSEWHERE, {"phones": sorted(phones)}))
-
-
-def lock(
-    connection: Connection, phones: Iterable[str], table: Table = TEXT_LIMITS
-) -> dict[str, PhoneLimits]:
+def lock(connection: Connection, phones: Iterable[str]) -> dict[str, PhoneLimits]:
     """Lock and read the limits of `phones` (E.164), waiting for other transactions."""
     ordered = sorted(set(phones))
     if not ordered:
         return {}
     if connection.dialect.name != "sqlite":  # there, the transaction itself is the lock
-        insert_missing_from(connection, table, _EMPTY_ROWS, {"phones": ordered})
-    rows = connection.execute(_LOCK[table], {"phones": ordered})
+        insert_missing_from(connection, _LIMITS, _EMPTY_ROWS, {"phones": ordered})
+    rows = connection.execute(_LOCK, {"phones": ordered})
     return dict.fromkeys(ordered, NOTHING_USED) | {row.phone: _limits(row) for row in rows}
 
 
-def read(connection: Connection, phone: str, table: Table = TEXT_LIMITS) -> PhoneLimits:
+def read(connection: Connection, phone: str) -> PhoneLimits:
     """Read a phone's limits without a lock; those of an unknown phone are empty."""
-    row = connection.execute(select(table).where(table.c.phone == phone)).first()
+    row = connection.execute(select(_LIMITS).where(_LIMITS.c.phone == phone)).first()
     return _limits(row) if row else NOTHING_USED
 
 
-def save(
-    connection: Connection, limits_of: Mapping[str, PhoneLimits], table: Table = TEXT_LIMITS
-) -> None:
+def save(connection: Connection, limits_of: Mapping[str, PhoneLimits]) -> None:
     """Write changed limits, all in one statement."""
     if limits_of:
         rows = [_row(phone, limits) for phone, limits in limits_of.items()]
-        insert_or_update(connection, table, rows)
+        insert_or_update(connection, _LIMITS, rows)
+
+
+def read_channels(
+    connection: Connection, phones: Iterable[str]
+) -> dict[tuple[str, Channel], ChannelLimits]:
+    """Read the limits of `phones` (E.164) in the channels that have any, but for texts.
+
+    To change them, hold the locks of the phones.
+    """
+    rows = connection.execute(_CHANNELS_OF_PHONES, {"phones": sorted(set(phones))})
+    return {
+        (row.phone, Channel(row.channel)): ChannelLimits(
+            **{name: getattr(row, name) for name in _IN_CHANNEL}
+        )
+        for row in rows
+    }
+
+
+def save_channels(
+    connection: Connection, limits_of: Mapping[tuple[str, Channel], ChannelLimits]
+) -> None:
+    """Write changed limits of channels, all in one statement."""
+    if limits_of:
+        rows = [
+            {"phone": phone, "channel": channel}
+            | {name: getattr(limits, name) for name in _IN_CHANNEL}
+            for (phone, channel), limits in limits_of.items()
+        ]
+        insert_or_update(connection, _CHANNELS, rows)
 
 
 def _row(phone: str, limits: PhoneLimits) -> dict[str, Any]:
     values = {column: getattr(limits, field) for column, field in _FIELD_OF_COLUMN.items()}
-    return {"phone": phone} | values
+    return {"phone": phone, "closed": dict(limits.closed) or None} | values
 
 
 def _limits(row: Row[Any]) -> PhoneLimits:
     return PhoneLimits(
-        **{field: getattr(row, column) for column, field in _FIELD_OF_COLUMN.items()}
+        closed=tuple(Closing(Channel(name), until) for name, until in row.closed.items()),
+        **{field: getattr(row, column) for column, field in _FIELD_OF_COLUMN.items()},
     )

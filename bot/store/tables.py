@@ -22,7 +22,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from bot.conversation.replies import Reply
+from bot.conversation.channels import MAX_CHANNEL_LENGTH
+from bot.conversation.replies import MAX_LABEL_LENGTH, Reply
 from bot.conversation.state import Alphabet, State
 from bot.conversation.verification import (
     Complete,
@@ -32,7 +33,7 @@ from bot.conversation.verification import (
     RequestOutcome,
     Status,
 )
-from bot.store.sql.column_types import DateTimeList, UtcDateTime, string_enum
+from bot.store.sql.column_types import ChannelTimes, DateTimeList, UtcDateTime, string_enum
 
 MAX_ID_LENGTH = 128
 """The longest id of the carrier that is stored, in characters."""
@@ -73,6 +74,7 @@ RowId = Annotated[
 ]
 E164 = Annotated[str, mapped_column(String(16))]
 CarrierId = Annotated[str, mapped_column(String(MAX_ID_LENGTH))]
+ChannelName = Annotated[str, mapped_column(String(MAX_CHANNEL_LENGTH))]
 TokenId = Annotated[str, mapped_column(String(32))]
 Time = Annotated[datetime, mapped_column(UtcDateTime)]
 _QUEUED = f"state = '{OutboxState.QUEUED}'"
@@ -113,31 +115,65 @@ class Base(DeclarativeBase):
     __table__: ClassVar[Table]
 
 
-class _PhoneLimits:
-    """The counts and locks of one phone in one channel."""
+class PhoneLimitsRow(Base):
+    """The limits of a phone, with its counts by text.
+
+    Locking this row locks all conversations of the phone, and its limits in all channels.
+    """
+
+    __tablename__ = "phone_limits"
 
     phone: Mapped[E164] = mapped_column(primary_key=True)
     wrong_guesses: Mapped[int] = mapped_column(default=0)
     locks: Mapped[int] = mapped_column(default=0)
     locked_until: Mapped[Time | None]
-    refused_until: Mapped[Time | None]
     # The end of the wait that the person was last notified of.
     notified_until: Mapped[Time | None]
     code_times: Mapped[Any] = mapped_column(DateTimeList, default=())
     # NULL in rows of earlier versions, read as an empty list: adding it rewrites no table.
     unknown_reference_times: Mapped[Any | None] = mapped_column(DateTimeList, default=())
+    key_code_times: Mapped[Any | None] = mapped_column(DateTimeList, default=())
+    form_code_times: Mapped[Any | None] = mapped_column(DateTimeList, default=())
+    failures: Mapped[int] = mapped_column(default=0, server_default="0")
+    wrong_times: Mapped[Any | None] = mapped_column(DateTimeList, default=())
+    # Until when a channel is closed for the phone, by the channel; NULL if none is.
+    closed: Mapped[Any | None] = mapped_column(ChannelTimes)
 
 
-class PhoneLimitsRow(_PhoneLimits, Base):
-    """The limits of a phone by text; locking this row locks all conversations of the phone."""
+class ChannelLimitsRow(Base):
+    """The counts and locks of one phone in one channel; those by text are in `phone_limits`."""
 
-    __tablename__ = "phone_limits"
+    __tablename__ = "channel_limits"
+
+    phone: Mapped[E164] = mapped_column(primary_key=True)
+    channel: Mapped[ChannelName] = mapped_column(primary_key=True)
+    wrong_guesses: Mapped[int] = mapped_column(default=0)
+    locks: Mapped[int] = mapped_column(default=0)
+    locked_until: Mapped[Time | None]
+    failures: Mapped[int] = mapped_column(default=0)
+    wrong_times: Mapped[Any] = mapped_column(DateTimeList, default=())
 
 
-class WebPhoneLimitsRow(_PhoneLimits, Base):
-    """The limits of a phone for codes that apps or the form request, and guesses typed there."""
+class PersonRow(Base):
+    """What belongs to a phone at all of the bot's numbers; without a row there is nothing to keep.
 
-    __tablename__ = "web_phone_limits"
+    `not_mes` counts the NOT MEs, each of which refuses the form's codes for longer.
+    """
+
+    __tablename__ = "people"
+
+    phone: Mapped[E164] = mapped_column(primary_key=True)
+    opted_out: Mapped[bool]
+    opted_out_at: Mapped[Time | None]
+    opted_in_at: Mapped[Time | None]
+    opt_out_wording: Mapped[str | None] = mapped_column(String(64))
+    verified_at: Mapped[Time | None]
+    # The latest success of a plain VERIFY, which no app or form has asked for.
+    verified_alone_at: Mapped[Time | None]
+    not_me_at: Mapped[Time | None]
+    not_mes: Mapped[int]
+    cancelled_at: Mapped[Time | None]
+    own_code_at: Mapped[Time | None]
 
 
 class ConversationRow(Base):
@@ -145,6 +181,7 @@ class ConversationRow(Base):
 
     `phone` is the canonical spelling of the person's number; `texted_from` is the spelling that
     last texted us, if another, and `unreachable` the one to which texts have failed for good.
+    `blocked_at` is when the carrier blocked texts from this bot number alone.
     """
 
     __tablename__ = "conversations"
@@ -154,12 +191,9 @@ class ConversationRow(Base):
     phone: Mapped[E164]
     bot_number: Mapped[E164]
     state: Mapped[State] = mapped_column(string_enum(State))
-    verified_at: Mapped[Time | None]
     # The latest token. No foreign key: tokens refer to conversations already.
     token_id: Mapped[TokenId | None]
-    opted_out_at: Mapped[Time | None]
-    opted_in_at: Mapped[Time | None]
-    opt_out_wording: Mapped[str | None] = mapped_column(String(64))
+    blocked_at: Mapped[Time | None]
     hints_in_a_row: Mapped[int] = mapped_column(default=0)
     last_hint_at: Mapped[Time | None]
     answers_in_a_row: Mapped[int] = mapped_column(default=0)
@@ -202,6 +236,8 @@ class TokenRow(Base):
     letters_index: Mapped[int] = mapped_column(default=0, server_default="0")
     # Whether a reply has said where to type the code, since it was last sent.
     explained: Mapped[bool] = mapped_column(default=False, server_default=false())
+    # NULL in rows of earlier versions.
+    channel: Mapped[ChannelName | None]
 
 
 class VerificationRow(Base):
@@ -230,11 +266,16 @@ class VerificationRow(Base):
     created_at: Mapped[Time] = mapped_column(index=True)
     expires_at: Mapped[Time]
     ended_at: Mapped[Time | None]
+    revoked_at: Mapped[Time | None]
     session: Mapped[str | None] = mapped_column(String(64), index=True)
     asked_from: Mapped[str | None] = mapped_column(String(64))
     test: Mapped[bool]
     complete: Mapped[Complete] = mapped_column(string_enum(Complete), server_default=Complete.TYPED)
     letters_index: Mapped[int] = mapped_column(server_default="0")
+    # The length of its code; NULL while none was sent.
+    code_length: Mapped[int | None]
+    # What the code text of a reference says that it is about.
+    label: Mapped[str | None] = mapped_column(String(MAX_LABEL_LENGTH))
 
 
 class AppEventRow(Base):

@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, String, bindparam, select, update
 
 from bot.conversation.state import CodeDelivery, CodeFormat, Token
+from bot.conversation.verification import Origin
 from bot.store.sql.array_param import array_param
 from bot.store.sql.bulk_insert import insert_all
 from bot.store.sql.column_types import UtcDateTime
-from bot.store.tables import OUTBOX_FAILURES, OutboxRow, OutboxState, TokenRow
+from bot.store.tables import (
+    OUTBOX_FAILURES,
+    OutboxRow,
+    OutboxState,
+    TokenRow,
+    VerificationRow,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -20,9 +27,10 @@ if TYPE_CHECKING:
 
 _TOKENS = TokenRow.__table__
 _OUTBOX = OutboxRow.__table__
+_VERIFICATIONS = VerificationRow.__table__
 _CHANGING = ("resend_after", "guesses", "used_at", "ended_at", "explained")
 _FIELDS = (
-    *("key_id", "issued_at", "expires_at", "origin", "reply_rule", "letters_index"),
+    *("key_id", "issued_at", "expires_at", "origin", "reply_rule", "letters_index", "channel"),
     *_CHANGING,
 )
 COLUMNS = tuple(_TOKENS.c[name] for name in ("length", "alphabet", "verification_id", *_FIELDS))
@@ -42,7 +50,19 @@ _VERIFICATION_IDS = select(_TOKENS.c.id, _TOKENS.c.verification_id).where(
 )
 _NOT_ENDED = _TOKENS.c.used_at.is_(None) & _TOKENS.c.ended_at.is_(None)
 _FOR_VERIFICATIONS: Select[Any] = (
-    select(_TOKENS.c.id, _TOKENS.c.conversation_id, *COLUMNS, TEXT_STATE)
+    select(
+        _TOKENS.c.id,
+        _TOKENS.c.conversation_id,
+        *COLUMNS,
+        TEXT_STATE,
+        _VERIFICATIONS.c.reference,
+        _VERIFICATIONS.c.label,
+    )
+    .outerjoin(
+        _VERIFICATIONS,
+        (_VERIFICATIONS.c.public_id == _TOKENS.c.verification_id)
+        & (_VERIFICATIONS.c.origin == Origin.REFERENCE),
+    )
     .where(
         _TOKENS.c.conversation_id.in_(array_param("conversations", BigInteger())),
         _TOKENS.c.verification_id.is_not(None),
@@ -77,9 +97,12 @@ def load_for_verifications(
     if not conversation_ids:
         return []
     rows = connection.execute(_FOR_VERIFICATIONS, {"conversations": conversation_ids, "now": now})
-    return [
-        (row.conversation_id, from_row(row, row.id, code_delivery(row.text_state))) for row in rows
-    ]
+    return [(row.conversation_id, _token_for_verification(row)) for row in rows]
+
+
+def _token_for_verification(row: Row[Any]) -> Token:
+    text, reference, label = code_delivery(row.text_state), row.reference or "", row.label or ""
+    return from_row(row, row.id, text, reference=reference, label=label)
 
 
 def code_delivery(state: OutboxState | None) -> CodeDelivery:
@@ -89,13 +112,17 @@ def code_delivery(state: OutboxState | None) -> CodeDelivery:
     return CodeDelivery.FAILED if state in OUTBOX_FAILURES else CodeDelivery.SENT
 
 
-def from_row(row: Row[Any], token_id: str, text: CodeDelivery) -> Token:
+def from_row(
+    row: Row[Any], token_id: str, text: CodeDelivery, *, reference: str = "", label: str = ""
+) -> Token:
     """Make a token from a row with `COLUMNS`; `text` is how far its latest text has come."""
     return Token(
         id=token_id,
         format=CodeFormat(row.length, row.alphabet),
         text=text,
         verification=row.verification_id,
+        reference=reference,
+        label=label,
         **{field: getattr(row, field) for field in _FIELDS},
     )
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, func, select, update
 
-from bot.conversation.verification import Origin, Status, Verification
+from bot.conversation.verification import Origin, Reason, Status, Verification
 from bot.store.sql.bulk_insert import insert_missing
+from bot.store.sql.column_types import UtcDateTime
 from bot.store.tables import ConversationRow, OutboxRow, TokenRow, VerificationRow
 
 if TYPE_CHECKING:
@@ -22,12 +23,26 @@ _CONVERSATIONS = ConversationRow.__table__
 _TOKENS = TokenRow.__table__
 _OUTBOX = OutboxRow.__table__
 _PENDING = _VERIFICATIONS.c.status == Status.PENDING
-_CHANGING = ("phone", "bot_number", "status", "reason", "expires_at", "ended_at")
+_REVOKE = (
+    update(_VERIFICATIONS)
+    .where(
+        _VERIFICATIONS.c.phone == bindparam("of_phone"),
+        _VERIFICATIONS.c.status == Status.VERIFIED,
+        _VERIFICATIONS.c.ended_at > bindparam("since", type_=UtcDateTime),
+    )
+    .values(
+        status=Status.REVOKED,
+        reason=Reason.NOT_ME,
+        revoked_at=bindparam("now", type_=UtcDateTime),
+    )
+    .returning(_VERIFICATIONS.c.id, _VERIFICATIONS.c.public_id)
+)
+_CHANGING = ("phone", "bot_number", "status", "reason", "expires_at", "ended_at", "code_length")
 _FORM_LOCK = 0x7E87F024
 """The key of the form's advisory lock; no other lock of this database may have it."""
 _FIELDS = (
     *("origin", "reference", "created_at", "session", "asked_from", "test", "metadata"),
-    *("complete", "letters_index"),
+    *("complete", "letters_index", "revoked_at", "label"),
     *_CHANGING,
 )
 
@@ -92,6 +107,15 @@ def save(connection: Connection, verifications: Sequence[Verification]) -> None:
         )
 
 
+def revoke(connection: Connection, phone: str, since: datetime, now: datetime) -> list[str]:
+    """Revoke the successes of a phone (E.164) after `since` (UTC); return their ids in order.
+
+    The caller must hold the lock of the phone's limits.
+    """
+    values = {"of_phone": phone, "since": since, "now": now}
+    return [row.public_id for row in sorted(connection.execute(_REVOKE, values))]
+
+
 def find(connection: Connection, ids: Collection[str]) -> dict[str, Verification]:
     """Read verifications by id, without a lock."""
     if not ids:
@@ -117,7 +141,9 @@ def page(connection: Connection, only: Filter, now: datetime) -> list[Verificati
     if only.phone is not None:
         query = query.where(_VERIFICATIONS.c.phone == only.phone)
     if only.reference is not None:
-        query = query.where(_VERIFICATIONS.c.reference == only.reference)
+        # A reference that may still be texted is shown to nobody, so a filter must not find it.
+        shown = (_VERIFICATIONS.c.origin != Origin.REFERENCE) | ~_pending_at(now)
+        query = query.where(_VERIFICATIONS.c.reference == only.reference, shown)
     if only.before is not None:
         before = select(_VERIFICATIONS.c.id).where(_VERIFICATIONS.c.public_id == only.before)
         query = query.where(_VERIFICATIONS.c.id < before.scalar_subquery())
@@ -202,11 +228,15 @@ def count_resends_at_form(connection: Connection, since: datetime) -> int:
     return connection.scalar(texts) or 0
 
 
+def _pending_at(now: datetime) -> ColumnElement[bool]:
+    return _PENDING & (_VERIFICATIONS.c.expires_at > now)
+
+
 def _conditions_for(status: Status, now: datetime) -> list[ColumnElement[bool]]:
     """Return conditions; a verification with this status meets one of them."""
     match status:
         case Status.PENDING:
-            return [_PENDING & (_VERIFICATIONS.c.expires_at > now)]
+            return [_pending_at(now)]
         case Status.EXPIRED:
             expired = _PENDING & (_VERIFICATIONS.c.expires_at <= now)
             return [expired, _VERIFICATIONS.c.status == status]

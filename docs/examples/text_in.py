@@ -17,15 +17,20 @@ async def main() -> int:
     """Return 0 if the person is verified, else 1."""
     key = {"Authorization": f"Bearer {os.environ['TEXTPROOF_KEY']}"}
     url = f"{os.environ['TEXTPROOF_URL']}/v1/verifications"
+    request = {"label": "Ann's login", "metadata": {"user": "u_17"}}
     async with ClientSession(headers=key, raise_for_status=True) as session:
-        async with session.post(url, json={"metadata": {"user": "u_17"}}) as response:
+        async with session.post(url, json=request) as response:
             verification = await response.json()
         print(verification["instruction"])
         print("or open", verification["sms_link"], flush=True)
+        texted_from = None
         while verification["status"] == "pending":
             await asyncio.sleep(POLL_INTERVAL)
             async with session.get(f"{url}/{verification['id']}") as response:
                 verification = await response.json()
+            if verification["to"] != texted_from:
+                texted_from = verification["to"]
+                print(f"texted from {texted_from}: is this yours?", flush=True)
     print(verification["status"], verification["to"])
     return 0 if verification["status"] == "verified" else 1
 

@@ -10,9 +10,12 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
+from bot.conversation.verification import Reason, Status
+from bot.services.verifications import Filter
 from bot.simulator.clock import TravelClock
 from bot.simulator.phones.page.server import serve_page
 from bot.simulator.sandbox import PHONE, Sandbox, open_sandbox
+from bot.simulator.stories.transcript import code_in
 from tests.kit import browser as browsers
 from tests.kit.timeouts import wait_until
 
@@ -62,7 +65,11 @@ async def profile(browser: Browser, **how: Any) -> AsyncIterator[BrowserContext]
 @pytest_asyncio.fixture(loop_scope="module")
 async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
     url = f"sqlite+aiosqlite:///{tmp_path / 'form.db'}"
-    async with open_sandbox(url, TravelClock(), web_form=True) as sandbox:
+    pages: dict[str, Any] = {
+        "terms_url": "https://example.com/terms",
+        "privacy_url": "https://example.com/privacy",
+    }
+    async with open_sandbox(url, TravelClock(), web_form=True, **pages) as sandbox:
         await sandbox.ready()
         yield sandbox
 
@@ -101,6 +108,12 @@ async def code_on(sandbox: Sandbox, phone: str = PHONE) -> str:
     return codes()[-1]
 
 
+async def results(sandbox: Sandbox) -> list[tuple[Status, Reason | None]]:
+    """Return the status and reason of each verification, the latest first."""
+    assert sandbox.bot.verifications is not None
+    return [(each.status, each.reason) for each in await sandbox.bot.verifications.list(Filter())]
+
+
 def title(page: Page) -> Any:
     return page.get_by_role("heading", level=1)
 
@@ -117,6 +130,7 @@ async def test_a_person_who_types_a_number_and_its_code_is_verified(
     await type_code(page, await code_on(sandbox))
     await expect(title(page)).to_have_text(VERIFIED)
     await expect(page.get_by_text("+1 312-555-0001")).to_be_visible()
+    assert await results(sandbox) == [(Status.VERIFIED, None)]
 
 
 async def test_the_page_continues_by_itself_when_the_person_replies_by_text(
@@ -128,6 +142,7 @@ async def test_the_page_continues_by_itself_when_the_person_replies_by_text(
     await sandbox.text(PHONE, f"{await code_on(sandbox)} {letters}")
     await expect(title(page)).to_have_text(VERIFIED)
     assert page.url.endswith("/success")
+    assert await results(sandbox) == [(Status.VERIFIED, None)]
 
 
 async def test_a_person_who_only_obeys_the_text_verifies_no_stranger(
@@ -142,11 +157,31 @@ async def test_a_person_who_only_obeys_the_text_verifies_no_stranger(
     ]
     (only,) = texts
     assert "asked for the code, type it there" in only
+    assert await results(sandbox) == [(Status.PENDING, None)]
     await page.get_by_role("link", name="I have replied by text").click()
     await expect(page.get_by_text("No reply has arrived yet.")).to_be_visible()
     await sandbox.text(PHONE, "NOT ME")
     await type_code(page, code)
     await expect(page.get_by_role("alert")).to_have_text(WRONG)
+    assert await results(sandbox) == [(Status.FAILED, Reason.NOT_ME)]
+
+
+async def test_a_person_who_verifies_by_text_meanwhile_verifies_no_stranger(
+    page: Page, sandbox: Sandbox
+) -> None:
+    await ask_for_code(page)
+    strangers = await code_on(sandbox)
+    (text,) = await sandbox.text(PHONE, "VERIFY")
+    own = code_in(text.text) or ""
+    (answer,) = await sandbox.text(PHONE, strangers)
+    assert "That code is not right" in answer.text
+    (answer,) = await sandbox.text(PHONE, own)
+    assert "this number is verified" in answer.text
+    await page.get_by_role("link", name="I have replied by text").click()
+    await expect(page.get_by_text("No reply has arrived yet.")).to_be_visible()
+    await type_code(page, own)
+    await expect(page.get_by_role("alert")).to_have_text(WRONG)
+    assert await results(sandbox) == [(Status.PENDING, None)]
 
 
 async def test_a_wrong_code_is_reported_at_its_field_and_the_right_one_still_works(

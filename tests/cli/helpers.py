@@ -111,6 +111,8 @@ WRONG_SETTINGS = {
     "PUBLIC_URL": f"https://user:{PASSWORD}@127.0.0.1",
     "WEB_FORM": "perhaps",
     "WEB_CODES_PER_DAY": "-1",
+    "TERMS_URL": f"javascript:{PASSWORD}",
+    "PRIVACY_URL": f"https://user:{PASSWORD}@127.0.0.1/privacy",
     "ALLOWED_COUNTRIES": "Atlantis",
     "TRUSTED_PROXIES": "proxy",
     "EVENTS_URL": f"ftp://user:{PASSWORD}@127.0.0.1",

@@ -13,13 +13,15 @@ from sqlalchemy import text as sql
 from sqlalchemy.engine import URL, make_url
 
 from bot.cli.main import main
-from bot.conversation.state import State
+from bot.conversation import channels
+from bot.conversation.state import ChannelLimits, Closing, PhoneLimits, State
 from bot.conversation.verification import Origin, Status
 from bot.services.clock import SystemClock
 from bot.services.status import overview
 from bot.services.verifications import VerificationRequest
 from bot.simulator.clock import TravelClock
 from bot.simulator.sandbox import BOT_NUMBER, PHONE
+from bot.store import phone_limits
 from bot.store.queues import app_events
 from bot.store.tables import OutboxState
 from tests.cli.helpers import (
@@ -53,6 +55,32 @@ def port_without_a_server() -> Iterator[int]:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield held.getsockname()[1]
+
+
+async def test_unlock_lifts_the_locks_of_a_phone_and_names_what_it_opens(
+    database_url: URL, processes: Processes
+) -> None:
+    until = SystemClock().now() + timedelta(days=3)
+    locked = PhoneLimits(
+        locks=3, failures=7, locked_until=until, closed=(Closing(channels.TEXT, until),)
+    )
+    async with opened(database_url) as database:
+        await database.write(phone_limits.save, {PHONE: locked})
+        await database.write(
+            phone_limits.save_channels, {(PHONE, channels.FORM): ChannelLimits(failures=5)}
+        )
+    env = {"DATABASE_URL": as_written(database_url)}
+    unlocked = await processes.run("unlock", PHONE, env=env)
+    assert unlocked.out.strip() == f"{PHONE} is no longer locked. Opened: text."
+    async with opened(database_url) as database:
+        limits = await database.read(phone_limits.read, PHONE)
+        assert not limits.locked_at(SystemClock().now())
+        assert (limits.locks, limits.failures, limits.closed) == (0, 0, ())
+        (of_form,) = (await database.read(phone_limits.read_channels, [PHONE])).values()
+        assert of_form == ChannelLimits()
+        # Without EVENTS_URL there is no app to hear of it.
+        assert await database.read(app_events.counts) == {}
+    assert_refused(await processes.run("unlock", "12", env=env), "PHONE")
 
 
 async def test_commands_that_need_only_the_database_read_no_other_settings(
@@ -140,9 +168,10 @@ async def test_status_counts_conversations_and_texts_and_shows_since_when_a_phon
         processes.run("status", env=env), processes.run("status", PHONE, env=env)
     )
     assert (of_all.code, of_all.err, of_phone.code, of_phone.err) == (0, "", 0, "")
-    assert "verified at some time: 1\n" in of_all.out
+    assert "people:\n  verified               1\n  opted out              0\n" in of_all.out
     of_people, of_apps = of_all.out.split("verifications that apps requested:\n")
     assert re.findall(r"^  (\w+) +(\d+)$", of_apps, re.MULTILINE) == [(one, "0") for one in Status]
+    of_people = of_people.partition("conversations:\n")[2]
     counts = re.findall(r"^  (\w+) +(\d+)$", of_people, re.MULTILINE)
     assert {state: int(count) for state, count in counts if count != "0"} == {
         "awaiting_code": 1,
@@ -151,9 +180,10 @@ async def test_status_counts_conversations_and_texts_and_shows_since_when_a_phon
     }
     assert len(counts) == len(State) + len(OutboxState)
     assert re.fullmatch(
+        rf"{re.escape(PHONE)}\n"
+        rf"  verified   since {MOMENT}\n\n"
         rf"{re.escape(PHONE)} with {re.escape(BOT_NUMBER)}\n"
         r"  state      verified\n"
-        rf"  verified   since {MOMENT}\n"
         rf"  last text  success, delivered, {MOMENT}\n",
         of_phone.out,
     )
@@ -176,6 +206,11 @@ async def test_status_shows_the_verifications_of_apps(
     assert counts == [("pending", "1"), ("failed", "1"), ("expired", "1")]
     assert "events to your app" not in shown
     of_phone = (await asyncio.to_thread(status, PHONE, database_url)).stdout
+    assert re.search(
+        rf"^  NOT ME     no codes for apps until {MOMENT}, the web form until {MOMENT}$",
+        of_phone,
+        re.MULTILINE,
+    )
     heading, line = of_phone.splitlines()[-2:]
     assert heading == "requested by apps, the latest first:"
     assert re.fullmatch(rf"  \w{{32}}  failed \(not_me\), app, {MOMENT}", line)
@@ -207,7 +242,7 @@ async def test_status_shows_a_pending_or_expired_code_a_lock_and_an_opt_out(
     (sent,) = await sandbox.text(locked, "VERIFY")
     await sandbox.text(locked, other_than(code_in(sent.text)))
     await sandbox.text(out, "STOP")
-    never = r"\n  verified   never\n  last text  "
+    never = r"\n  last text  "
     for phone, expected in {
         waiting: rf"awaiting_code{never}code, delivered, ",
         expired: rf"awaiting_code \(the code has expired\){never}code, delivered, ",
@@ -217,6 +252,8 @@ async def test_status_shows_a_pending_or_expired_code_a_lock_and_an_opt_out(
     }.items():
         shown = await asyncio.to_thread(status, phone, database_url)
         assert re.search(rf"^  state      {expected}", shown.stdout, re.MULTILINE), shown.stdout
+        assert "\n  verified   never\n" in shown.stdout
+        assert ("\n  opted out  since " in shown.stdout) is (phone == out)
 
 
 async def test_status_finds_a_phone_in_either_spelling(
@@ -229,7 +266,7 @@ async def test_status_finds_a_phone_in_either_spelling(
         for phone in ("+5215512345678", "+525512345678")
     ]
     assert of_one.stdout == of_other.stdout
-    first, second, *_ = of_one.stdout.splitlines()
+    first, second, *_ = of_one.stdout.split("\n\n")[1].splitlines()
     assert first == f"+525512345678 with {BOT_NUMBER}"
     assert second == "  texts to   +5215512345678"
 

@@ -8,14 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
+from bot.conversation.channels import TEXT, Channel
 from bot.conversation.codes import Keyring
 from bot.conversation.decision import Decision, decide
-from bot.conversation.inputs import AutoReply, Input, Shape, TextReceived
+from bot.conversation.inputs import AutoReply, Input, Shape, TextReceived, channel_of
+from bot.conversation.person import NOTHING_KNOWN
 from bot.conversation.policy import Policy
 from bot.conversation.replies import Reply
-from bot.conversation.state import Conversation, PhoneLimits, State, Token
+from bot.conversation.state import (
+    NOTHING_GUESSED,
+    ChannelLimits,
+    Conversation,
+    PhoneLimits,
+    State,
+    Token,
+)
 
 if TYPE_CHECKING:
+    from bot.conversation import person as person_facts
     from bot.conversation.reply_choice import Message
 
 BOT, OTHER_BOT = "+13125550100", "+13125550101"
@@ -37,11 +47,11 @@ Step = str | timedelta | Input
 """A step of a script: a text, another input, or time that passes."""
 
 
-def with_current_opt_times(person: Person, before: Decision) -> Conversation:
-    """Return the conversation before a decision, with the current times of STOP and START."""
-    after = person.conversations[BOT]
+def with_current_opt_times(person: Person, before: Decision) -> person_facts.Person:
+    """Return the person before a decision, with the current times of STOP and START."""
+    after = person.known
     times = {"opted_out_at": after.opted_out_at, "opted_in_at": after.opted_in_at}
-    return replace(before.conversation, **times)
+    return replace(before.person, **times)
 
 
 def new_conversations() -> dict[str, Conversation]:
@@ -56,9 +66,12 @@ class Person:
     keyring: Keyring = field(default_factory=lambda: Keyring([SECRET]))
     now: datetime = MORNING
     limits: PhoneLimits = field(default_factory=PhoneLimits)
-    web_limits: PhoneLimits = field(default_factory=PhoneLimits)
+    channels: dict[Channel, ChannelLimits] = field(default_factory=dict)
+    known: person_facts.Person = NOTHING_KNOWN
     conversations: dict[str, Conversation] = field(default_factory=new_conversations)
     decided: list[Decision] = field(default_factory=list)
+    followed: list[Decision] = field(default_factory=list)
+    """The decisions that followed at the other number."""
 
     def texts(
         self,
@@ -71,6 +84,16 @@ class Person:
         return self.handle(TextReceived(text, shape, auto_reply), at=to)
 
     def handle(self, incoming: Input, *, at: str = BOT) -> Reply | None:
+        decision = self._decide(incoming, at)
+        self.decided.append(decision)
+        if decision.elsewhere is not None:
+            for other in self.conversations:
+                if other != at:
+                    self.followed.append(self._decide(decision.elsewhere, other))
+        return decision.message.reply if decision.message else None
+
+    def _decide(self, incoming: Input, at: str) -> Decision:
+        channel = channel_of(incoming)
         decision = decide(
             self.conversations[at],
             self.limits,
@@ -79,12 +102,14 @@ class Person:
             policy=self.policy,
             keyring=self.keyring,
             new_token_id=f"{len(self.decided):032x}",
-            web_limits=self.web_limits,
+            channel_limits=self.channels.get(channel, NOTHING_GUESSED),
+            person=self.known,
         )
         self.conversations[at], self.limits = decision.conversation, decision.limits
-        self.web_limits = decision.web_limits
-        self.decided.append(decision)
-        return decision.message.reply if decision.message else None
+        self.known = decision.person
+        if channel != TEXT:
+            self.channels[channel] = decision.channel_limits
+        return decision
 
     def plays(self, *script: Step, at: str = BOT) -> Reply | None:
         """Play a script and return the reply to its last step."""
@@ -121,8 +146,8 @@ class Person:
         code = self.code(at=at)
         return ("1" if code[0] == "0" else "0") + code[1:]
 
-    def verified_at(self, at: str = BOT) -> datetime | None:
-        return self.conversations[at].verified_at
+    def verified_at(self) -> datetime | None:
+        return self.known.verified_at
 
     def last(self) -> Decision:
         return self.decided[-1]

@@ -223,12 +223,12 @@ def test_wrong_replies_by_text_count_for_what_they_are_compared_with() -> None:
     assert person.state() is State.IDLE
 
 
-def test_an_app_learns_of_guesses_at_another_number_even_after_not_me_there() -> None:
+def test_an_app_learns_of_guesses_at_another_number() -> None:
     person = Person()
-    person.handle(CodeRequested("v", Origin.APP))
+    lookup = ReferenceLookup("v", available=True, begun_here=False)
+    person.handle(TextReceived("VERIFY 7Q2K42", reference=lookup))
     person.plays("VERIFY", *[WRONG] * 5, "NOT ME", at=OTHER_BOT)
-    person.texts("hello")
-    (event,) = person.last().app_events
+    (event,) = [event for followed in person.followed for event in followed.app_events]
     assert (event.type, event.reason) == (EventType.FAILED, Reason.TOO_MANY_GUESSES)
 
 
@@ -236,6 +236,5 @@ def test_an_app_learns_of_not_me_at_another_number() -> None:
     person = Person()
     person.handle(CodeRequested("v", Origin.APP))
     person.plays("NOT ME", at=OTHER_BOT)
-    person.texts("hello")
-    (event,) = person.last().app_events
+    (event,) = person.followed[-1].app_events
     assert (event.type, event.reason) == (EventType.FAILED, Reason.NOT_ME)

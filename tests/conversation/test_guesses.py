@@ -9,6 +9,7 @@ from bot.conversation.actions import Cancel
 from bot.conversation.codes import Keyring
 from bot.conversation.decision import Decision
 from bot.conversation.inputs import AutoReply, OptedOutAtCarrier, TextReceived
+from bot.conversation.person import Person as KnownPerson
 from bot.conversation.policy import Policy
 from bot.conversation.replies import Reply
 from bot.conversation.state import Alphabet, CodeFormat, PhoneLimits, State
@@ -112,6 +113,7 @@ def test_wrong_guesses_count_whichever_number_of_the_bot_they_are_texted_to(
 
 
 def test_success_gives_all_tries_back(awaiting: Person) -> None:
+    awaiting.policy = Policy(growth=())
     assert awaiting.plays(*[WRONG] * 4, RIGHT, "VERIFY") is Reply.CODE
     assert awaiting.plays(*[WRONG] * 4) is Reply.WRONG
     assert awaiting.plays(WRONG) is Reply.LOCKED
@@ -242,7 +244,7 @@ def test_a_used_code_texted_again_gets_no_reply(verified: Person, later: timedel
     before = verified.last()
 
     assert verified.plays(later, RIGHT) is None
-    assert verified.last() == Decision(before.conversation, before.limits)
+    assert verified.last() == Decision(before.conversation, before.limits, person=before.person)
 
 
 def test_another_code_from_a_verified_person_gets_the_reply_that_none_is_waiting(
@@ -266,6 +268,7 @@ FACTS_THAT_CONTRADICT = [State.IDLE, State.VERIFIED, State.OPTED_OUT]
 def test_a_guess_at_facts_that_contradict_each_other_raises(awaiting: Person, state: State) -> None:
     code = awaiting.code()
     awaiting.conversations[BOT] = replace(awaiting.conversations[BOT], state=state)
+    awaiting.known = KnownPerson(opted_out=state is State.OPTED_OUT)
 
     with pytest.raises(ImpossibleError):
         awaiting.texts(code)
@@ -278,6 +281,7 @@ def test_other_texts_work_even_if_the_facts_contradict_each_other(
     awaiting: Person, state: State, text: str
 ) -> None:
     awaiting.conversations[BOT] = replace(awaiting.conversations[BOT], state=state)
+    awaiting.known = KnownPerson(opted_out=state is State.OPTED_OUT)
 
     awaiting.texts(text)
 

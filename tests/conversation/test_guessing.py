@@ -16,26 +16,40 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bot.conversation import guessing
+from bot.conversation import channels, guessing
+from bot.conversation.channels import FORM, TEXT, Channel, ChannelClass
 from bot.conversation.codes import Keyring
 from bot.conversation.decision import Decision, decide
-from bot.conversation.guessing import Channel, Comparisons
-from bot.conversation.inputs import CodeRequested, CodeSubmitted, ReferenceLookup, TextReceived
-from bot.conversation.limits import lock_length
-from bot.conversation.policy import Policy
+from bot.conversation.guessing import Bounds, Comparisons
+from bot.conversation.inputs import (
+    CodeRequested,
+    CodeSubmitted,
+    ReferenceLookup,
+    TextReceived,
+    channel_of,
+)
+from bot.conversation.policy import GROWTH_PERIOD, Policy
 from bot.conversation.replies import Reply
-from bot.conversation.state import Alphabet, CodeFormat, Conversation, PhoneLimits, Token
+from bot.conversation.state import (
+    NOTHING_GUESSED,
+    Alphabet,
+    ChannelLimits,
+    CodeFormat,
+    Conversation,
+    PhoneLimits,
+    Token,
+)
 from bot.conversation.verification import Complete, Origin, RequestOutcome
 from tests.conversation.person import BOT, DAY, HOUR, MINUTE, MORNING, PHONE, SECRET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping
     from datetime import datetime, timedelta
 
     from bot.conversation.inputs import Input
 
 YEAR = 365 * DAY
-GUESS = "123456"
+KEY = channels.of_key("0123456789ab")
 
 
 class CountingKeyring(Keyring):
@@ -43,35 +57,36 @@ class CountingKeyring(Keyring):
 
     def __init__(self) -> None:
         super().__init__([SECRET])
-        self.guesses_by: Channel | None = None
-        self.comparisons: Counter[Channel] = Counter()
+        self.guesses_in: Channel | None = None
+        self.comparisons: Counter[tuple[ChannelClass, int]] = Counter()
 
     def matches(self, guess: str, token: Token, bot_number: str, phone: str) -> bool:
-        if self.guesses_by is None:
+        if self.guesses_in is None:
             return super().matches(guess, token, bot_number, phone)
-        self.comparisons[self.guesses_by] += not token.spent
+        channel = TEXT if token.by_text else self.guesses_in
+        self.comparisons[channels.class_of(channel), token.format.length] += not token.spent
         return False
+
+    def in_class(self, channel: ChannelClass) -> Mapping[int, int]:
+        """Return how many comparisons a channel had, by the length of the codes."""
+        return {length: n for (each, length), n in self.comparisons.items() if each is channel}
 
 
 @dataclass
 class Attack:
-    """Somebody who forges texts of a phone, and uses an app that verifies it, as the form does."""
+    """Somebody who forges texts of a phone, and uses an app that verifies it, and the form."""
 
     policy: Policy
-    lasts: timedelta
     now: datetime = MORNING
     keyring: CountingKeyring = field(default_factory=CountingKeyring)
     limits: PhoneLimits = field(default_factory=PhoneLimits)
-    web_limits: PhoneLimits = field(default_factory=PhoneLimits)
+    channels: dict[Channel, ChannelLimits] = field(default_factory=dict)
     conversation: Conversation = field(default_factory=lambda: Conversation(BOT, PHONE))
     inputs: int = 0
 
-    @property
-    def over(self) -> bool:
-        return self.now >= MORNING + self.lasts
-
     def handle(self, incoming: Input) -> Decision:
         self.inputs += 1
+        channel = channel_of(incoming)
         decision = decide(
             self.conversation,
             self.limits,
@@ -80,7 +95,7 @@ class Attack:
             policy=self.policy,
             keyring=self.keyring,
             new_token_id=f"{self.inputs:032x}",
-            web_limits=self.web_limits,
+            channel_limits=self.channels.get(channel, NOTHING_GUESSED),
         )
         # As the database does, keep only the codes of verifications that still matter.
         relevant = [
@@ -89,13 +104,16 @@ class Attack:
             if not token.spent and token.expires_at > self.now
         ]
         self.conversation = replace(decision.conversation, verification_tokens=tuple(relevant))
-        self.limits, self.web_limits = decision.limits, decision.web_limits
+        self.limits = decision.limits
+        if channel != TEXT:
+            self.channels[channel] = decision.channel_limits
         return decision
 
-    def app_code(self) -> str | None:
-        """Ask for a code at the app; return its verification, or None if that is refused."""
-        verification = f"app-{self.inputs}"
-        answer = self.handle(CodeRequested(verification, Origin.APP, Complete.REPLY)).answer
+    def typed_code(self, channel: Channel) -> str | None:
+        """Ask for a code at the app or the form; return its verification, or None if refused."""
+        verification = f"{channel}-{self.inputs}"
+        origin = Origin.FORM if channel == FORM else Origin.APP
+        answer = self.handle(CodeRequested(verification, origin, Complete.REPLY, channel)).answer
         assert answer is not None
         return verification if answer.outcome is RequestOutcome.DONE else None
 
@@ -107,218 +125,227 @@ class Attack:
         is_code = message is not None and message.reply is Reply.CODE
         return verification if is_code else None
 
-    def guess_by_text(self, times: int, letters: str = "") -> None:
-        self.keyring.guesses_by = Channel.TEXT
+    def token_of(self, verification: str) -> Token | None:
+        tokens = self.conversation.verification_tokens
+        return next((each for each in tokens if each.verification == verification), None)
+
+    def guess_by_text(self, times: int, token: Token | None, letters: str = "") -> None:
+        """Text guesses as long as the code of a token, with which they may be compared."""
+        self.keyring.guesses_in = TEXT
         for _ in range(times):
-            self.handle(TextReceived(f"{GUESS} {letters}"))
-        self.keyring.guesses_by = None
+            if token is not None:
+                self.handle(TextReceived(f"{'1' * token.format.length} {letters}"))
+        self.keyring.guesses_in = None
 
-    def round_by_text(self, spared: int) -> bool:
-        """Guess until the phone is locked; return whether there was a code to guess at.
-
-        As many codes of references as can be live are requested, except those that are spared.
-        """
-        needed = min(self.policy.codes_per_hour, self.policy.codes_per_day) - spared
-        free_at = codes_free_at(self.policy, self.limits.code_times, needed + spared)
-        if free_at is None or free_at <= self.now:
-            for _ in range(needed):
-                assert self.reference_code()
-            self.guess_by_text(self.policy.attempts)
-            return True
-        return self.guess_with_letters(self.policy.attempts)
-
-    def guess_with_letters(self, times: int) -> bool:
-        """Text guesses at a new code of the app with its letters; return whether one was given."""
-        verification = self.app_code()
-        if verification is None:
+    def guess_with_letters(self, times: int, channel: Channel = KEY) -> bool:
+        """Text guesses at a new code of an app with its letters; return whether one was given."""
+        verification = self.typed_code(channel)
+        token = self.token_of(verification or "")
+        if verification is None or token is None:
             return False
-        (token,) = (
-            each
-            for each in self.conversation.verification_tokens
-            if each.verification == verification
-        )
-        self.guess_by_text(times, self.keyring.letters(verification, token.letters_index))
+        letters = self.keyring.letters(verification, token.letters_index)
+        self.guess_by_text(times, token, letters)
         return True
 
-    def guess_at_app(self, times: int) -> bool:
-        """Type guesses for a new code, however it was requested; return whether one was given."""
-        verification = self.app_code() or self.reference_code()
+    def guess_at_references(self, times: int, references: int = 1) -> bool:
+        """Text guesses at the codes of new references; return whether one was given."""
+        begun = [found for _ in range(references) if (found := self.reference_code())]
+        if begun:
+            self.guess_by_text(times, self.token_of(begun[0]))
+        return bool(begun)
+
+    def type_guesses(self, channel: Channel, times: int, *, for_reference: bool = False) -> bool:
+        """Type guesses for a new code; return whether one was given."""
+        verification = self.reference_code() if for_reference else self.typed_code(channel)
         if verification is None:
             return False
-        self.keyring.guesses_by = Channel.WEB
+        self.keyring.guesses_in = channel
         for _ in range(times):
-            self.handle(CodeSubmitted(verification, GUESS))
-        self.keyring.guesses_by = None
+            token = self.token_of(verification)
+            if token is not None:
+                length = token.format.length
+                self.handle(CodeSubmitted(verification, "1" * length, channel))
+        self.keyring.guesses_in = None
         return True
 
-    def wait_for_a_code(self) -> None:
-        """Wait until a code may be requested in either way."""
-        ends = [self.policy.next_code_at(each) for each in (self.limits, self.web_limits)]
-        self.now = max(self.now, min(end or self.now for end in ends))
+    def owner_verifies(self, channel: Channel) -> None:
+        """Let the owner verify in a channel, if a code is given."""
+        if channel == TEXT:
+            self.handle(TextReceived("VERIFY"))
+            token = self.conversation.token
+            if token is not None and not token.spent:
+                self.handle(TextReceived(self.keyring.code(token, BOT, PHONE)))
+            return
+        token = self.token_of(self.typed_code(channel) or "")
+        if token is not None:
+            code = self.keyring.code(token, BOT, PHONE)
+            self.handle(CodeSubmitted(token.verification or "", code, channel))
 
-    def owner_texts_the_code(self) -> None:
-        token = self.conversation.token
-        assert token is not None
-        message = self.handle(TextReceived(self.keyring.code(token, BOT, PHONE))).message
-        assert message is not None
-        assert message.reply is Reply.SUCCESS
-
-    def owner_types_the_code(self) -> None:
-        verification = self.app_code() or self.reference_code()
-        (token,) = (
-            each
-            for each in self.conversation.verification_tokens
-            if each.verification == verification
+    def guess(self, channel: Channel) -> bool:
+        """Guess at one more code in a channel; return whether that could be done."""
+        if self.locked_until(channel) > self.now:
+            return False
+        if channel != TEXT:
+            return self.type_guesses(channel, self.policy.attempts)
+        return self.guess_at_references(self.policy.attempts) or any(
+            self.guess_with_letters(self.policy.attempts, each) for each in (KEY, FORM)
         )
-        code = self.keyring.code(token, BOT, PHONE)
-        answer = self.handle(CodeSubmitted(token.verification or "", code)).answer
-        assert answer is not None
-        assert answer.outcome is RequestOutcome.RIGHT
 
-    def wait(self, moment: datetime | None) -> None:
-        self.now = max(self.now, moment or self.now)
+    def locked_until(self, channel: Channel) -> datetime:
+        counts = self.limits if channel == TEXT else self.channels.get(channel, NOTHING_GUESSED)
+        ends = counts.locked_until, self.limits.closed_until(channel)
+        return max(end or self.now for end in ends)
+
+    def next_try(self, channel: Channel) -> datetime:
+        """Return when a lock has ended, or a code may be free; at least a moment later."""
+        locked_until = self.locked_until(channel)
+        if locked_until > self.now:
+            return locked_until
+        classes = list(ChannelClass) if channel == TEXT else [channels.class_of(channel)]
+        free = [self.policy.next_code_at(self.limits, each) or self.now for each in classes]
+        return max(min(free), self.now + MINUTE)
 
 
-def attack_by_text(policy: Policy, lasts: timedelta, successes: Sequence[timedelta] = ()) -> int:
-    """Guess by text as soon as a lock ends, but not if it would keep the owner from verifying.
+def attack(
+    policy: Policy, channel: Channel, lasts: timedelta, beginnings: int, *, owner: bool = False
+) -> CountingKeyring:
+    """Guess in one channel as soon as it can be done, in several parts of a time.
 
-    A round is compared with as many codes of references as can be live, if they are free, else with
-    one code of the app.
+    Between two parts nothing is guessed until the wrong comparisons are forgotten. With `owner`,
+    the owner verifies every day.
     """
-    attack = Attack(policy, lasts)
-    for success in [*successes, None]:
-        end = MORNING + (lasts if success is None else success)
+    attack = Attack(policy)
+    part = (lasts - (beginnings - 1) * GROWTH_PERIOD) / beginnings
+    for _ in range(beginnings):
+        end, verifies_at = attack.now + part, attack.now
         while attack.now < end:
-            lock = lock_length(attack.limits.locks, policy.max_lock)
-            if success is not None and end < attack.now + lock:
-                break
-            if attack.round_by_text(spared=1 if success else 0):
-                attack.wait(attack.limits.locked_until)
-            else:
-                attack.wait_for_a_code()
-        if success is not None:
-            attack.now = end
-            attack.handle(TextReceived("VERIFY"))
-            attack.guess_by_text(policy.attempts - 1)
-            attack.owner_texts_the_code()
-    return attack.keyring.comparisons[Channel.TEXT]
+            if owner and attack.now >= verifies_at:
+                attack.owner_verifies(channel)
+                verifies_at = attack.now + DAY
+            if not attack.guess(channel):
+                attack.now = min(end, attack.next_try(channel))
+        attack.now = end + GROWTH_PERIOD
+    return attack.keyring
 
 
-def codes_free_at(policy: Policy, times: Sequence[datetime], needed: int) -> datetime | None:
-    """Return when so many codes, at most those of an hour, may be texted at once."""
-    ends = [times[-1] + HOUR] if times else []
-    filling = policy.codes_per_day - needed + 1
-    if len(times) >= filling:
-        ends.append(times[-filling] + DAY)
-    return max(ends, default=None)
+def most(policy: Policy, channel: Channel, *, owner: bool = False) -> Bounds:
+    return guessing.for_phone(policy, channels.class_of(channel), owner_verifies=owner)
 
 
-def attack_at_app(policy: Policy, lasts: timedelta, successes: Sequence[timedelta] = ()) -> int:
-    """Type guesses as soon as a lock ends, but not if it would keep the owner from verifying."""
-    attack = Attack(policy, lasts)
-    for success in [*successes, None]:
-        end = MORNING + (lasts if success is None else success)
-        while attack.now < end:
-            if success is not None and end < attack.now + next_lock(attack):
-                break
-            if attack.guess_at_app(policy.attempts):
-                attack.wait(attack.web_limits.locked_until)
-            else:
-                attack.wait_for_a_code()
-        if success is not None:
-            attack.now = end
-            attack.guess_at_app(policy.attempts - 1)
-            attack.owner_types_the_code()
-    return attack.keyring.comparisons[Channel.WEB]
+def figure(keyring: CountingKeyring, channel: Channel) -> Fraction:
+    """Return the chance that any of the comparisons in a channel would have been right."""
+    numbers = keyring.in_class(channels.class_of(channel))
+    return Comparisons(Alphabet.DIGITS, tuple(numbers.items())).chance
 
 
-def next_lock(attack: Attack) -> timedelta:
-    return lock_length(attack.web_limits.locks, attack.policy.max_lock)
+def exceeded(keyring: CountingKeyring, channel: ChannelClass, bound: Comparisons) -> list[int]:
+    """Return the lengths up to which a channel had more comparisons than its bound."""
+    had, found, so_far, allowed = keyring.in_class(channel), [], 0, 0
+    for length, number in bound.numbers:
+        so_far += had.get(length, 0)
+        allowed += number
+        if so_far > allowed:
+            found.append(length)
+    return found
 
 
-def most(policy: Policy, channel: Channel, *, owner_verifies: bool = False) -> Comparisons:
-    return guessing.for_phone(policy, channel, owner_verifies=owner_verifies)
+def without_the_longest(bound: Comparisons) -> Comparisons:
+    """Return a bound without its longest codes.
+
+    The bound of a year is that of the most likely attack: another one has more of the longest.
+    """
+    return replace(bound, numbers=bound.numbers[:-1])
 
 
 POLICIES = {
     "defaults": Policy(),
     "one attempt": Policy(attempts=1),
-    "one code a day": Policy(codes_per_day=1),
+    "three codes a day": Policy(codes_per_day=3),
     "one code an hour": Policy(codes_per_hour=1, codes_per_day=100),
+    "eight digits": Policy(code_format=CodeFormat(8, Alphabet.DIGITS)),
+    "ten digits": Policy(code_format=CodeFormat(10, Alphabet.DIGITS)),
 }
 each_policy = pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
-MARGIN = Fraction(2, 100)
-"""Codes are requested at whole rounds, so that a bound is not reached to the last comparison."""
-
-
-def assert_reached(comparisons: int, bound: int) -> None:
-    assert bound * (1 - MARGIN) <= comparisons <= bound
+each_channel = pytest.mark.parametrize("channel", [TEXT, KEY, FORM])
+TARGET = Fraction(1, 10_000)
+"""The chance in a year, for one phone in one channel."""
 
 
 def test_the_bounds_at_the_defaults_are_the_documented_ones() -> None:
-    assert most(Policy(), Channel.TEXT) == Comparisons(75, 9_275)
-    assert most(Policy(), Channel.TEXT, owner_verifies=True) == Comparisons(100, 27_951)
-    assert most(Policy(), Channel.WEB) == Comparisons(35, 1_855)
-    assert most(Policy(), Channel.WEB, owner_verifies=True) == Comparisons(64, 13_351)
-    assert guessing.for_phone_in_all_channels(Policy(), owner_verifies=False) == (
-        Comparisons(100, 11_130)
-    )
-    assert guessing.at_form(Policy()) == Comparisons(2_500, 912_500)
+    def numbers(bounds: Bounds) -> list[list[int]]:
+        return [[number for _, number in each.numbers] for each in (bounds.day, bounds.year)]
+
+    assert numbers(most(Policy(), TEXT)) == [[8, 32, 10], [96, 384, 1_397]]
+    assert numbers(most(Policy(), KEY)) == [[8, 27, 0], [96, 384, 820]]
+    assert numbers(most(Policy(), KEY, owner=True)) == [[8, 27, 0], [96, 384, 857]]
+    assert numbers(most(Policy(), FORM)) == [[8, 12, 0], [96, 384, 317]]
+    assert guessing.at_form(Policy()).year.total == 912_500
+
+
+@each_channel
+@pytest.mark.parametrize("owner", [False, True])
+def test_the_chance_in_a_year_is_at_most_one_in_ten_thousand(
+    channel: Channel, *, owner: bool
+) -> None:
+    assert most(Policy(), channel, owner=owner).year.chance <= TARGET
 
 
 @each_policy
-def test_a_patient_attacker_by_text_reaches_the_bounds(policy: Policy) -> None:
-    bounds = most(policy, Channel.TEXT)
-    assert attack_by_text(policy, DAY) == bounds.day
-    assert_reached(attack_by_text(policy, YEAR), bounds.year)
+@each_channel
+def test_a_patient_attacker_exceeds_no_bound(policy: Policy, channel: Channel) -> None:
+    bounds, class_ = most(policy, channel), channels.class_of(channel)
+    assert not exceeded(attack(policy, channel, DAY, 1), class_, bounds.day)
+    for beginnings in (1, 12):
+        keyring = attack(policy, channel, YEAR, beginnings)
+        assert not exceeded(keyring, class_, without_the_longest(bounds.year))
+        assert figure(keyring, channel) <= bounds.year.chance
 
 
-@each_policy
-def test_a_patient_attacker_at_an_app_reaches_the_bounds(policy: Policy) -> None:
-    bounds = most(policy, Channel.WEB)
-    assert attack_at_app(policy, DAY) == bounds.day
-    assert_reached(attack_at_app(policy, YEAR), bounds.year)
+@each_channel
+def test_a_patient_attacker_reaches_the_bounds_at_the_defaults(channel: Channel) -> None:
+    bounds = most(Policy(), channel)
+    for lasts, beginnings, bound in ((DAY, 1, bounds.day), (YEAR, 12, bounds.year)):
+        reached = figure(attack(Policy(), channel, lasts, beginnings), channel)
+        assert Fraction(98, 100) * bound.chance <= reached <= bound.chance
 
 
-def test_an_owner_who_texts_the_code_every_day_gives_an_attacker_by_text_the_tries_back() -> None:
-    policy, bounds = Policy(), most(Policy(), Channel.TEXT, owner_verifies=True)
-    lock_ends = 465 * MINUTE
-    day = attack_by_text(policy, DAY, [lock_ends])
-    assert bounds.day * Fraction(3, 4) <= day <= bounds.day
-    in_turn = [day * DAY + lock_ends * (day % 2) for day in range(1, 365)]
-    year = attack_by_text(policy, YEAR, in_turn)
-    assert bounds.year * Fraction(3, 4) <= year <= bounds.year
+@each_channel
+def test_an_owner_who_verifies_every_day_changes_little(channel: Channel) -> None:
+    bounds, class_ = most(Policy(), channel, owner=True), channels.class_of(channel)
+    for beginnings in (1, 12):
+        keyring = attack(Policy(), channel, YEAR, beginnings, owner=True)
+        assert not exceeded(keyring, class_, without_the_longest(bounds.year))
+        assert figure(keyring, channel) <= bounds.year.chance <= TARGET
 
 
-def test_an_owner_who_types_the_code_every_day_gives_an_attacker_at_an_app_the_tries_back() -> None:
-    policy, bounds = Policy(), most(Policy(), Channel.WEB, owner_verifies=True)
-    lock_ends = 465 * MINUTE
-    assert attack_at_app(policy, DAY, [lock_ends]) == bounds.day
-    # Each second day later: a seventh lock has then ended before every other success.
-    in_turn = [day * DAY + lock_ends * (day % 2) for day in range(1, 365)]
-    assert_reached(attack_at_app(policy, YEAR, in_turn), bounds.year)
-
-
-def test_an_owner_who_verifies_at_the_same_time_every_day_gives_less_back() -> None:
-    every_day = [day * DAY for day in range(1, 365)]
-    bounds = most(Policy(), Channel.WEB, owner_verifies=True)
-    assert attack_at_app(Policy(), YEAR, every_day) == 364 * 34 + 35 < bounds.year
+def test_without_a_success_a_key_has_a_hundred_guesses_in_thirty_days() -> None:
+    policy = Policy(growth=())
+    bounds = guessing.for_phone(policy, ChannelClass.KEYS, owner_verifies=False)
+    assert bounds.year.total == 1_300
+    keyring = attack(policy, KEY, YEAR, 1)
+    assert not exceeded(keyring, ChannelClass.KEYS, bounds.year)
+    assert keyring.comparisons.total() >= 800
 
 
 moves = st.sampled_from(
     [
-        Attack.app_code,
+        lambda attack: attack.typed_code(KEY),
+        lambda attack: attack.typed_code(FORM),
         Attack.reference_code,
         lambda attack: attack.handle(TextReceived("VERIFY")),
-        lambda attack: attack.guess_by_text(1),
-        lambda attack: attack.guess_by_text(5),
+        lambda attack: attack.guess_by_text(1, attack.conversation.token),
+        lambda attack: attack.guess_by_text(5, attack.conversation.token),
+        lambda attack: attack.guess_at_references(2, 5),
         lambda attack: attack.guess_with_letters(1),
-        lambda attack: attack.guess_with_letters(5),
-        lambda attack: attack.guess_at_app(1),
-        lambda attack: attack.guess_at_app(5),
-        lambda attack: attack.wait(attack.limits.locked_until),
-        lambda attack: attack.wait(attack.web_limits.locked_until),
-        Attack.wait_for_a_code,
+        lambda attack: attack.guess_with_letters(5, FORM),
+        lambda attack: attack.type_guesses(KEY, 1),
+        lambda attack: attack.type_guesses(KEY, 5),
+        lambda attack: attack.type_guesses(FORM, 5),
+        lambda attack: attack.type_guesses(KEY, 5, for_reference=True),
+        *(
+            lambda attack, channel=channel: setattr(attack, "now", attack.next_try(channel))
+            for channel in (TEXT, KEY, FORM)
+        ),
     ]
 )
 policies = st.builds(
@@ -335,15 +362,17 @@ policies = st.builds(
 def test_no_attack_of_a_day_exceeds_the_bounds(
     policy: Policy, script: list[Callable[[Attack], object]]
 ) -> None:
-    attack = Attack(policy, DAY)
+    attack = Attack(policy)
     for move in script:
-        if not attack.over:
+        if attack.now < MORNING + DAY:
             move(attack)
 
-    together = guessing.for_phone_in_all_channels(policy, owner_verifies=False)
-    assert attack.keyring.comparisons.total() <= together.day
-    for channel in Channel:
-        assert attack.keyring.comparisons[channel] <= most(policy, channel).day
+    keyring = attack.keyring
+    together = guessing.for_phone_in_all_channels(policy, owner_verifies=False).day
+    assert keyring.comparisons.total() <= together.total
+    for channel in ChannelClass:
+        bound = guessing.for_phone(policy, channel, owner_verifies=False).day
+        assert not exceeded(keyring, channel, bound)
 
 
 def test_the_chance_is_that_of_all_comparisons_together_and_at_most_one() -> None:
@@ -352,6 +381,9 @@ def test_the_chance_is_that_of_all_comparisons_together_and_at_most_one() -> Non
     assert guessing.possible_codes(four_hex) == 65_536
     assert guessing.chance(18_550, six_digits) == Fraction(18_550, 1_000_000)
     assert guessing.chance(100_000, four_hex) == 1
+    mixed = Comparisons(Alphabet.DIGITS, ((6, 96), (8, 384)))
+    assert mixed.chance == Fraction(96, 10**6) + Fraction(384, 10**8)
+    assert Comparisons(Alphabet.HEX, ((4, 60_000), (4, 60_000))).chance == 1
 
 
 def test_the_figure_of_the_start_up_rule_is_shown_as_a_number_and_as_odds() -> None:

@@ -52,6 +52,7 @@ def text_of_ours(reply: Reply) -> str:
         code_length=6,
         hexadecimal=False,
         wait=timedelta(minutes=10),
+        refusal=timedelta(minutes=10),
         life=timedelta(minutes=10),
         tries=4,
         since=datetime(2026, 3, 1, 12, 0, tzinfo=UTC),

@@ -24,6 +24,7 @@ from tests.conversation.person import (
 
 
 def test_each_further_lock_is_twice_as_long_up_to_a_day(person: Person) -> None:
+    person.policy = Policy(growth=(), codes_per_day=100)
     lengths = []
     for _ in range(9):
         assert person.plays("VERIFY", *[WRONG] * 5) is Reply.LOCKED
@@ -34,7 +35,8 @@ def test_each_further_lock_is_twice_as_long_up_to_a_day(person: Person) -> None:
     assert lengths == [15, 30, 60, 120, 240, 480, 960, 1440, 1440]
 
 
-def test_only_success_makes_the_next_lock_short_again(locked: Person) -> None:
+def test_success_makes_the_next_lock_short_again(locked: Person) -> None:
+    locked.policy = Policy(growth=())
     assert locked.plays(15 * MINUTE, "VERIFY", *[WRONG] * 5) is Reply.LOCKED
     assert "30 minutes" in locked.message().body
 
@@ -44,15 +46,30 @@ def test_only_success_makes_the_next_lock_short_again(locked: Person) -> None:
 
 
 @pytest.mark.parametrize(
-    "between", [("STOP", "START"), (15 * DAY,), (15 * MINUTE, "NOT ME", HOUR)], ids=repr
+    "between", [("STOP", "START"), (DAY - INSTANT,), (15 * MINUTE, "NOT ME", HOUR)], ids=repr
 )
-def test_nothing_but_success_makes_the_next_lock_short_again(
+def test_little_but_success_makes_the_next_lock_short_again(
     locked: Person, between: tuple[Step, ...]
 ) -> None:
+    locked.policy = Policy(growth=())
     locked.plays(*between, 15 * MINUTE)
 
     assert locked.plays("VERIFY", *[WRONG] * 5) is Reply.LOCKED
     assert "30 minutes" in locked.message().body
+
+
+@pytest.mark.parametrize(
+    ("days", "wait"), [(0, "2 hours"), (1, "60 minutes"), (2, "30 minutes"), (9, "15 minutes")]
+)
+def test_each_day_without_a_lock_makes_the_next_one_a_step_shorter(days: int, wait: str) -> None:
+    someone = Person(Policy(growth=(), codes_per_day=100))
+    for _ in range(3):
+        assert someone.plays("VERIFY", *[WRONG] * 5, HOUR) is Reply.LOCKED
+    assert someone.limits.locked_until == someone.now
+    someone.now += days * DAY
+
+    assert someone.plays("VERIFY", *[WRONG] * 5) is Reply.LOCKED
+    assert wait.replace("60 minutes", "1 hour") in someone.message().body
 
 
 @pytest.mark.parametrize(
@@ -64,10 +81,12 @@ def test_a_lock_is_announced_once_and_then_there_is_no_reply_until_it_ends(
     before = locked.last()
 
     assert locked.plays(15 * MINUTE - INSTANT, text) is None
-    assert locked.last() == Decision(with_current_opt_times(locked, before), before.limits)
+    known = with_current_opt_times(locked, before)
+    assert locked.last() == Decision(before.conversation, before.limits, person=known)
 
 
 def test_a_lock_ends_on_time_and_all_tries_are_back(locked: Person) -> None:
+    locked.policy = Policy(growth=())
     assert locked.plays(15 * MINUTE, "VERIFY") is Reply.CODE
     assert locked.plays(*[WRONG] * 4) is Reply.WRONG
     assert locked.plays(RIGHT) is Reply.SUCCESS
@@ -92,10 +111,10 @@ def test_a_lock_holds_at_every_number_of_the_bot_and_ends_the_codes_there(awaiti
     code = awaiting.code()
     assert awaiting.plays("VERIFY", *[WRONG] * 5, at=OTHER_BOT) is Reply.LOCKED
 
-    assert awaiting.texts(code) is None
     assert awaiting.state() is State.LOCKED
     assert awaiting.token().ended_at == MORNING
-    assert awaiting.last().cancel is Cancel.CODES
+    assert awaiting.followed[-1].cancel is Cancel.CODES
+    assert awaiting.texts(code) is None
     assert awaiting.plays(15 * MINUTE, code) is Reply.NO_CODE
 
 
@@ -118,7 +137,7 @@ def test_stop_and_start_do_not_end_a_lock(locked: Person) -> None:
 def test_a_person_who_only_guesses_gets_few_tries_on_the_first_day_and_five_on_each_later_one() -> (
     None
 ):
-    someone = Person()
+    someone = Person(Policy(growth=()))
     tries = [0, 0, 0, 0]
     for minute in range(4 * 24 * 60):
         someone.now = MORNING + minute * MINUTE
@@ -136,7 +155,7 @@ def test_a_code_does_not_outlive_a_lock_at_another_number() -> None:
     code = someone.code()
     someone.texts("VERIFY", to=OTHER_BOT)
     assert someone.texts("000000", to=OTHER_BOT) is Reply.LOCKED
-    assert someone.plays(16 * MINUTE, code) is Reply.EXPIRED
+    assert someone.plays(16 * MINUTE, code) is Reply.NO_CODE
 
 
 def test_if_the_operator_allows_fewer_tries_than_were_spent_no_guess_is_compared() -> None:

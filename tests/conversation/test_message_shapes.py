@@ -39,7 +39,7 @@ def test_a_group_message_gets_no_reply_and_is_never_a_guess(state: State, text: 
     conversation, limits = someone.conversations[BOT], someone.limits
 
     assert someone.texts(someone.with_real_code(text), shape=Shape.GROUP) is None
-    assert someone.last() == Decision(conversation, limits)
+    assert someone.last() == Decision(conversation, limits, person=someone.known)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_reaction_never_verifies_costs_no_try_and_gets_no_reply(
 
     for quoted in (RIGHT, WRONG):
         assert someone.texts(reaction.format(someone.with_real_code(quoted))) is None
-        assert someone.last() == Decision(conversation, limits)
+        assert someone.last() == Decision(conversation, limits, person=someone.known)
 
 
 @pytest.mark.parametrize("text", ["thanks", "thank you!", "ok", "👍", "again"])
@@ -72,7 +72,7 @@ def test_thanks_get_no_reply_in_every_state(state: State, text: str) -> None:
     conversation, limits = someone.conversations[BOT], someone.limits
 
     assert someone.texts(text) is None
-    assert someone.last() == Decision(conversation, limits)
+    assert someone.last() == Decision(conversation, limits, person=someone.known)
 
 
 @pytest.mark.parametrize("spelling", ["{}", "> {}", "{} {code}"])

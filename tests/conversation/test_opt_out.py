@@ -20,7 +20,6 @@ from tests.conversation.person import (
     INSTANT,
     MINUTE,
     MORNING,
-    OTHER_BOT,
     PHONE,
     REACHABLE,
     RIGHT,
@@ -42,8 +41,8 @@ def test_every_stop_word_is_confirmed_once_and_kept_with_its_time_and_wording(
 
     assert awaiting.texts(text) is Reply.STOPPED
     assert awaiting.state() is State.OPTED_OUT
-    assert awaiting.conversations[BOT].opted_out_at == MORNING + MINUTE
-    assert awaiting.conversations[BOT].opt_out_wording == text
+    assert awaiting.known.opted_out_at == MORNING + MINUTE
+    assert awaiting.known.opt_out_wording == text
     assert awaiting.texts(text) is None
 
 
@@ -67,15 +66,15 @@ def test_stop_opts_out_in_every_state(
 
     assert someone.handle(incoming) is reply
     assert someone.state() is State.OPTED_OUT
-    assert someone.conversations[BOT].opted_out_at == someone.now
-    assert someone.conversations[BOT].opt_out_wording == wording
+    assert someone.known.opted_out_at == someone.now
+    assert someone.known.opt_out_wording == wording
     assert someone.last().cancel is Cancel.ALL
 
 
 def test_only_the_beginning_of_a_long_wording_is_kept(person: Person) -> None:
     person.texts("stop " + "x" * 100)
 
-    assert person.conversations[BOT].opt_out_wording == "stop " + "x" * 59
+    assert person.known.opt_out_wording == "stop " + "x" * 59
 
 
 @pytest.mark.parametrize(
@@ -89,17 +88,18 @@ def test_only_the_beginning_of_a_long_wording_is_kept(person: Person) -> None:
 )
 def test_a_possible_code_is_left_out_of_the_wording(person: Person, text: str, kept: str) -> None:
     assert person.texts(text) is Reply.STOPPED
-    assert person.conversations[BOT].opt_out_wording == kept
+    assert person.known.opt_out_wording == kept
 
 
 def test_a_second_opt_out_changes_only_which_start_is_outdated(opted_out: Person) -> None:
-    before = opted_out.conversations[BOT]
+    before, known = opted_out.conversations[BOT], opted_out.known
 
     assert opted_out.plays(HOUR, OptedOutAtCarrier("40300")) is None
-    assert opted_out.conversations[BOT] == before
+    assert opted_out.known == known
     assert opted_out.plays(TextReceived("END", auto_reply=AutoReply.STOP)) is None
     assert opted_out.plays(HOUR, "cancel") is None
-    assert opted_out.conversations[BOT] == replace(before, opted_out_at=opted_out.now)
+    assert opted_out.conversations[BOT] == before
+    assert opted_out.known == replace(known, opted_out_at=opted_out.now)
 
 
 def test_stop_ends_the_code(awaiting: Person) -> None:
@@ -136,7 +136,8 @@ def test_after_an_opt_out_only_start_has_an_effect(
     opted_out.now += later
 
     assert opted_out.handle(incoming) is None
-    assert opted_out.last() == Decision(with_current_opt_times(opted_out, before), before.limits)
+    known = with_current_opt_times(opted_out, before)
+    assert opted_out.last() == Decision(before.conversation, before.limits, person=known)
 
 
 def test_a_code_verifies_nobody_after_an_opt_out(opted_out: Person) -> None:
@@ -148,8 +149,8 @@ def test_a_code_verifies_nobody_after_an_opt_out(opted_out: Person) -> None:
 def test_start_welcomes_back_and_the_opt_out_stays_on_record(opted_out: Person, text: str) -> None:
     assert opted_out.plays(DAY, text) is Reply.WELCOME
     assert opted_out.state() is State.IDLE
-    assert opted_out.conversations[BOT].opted_out_at == MORNING
-    assert opted_out.conversations[BOT].opt_out_wording == "STOP"
+    assert opted_out.known.opted_out_at == MORNING
+    assert opted_out.known.opt_out_wording == "STOP"
 
 
 def test_start_that_the_carrier_has_answered_opts_in_without_a_text(opted_out: Person) -> None:
@@ -192,10 +193,6 @@ def test_stop_and_start_give_no_code_beyond_the_limit(person: Person) -> None:
     assert person.texts("VERIFY") is None
 
 
-def test_an_opt_out_is_between_one_phone_and_one_number_of_the_bot(opted_out: Person) -> None:
-    assert opted_out.texts("VERIFY", to=OTHER_BOT) is Reply.CODE
-
-
 @pytest.mark.parametrize("state", list(State))
 @pytest.mark.parametrize("text", ["HELP", "INFO", "aide", "VERIFY"])
 def test_a_text_that_the_carrier_has_answered_gets_no_reply(state: State, text: str) -> None:
@@ -205,16 +202,17 @@ def test_a_text_that_the_carrier_has_answered_gets_no_reply(state: State, text: 
     )
 
     assert someone.texts(text, auto_reply=AutoReply.OTHER) is None
-    assert someone.last() == Decision(before.conversation, before.limits)
+    assert someone.last() == Decision(before.conversation, before.limits, person=before.person)
 
 
 @pytest.mark.parametrize("state", [State.IDLE, State.VERIFIED, State.LOCKED])
 def test_start_answered_by_the_carrier_changes_nothing_without_an_opt_out(state: State) -> None:
     someone = someone_in(state)
-    before = someone.conversations[BOT]
+    before, known = someone.conversations[BOT], someone.known
 
     assert someone.texts("START", auto_reply=AutoReply.START) is None
-    assert someone.conversations[BOT] == replace(before, opted_in_at=someone.now)
+    assert someone.conversations[BOT] == before
+    assert someone.known == replace(known, opted_in_at=someone.now)
 
 
 BOTH = {"carrier": (AutoReply.STOP, AutoReply.START), "bot": (None, None)}
@@ -302,7 +300,7 @@ def test_alternating_stop_and_start_always_takes_effect_but_is_not_answered_endl
 @pytest.mark.parametrize("said", ["stop ①②③④⑤⑥", "Stop \uff21\uff22\uff23\uff24 now"])
 def test_no_code_however_typed_is_kept_with_an_opt_out(person: Person, said: str) -> None:
     person.texts(said)
-    wording = person.conversations[BOT].opt_out_wording
+    wording = person.known.opt_out_wording
     assert wording is not None
     assert wording.startswith(("stop", "Stop"))
     assert "…" in wording
@@ -313,4 +311,4 @@ def test_no_code_however_typed_is_kept_with_an_opt_out(person: Person, said: str
 def test_no_hexadecimal_code_is_kept_in_a_wording_however_it_is_divided(written: str) -> None:
     person = Person(Policy(code_format=CodeFormat(6, Alphabet.HEX)))
     person.plays("VERIFY", f"stop {written}")
-    assert person.conversations[BOT].opt_out_wording == "stop \N{HORIZONTAL ELLIPSIS}"
+    assert person.known.opt_out_wording == "stop \N{HORIZONTAL ELLIPSIS}"

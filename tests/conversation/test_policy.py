@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bot.conversation.channels import TEXT
 from bot.conversation.policy import Policy, clamped
-from bot.conversation.state import Alphabet, CodeFormat, PhoneLimits
+from bot.conversation.state import Alphabet, Closing, CodeFormat, PhoneLimits
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = (
@@ -63,16 +64,7 @@ def test_codes_older_than_an_hour_do_not_fill_the_hour() -> None:
 def test_the_day_counts_from_the_oldest_of_the_codes_that_fill_it() -> None:
     times = ago(*(hours * HOUR for hours in range(20, 0, -2)))
 
-    assert Policy().next_code_at(PhoneLimits(code_times=times)) == NOW + 4 * HOUR
-
-
-def test_the_longest_of_several_waits_counts() -> None:
-    times = ago(55 * MINUTE, 40 * MINUTE, 30 * MINUTE, 20 * MINUTE, 10 * MINUTE)
-    refused = PhoneLimits(code_times=times, refused_until=NOW + 50 * MINUTE)
-    nearly_free = PhoneLimits(code_times=times, refused_until=NOW + MINUTE)
-
-    assert Policy().next_code_at(refused) == NOW + 50 * MINUTE
-    assert Policy().next_code_at(nearly_free) == NOW + 5 * MINUTE
+    assert Policy().next_code_at(PhoneLimits(code_times=times)) == NOW + 10 * HOUR
 
 
 def test_the_operator_sets_both_limits() -> None:
@@ -118,21 +110,41 @@ def test_texting_only_when_allowed_never_exceeds_a_limit(
 def test_waits_left_by_a_clock_that_ran_ahead_are_cut_to_the_longest_possible() -> None:
     ahead = NOW + 365 * DAY
     times = NOW - MINUTE, NOW, ahead
-    limits = PhoneLimits(3, 1, ahead, ahead, ahead, times, times)
+    limits = PhoneLimits(
+        wrong_guesses=3,
+        locks=1,
+        locked_until=ahead,
+        wrong_times=times,
+        told_until=ahead,
+        code_times=times,
+        key_code_times=times,
+        form_code_times=times,
+        unknown_reference_times=times,
+        closed=(Closing(TEXT, ahead),),
+    )
 
     assert clamped(limits, NOW) == PhoneLimits(
         wrong_guesses=3,
         locks=1,
         locked_until=NOW + DAY,
-        refused_until=NOW + HOUR,
-        told_until=NOW + DAY,
+        wrong_times=(NOW - MINUTE, NOW),
+        told_until=NOW + 30 * DAY,
         code_times=(NOW - MINUTE, NOW),
+        key_code_times=(NOW - MINUTE, NOW),
+        form_code_times=(NOW - MINUTE, NOW),
+        closed=(Closing(TEXT, NOW + 30 * DAY),),
         unknown_reference_times=(NOW - MINUTE, NOW),
     )
 
 
 def test_waits_within_the_rules_are_left_as_they_are() -> None:
-    limits = PhoneLimits(3, 1, NOW + DAY, NOW + HOUR, NOW + DAY, ago(DAY, HOUR, timedelta()))
+    limits = PhoneLimits(
+        wrong_guesses=3,
+        locks=1,
+        locked_until=NOW + DAY,
+        told_until=NOW + DAY,
+        code_times=ago(DAY, HOUR, timedelta()),
+    )
 
     assert clamped(limits, NOW) == limits
     assert clamped(PhoneLimits(), NOW) == PhoneLimits()

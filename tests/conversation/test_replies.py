@@ -61,6 +61,7 @@ def written(  # noqa: PLR0913 - as many values as a reply may name
     code_length: int = 6,
     hexadecimal: bool = False,
     wait: timedelta = timedelta(minutes=10),
+    refusal: timedelta = timedelta(minutes=10),
     life: timedelta = timedelta(minutes=10),
     tries: int = 5,
     since: datetime | None = SINCE,
@@ -73,6 +74,7 @@ def written(  # noqa: PLR0913 - as many values as a reply may name
         code_length=code_length,
         hexadecimal=hexadecimal,
         wait=wait,
+        refusal=refusal,
         life=life,
         tries=tries,
         since=since,
@@ -88,6 +90,7 @@ def longest(reply: Reply, code_length: int, *, hexadecimal: bool, support: str) 
         code_length=code_length,
         hexadecimal=hexadecimal,
         wait=MAX_WAIT_LENGTH,
+        refusal=MAX_CODE_LIFE_LENGTH,
         life=MAX_CODE_LIFE_LENGTH,
         tries=100,
     )
@@ -223,8 +226,15 @@ def test_a_reply_that_may_be_unexpected_names_the_app(reply: Reply) -> None:
 
 
 def test_help_names_the_support_contact_if_there_is_one() -> None:
-    assert "Questions: help@example.com." in written(Reply.HELP, support="help@example.com")
-    assert "Questions" not in written(Reply.HELP, support="")
+    assert "Help: help@example.com." in written(Reply.HELP, support="help@example.com")
+    assert "Help" not in written(Reply.HELP, support="")
+
+
+def test_help_says_how_often_texts_come_that_they_may_cost_and_how_to_end_them() -> None:
+    assert written(Reply.HELP, app="Harbor") == (
+        "Harbor: text VERIFY to get a code. 1 msg/request. Msg&data rates may apply."
+        " STOP to opt out."
+    )
 
 
 def test_the_reply_to_a_mistyped_code_says_what_a_code_looks_like() -> None:

@@ -17,9 +17,11 @@ from bot.conversation.transitions import (
 )
 
 REACHABLE = [State.IDLE, State.AWAITING_CODE, State.VERIFIED, State.LOCKED]
-BY_TIME = {Event.CODE_EXPIRED, Event.LOCK_ENDED, Event.LOCKED_ELSEWHERE}
+ELSEWHERE = {event for event in Event if event.name.endswith("_ELSEWHERE")}
+BY_TIME = {Event.CODE_EXPIRED, Event.LOCK_ENDED} | ELSEWHERE
 AT_CARRIER = {event for event in Event if event.name.endswith("_AT_CARRIER")}
 STOPS = {Event.STOP, Event.STOPPED_AT_CARRIER, Event.BLOCKED_AT_CARRIER}
+SILENCES = STOPS | {Event.NUMBER_BLOCKED, Event.OPTED_OUT_ELSEWHERE}
 STARTS = {Event.START, Event.STARTED_AT_CARRIER}
 NEVER_MOVING = {
     Event.NOTHING,
@@ -41,6 +43,7 @@ APP_REQUESTS = {
     Event.APP_REQUEST,
     Event.APP_REQUEST_AFTER_NOT_ME,
     Event.APP_REQUEST_TOO_OFTEN,
+    Event.APP_CLOSED,
 }
 NEED_A_LIVE_CODE = {
     *(COMPARED | COMPARED_SUBMISSIONS),
@@ -63,12 +66,18 @@ APP_EVENTS = {
     Event.APP_CANCELS,
     Event.NOT_PENDING,
 }
+LOCKED_OUT = {*COMPARED}
+"""During a lock no text is compared with a code, but what is typed elsewhere is."""
 POSSIBLE_IN = {
-    **{event: {State.AWAITING_CODE} for event in NEED_A_LIVE_CODE},
+    **{event: {State.AWAITING_CODE, State.LOCKED} for event in NEED_A_LIVE_CODE - LOCKED_OUT},
+    **{event: {State.AWAITING_CODE} for event in LOCKED_OUT},
     Event.GUESS_TOO_LATE: {State.IDLE},
     Event.LOCK_ENDED: {State.LOCKED},
-    # NOT ME ends the codes at all of the bot's numbers.
-    Event.APP_REQUEST_AFTER_NOT_ME: set(State) - {State.AWAITING_CODE},
+    # While a code is live there is always something to cancel.
+    Event.NOT_ME_WITHOUT_CODE: set(State) - {State.AWAITING_CODE},
+    Event.STOP_WHILE_BLOCKED: {State.OPTED_OUT},
+    Event.OPTED_OUT_ELSEWHERE: set(State) - {State.OPTED_OUT},
+    Event.OPTED_IN_ELSEWHERE: {State.OPTED_OUT},
     Event.LOCKED_ELSEWHERE: {State.IDLE, State.VERIFIED, State.AWAITING_CODE},
 }
 """The states in which an event can occur; an event that is not listed can occur in each."""
@@ -169,14 +178,9 @@ def test_only_a_right_guess_of_an_awaited_code_verifies() -> None:
         pair for pair, transition in TRANSITIONS.items() if transition.reply is Reply.SUCCESS
     }
 
-    texted, typed = (
-        (State.AWAITING_CODE, Event.GUESS_RIGHT),
-        (
-            State.AWAITING_CODE,
-            Event.SUBMITTED_RIGHT,
-        ),
-    )
-    assert ways == successes == {texted, typed}
+    texted = (State.AWAITING_CODE, Event.GUESS_RIGHT)
+    typed = {(state, Event.SUBMITTED_RIGHT) for state in (State.AWAITING_CODE, State.LOCKED)}
+    assert ways == successes == {texted} | typed
     assert congratulated == {texted}
 
 
@@ -192,7 +196,8 @@ def test_a_code_is_awaited_exactly_after_one_was_issued() -> None:
 
     asking = {Event.CODE_REQUEST, Event.APP_REQUEST}
     assert entering == set(product(("idle", "verified"), asking))
-    assert issuing == set(product(("idle", "verified", "awaiting_code"), asking))
+    issued = set(product(("idle", "verified", "awaiting_code"), asking))
+    assert issuing == issued | {(State.LOCKED, Event.APP_REQUEST)}
 
 
 def test_a_code_is_texted_exactly_when_it_is_counted_and_sent() -> None:
@@ -212,7 +217,11 @@ def test_no_code_outlives_the_wait_for_it() -> None:
     ]
 
     assert leaving
-    assert all(each.unless_live or Action.END_CODES in each.actions for each in leaving)
+    assert all(
+        each.unless_live or Action.END_CODES in each.actions
+        for each in leaving
+        if each.to is not State.LOCKED
+    )
 
 
 def test_a_lock_begins_with_the_last_wrong_guess_or_at_another_number() -> None:
@@ -232,20 +241,24 @@ def test_a_lock_ends_only_by_time_or_by_opting_out() -> None:
     leaving = {
         event
         for (state, event), transition in TRANSITIONS.items()
-        if state is State.LOCKED and transition.to is not State.LOCKED
+        if state is State.LOCKED
+        and transition.to is not State.LOCKED
+        and not transition.unless_locked
     }
 
-    assert leaving == STOPS | {Event.LOCK_ENDED}
+    assert leaving == SILENCES | {Event.LOCK_ENDED}
 
 
-def test_during_a_lock_only_status_help_not_me_and_stop_are_answered() -> None:
+def test_during_a_lock_of_the_texts_only_these_are_answered_and_apps_get_codes() -> None:
     answered = {
         event
         for (state, event), transition in TRANSITIONS.items()
         if transition.reply and state == "locked"
     }
 
-    assert answered == {Event.STATUS, Event.HELP, Event.NOT_ME, Event.STOP}
+    codes = {Event.APP_REQUEST, Event.APP_REQUEST_AGAIN}
+    not_me = {Event.NOT_ME, Event.NOT_ME_WITHOUT_CODE}
+    assert answered == {Event.STATUS, Event.HELP, Event.STOP} | not_me | codes
 
 
 @pytest.mark.parametrize("event", sorted(STOPS))
@@ -269,7 +282,8 @@ def test_only_stop_opts_a_person_out() -> None:
         if Action.OPT_OUT in transition.actions
     }
 
-    assert ways == acting == STOPS
+    assert ways == SILENCES
+    assert acting == STOPS | {Event.STOP_WHILE_BLOCKED}
 
 
 def test_after_stop_only_start_leads_back_to_idle() -> None:
@@ -281,8 +295,10 @@ def test_after_stop_only_start_leads_back_to_idle() -> None:
 
     heard_stops = STOPS - {Event.BLOCKED_AT_CARRIER}
     answered = APP_REQUESTS | {Event.NOT_PENDING}
-    assert set(heard) == STARTS | heard_stops | answered | {Event.NOT_ME}
-    assert {heard[event].to for event in STARTS} == {State.IDLE}
+    back = STARTS | {Event.OPTED_IN_ELSEWHERE}
+    other = {Event.NOT_ME, Event.STOP_WHILE_BLOCKED}
+    assert set(heard) == back | heard_stops | answered | other
+    assert {heard[event].to for event in back} == {State.IDLE}
     assert {heard[event] for event in heard_stops} == {
         Transition(State.OPTED_OUT, (Action.RECORD_STOP,))
     }

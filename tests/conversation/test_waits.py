@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import pytest
 
+from bot.conversation.person import Person as KnownPerson
 from bot.conversation.policy import Policy
 from bot.conversation.replies import Reply
 from bot.conversation.state import PhoneLimits, State
 from tests.conversation.person import DAY, MINUTE, MORNING, RIGHT, WRONG, Person, Step
 
 REFUSING: dict[str, tuple[Step, ...]] = {
-    "not me": ("VERIFY", "NOT ME"),
+    "not me": ("VERIFY", "NOT ME", "VERIFY"),
     "the hour's limit": ("VERIFY", RIGHT) * 5,
 }
 
@@ -28,8 +29,8 @@ def test_while_verify_is_refused_replies_name_the_wait_instead_of_suggesting_it(
 def test_status_while_verify_is_refused_names_the_wait_to_an_unverified_person(
     awaiting: Person,
 ) -> None:
-    assert awaiting.plays("NOT ME", "STATUS") is Reply.WAIT
-    assert "1 hour" in awaiting.message().body
+    assert awaiting.plays("NOT ME", "VERIFY", 10 * MINUTE, "STATUS") is Reply.WAIT
+    assert "50 minutes" in awaiting.message().body
 
 
 def test_a_late_code_beyond_the_limit_gets_the_time_when_verify_works() -> None:
@@ -42,7 +43,7 @@ def test_a_late_code_beyond_the_limit_gets_the_time_when_verify_works() -> None:
 def test_verify_does_not_announce_a_wait_that_another_reply_has_announced(
     awaiting: Person,
 ) -> None:
-    assert awaiting.plays("NOT ME", "hello") is Reply.WAIT
+    assert awaiting.plays("NOT ME", "VERIFY", 10 * MINUTE, "hello") is Reply.WAIT
     assert awaiting.texts("VERIFY") is None
 
 
@@ -59,9 +60,8 @@ def test_a_clock_that_once_ran_ahead_refuses_and_locks_no_longer_than_the_limits
     person: Person,
 ) -> None:
     ahead = MORNING + 365 * DAY
-    person.limits = PhoneLimits(
-        locked_until=ahead, refused_until=ahead, told_until=ahead, code_times=(ahead,) * 10
-    )
+    person.limits = PhoneLimits(locked_until=ahead, told_until=ahead, code_times=(ahead,) * 10)
+    person.known = KnownPerson(not_me_at=ahead, not_mes=1, own_code_at=ahead)
 
     assert person.texts("VERIFY") is None
     assert person.state() is State.LOCKED

@@ -55,11 +55,15 @@ _ROWS: tuple[tuple[str, int, dict[str, str]], ...] = (
             "phone": _PHONE,
             "bot_number": f"'{_BOT_NUMBER}'",
             "state": "'verified'",
-            "verified_at": "{time}",
             "token_id": "{token}",
             "hints_in_a_row": "0",
             "answers_in_a_row": "0",
         },
+    ),
+    (
+        "people",
+        1,
+        {"phone": _PHONE, "opted_out": "false", "verified_at": "{time}", "not_mes": "0"},
     ),
     (
         "tokens",
@@ -95,7 +99,18 @@ _ROWS: tuple[tuple[str, int, dict[str, str]], ...] = (
     ("processed_webhooks", 1, {"key": "'message:' || {random}", "processed_at": "{time}"}),
     ("processed_webhooks", 1, {"key": "'event:' || {random}", "processed_at": "{time}"}),
     ("early_reports", 100, {"carrier_id": "{random}", "state": "'sent'", "received_at": "{time}"}),
-    ("web_phone_limits", 10, _LIMITS),
+    (
+        "channel_limits",
+        10,
+        {
+            "phone": _PHONE,
+            "channel": "'api:0123456789ab'",
+            "wrong_guesses": "0",
+            "locks": "0",
+            "failures": "0",
+            "wrong_times": "'[]'",
+        },
+    ),
     (
         "verifications",
         10,

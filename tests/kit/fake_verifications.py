@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from bot.conversation.channels import UNKNOWN_KEY
 from bot.conversation.verification import (
     Origin,
     Reason,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
+    from bot.conversation.channels import Channel
     from bot.services.clock import Clock
     from bot.services.verifications import Filter, IdempotencyKey, VerificationRequest
 
@@ -44,6 +46,7 @@ class FakeVerifications(Verifications):
         self.requests: list[VerificationRequest] = []
         self.checked: list[tuple[str, str]] = []
         self.resent: list[str] = []
+        self.channels: list[Channel] = []
         self.idempotency_keys: list[IdempotencyKey | None] = []
         self.filters: list[Filter] = []
         self.outcome = RequestOutcome.DONE
@@ -60,19 +63,28 @@ class FakeVerifications(Verifications):
         return self._once(once, lambda: self._begin(params))
 
     async def check(
-        self, name: str, code: str, once: IdempotencyKey | None = None
+        self,
+        name: str,
+        code: str,
+        once: IdempotencyKey | None = None,
+        *,
+        channel: Channel = UNKNOWN_KEY,
     ) -> RequestResult:
         """Compare a code with `CODE`."""
         self._raise_fault()
         self.checked.append((name, code))
+        self.channels.append(channel)
         return self._once(
             once,
             lambda: self._if_pending(name, lambda verification: self._check(verification, code)),
         )
 
-    async def resend(self, name: str, once: IdempotencyKey | None = None) -> RequestResult:
+    async def resend(
+        self, name: str, once: IdempotencyKey | None = None, *, channel: Channel = UNKNOWN_KEY
+    ) -> RequestResult:
         """Record the request."""
         self._raise_fault()
+        self.channels.append(channel)
         self.resent.append(name)
         return self._once(
             once,
@@ -162,6 +174,7 @@ class FakeVerifications(Verifications):
             expires_at=now if refused else now + timedelta(minutes=10),
             phone=params.phone,
             reference=REFERENCE if params.origin is Origin.REFERENCE else params.reference,
+            label=params.label,
             metadata=params.metadata or {},
             session=params.session,
             asked_from=params.asked_from,

@@ -67,6 +67,6 @@ async def held(url: URL, statement: str) -> AsyncIterator[asyncio.Event]:
         await database.close()
 
 
-def the_limits_of(phone: str, table: str = "phone_limits") -> str:
+def the_limits_of(phone: str) -> str:
     """Return the statement that locks a phone's limits."""
-    return f"SELECT * FROM {table} WHERE phone = '{phone}' FOR UPDATE"
+    return f"SELECT * FROM phone_limits WHERE phone = '{phone}' FOR UPDATE"

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
-from bot.store import conversations
+from bot.store import conversations, people
 from bot.store.tables import OutboxRow
 from tests.kit.samples import PHONE, RULES
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
+    from bot.conversation.person import Person
     from bot.conversation.state import Conversation
     from bot.store.engine.database import Database
     from bot.store.tables import Base
@@ -32,6 +33,11 @@ async def conversation_of(database: Database, phone: str = PHONE) -> Conversatio
     """Return the only conversation of a phone."""
     (stored,) = await database.read(conversations.find, phone)
     return stored.conversation
+
+
+async def person_of(database: Database, phone: str = PHONE) -> Person:
+    """Return what is kept about the person of a phone."""
+    return await database.read(people.read, phone)
 
 
 async def code_of(database: Database, phone: str = PHONE) -> str:

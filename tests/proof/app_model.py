@@ -1,6 +1,6 @@
 """A model of the codes of apps and of a person, written without the bot's own rules.
 
-One phone, one bot number, the default settings, times in seconds.
+One phone, one bot number, one key, the default settings without growing codes, times in seconds.
 """
 
 from __future__ import annotations
@@ -8,8 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
-CODE_LIFETIME, COOLDOWN, REFUSAL = 10 * MINUTE, 30.0, HOUR
+CODE_LIFETIME, COOLDOWN = 10 * MINUTE, 30.0
+APP_REFUSAL, LONGEST_REFUSALS = HOUR, (HOUR, DAY, 30 * DAY)
+LONG_AGO = -1e12
 TRIES, CODES_PER_HOUR, CODES_PER_DAY = 5, 5, 10
+RESERVE = 3
 FIRST_LOCK = 15 * MINUTE
 
 
@@ -21,6 +24,12 @@ class Code:
     resend_after: float = 0.0
     guesses: int = 0
     status: str = "pending"
+    verified_at: float = LONG_AGO
+
+    def succeed(self, now: float) -> None:
+        """End the code by a success."""
+        self.end("verified")
+        self.verified_at = now
 
     def end(self, status: str) -> None:
         """End the code, unless it has ended."""
@@ -41,14 +50,17 @@ class Limits:
         """Lock after the last allowed wrong guess; return whether it is locked."""
         if self.wrong < TRIES:
             return False
-        self.locked_until = now + min(FIRST_LOCK * 2**self.locks, DAY)
-        self.wrong, self.locks = 0, self.locks + 1
+        quiet_days = max(0, now - self.locked_until) // DAY if self.locks else 0
+        locks = max(0, self.locks - int(quiet_days))
+        self.locked_until = now + min(FIRST_LOCK * 2**locks, DAY)
+        self.wrong, self.locks = 0, locks + 1
         return True
 
-    def may_have_code(self, now: float) -> bool:
-        """Return whether the limits allow another code."""
-        counts = [sum(now - time < span for time in self.code_times) for span in (HOUR, DAY)]
-        return counts[0] < CODES_PER_HOUR and counts[1] < CODES_PER_DAY
+    def may_have_code(self, now: float, other: Limits) -> bool:
+        """Return whether the limits allow another code; some are kept for the other channel."""
+        hour = sum(now - time < HOUR for time in self.code_times)
+        used, others = (sum(now - time < DAY for time in each.code_times) for each in (self, other))
+        return hour < CODES_PER_HOUR and used + max(others, RESERVE) < CODES_PER_DAY
 
 
 @dataclass(slots=True)
@@ -60,7 +72,11 @@ class Expected:
     own: Code | None = None
     apps: dict[str, Code] = field(default_factory=dict)
     opted_out: bool = False
-    refused_until: float = 0.0
+    refused: bool = False
+    not_me_at: float = LONG_AGO
+    not_mes: int = 0
+    own_code_at: float = LONG_AGO
+    own_verified_at: float = LONG_AGO
 
     def expire(self, now: float) -> None:
         """End the codes that have expired."""
@@ -109,7 +125,7 @@ class Expected:
             return "too_many_guesses"
         code.guesses += 1
         if right:
-            code.end("verified")
+            code.succeed(now)
             self.by_app.wrong = self.by_app.locks = 0
             return "right"
         self.by_app.wrong += 1
@@ -133,7 +149,10 @@ class Expected:
         if target is not None and compared:
             target.guesses += 1
             if right is target:
-                target.end("verified")
+                target.succeed(now)
+                if target is self.own:
+                    self.refused, self.own_verified_at = False, now
+                    self.own_code_at = LONG_AGO
                 self.by_text.wrong = self.by_text.locks = 0
                 self._end_codes_without_tries()
                 return True
@@ -141,8 +160,8 @@ class Expected:
         own = self.own
         if own is not None and own.status == "pending" and own.guesses >= TRIES:
             self.by_text.wrong = TRIES
-        if self.by_text.lock_if_due(now):
-            self._end_all()
+        if self.by_text.lock_if_due(now) and own is not None:
+            own.end("failed")
         self._end_codes_without_tries()
         return False
 
@@ -152,8 +171,13 @@ class Expected:
         waiting = self.own is not None and self.own.status == "pending"
         if not self._reads_texts(now) or (waiting and self.own and now < self.own.resend_after):
             return False
-        if now < self.refused_until or not self.by_text.may_have_code(now):
+        refused = self._is_refused(now, LONGEST_REFUSALS[min(self.not_mes, 3) - 1])
+        if refused and now < self.own_code_at + DAY:
             return False
+        if not self.by_text.may_have_code(now, self.by_app):
+            return False
+        if refused:
+            self.own_code_at = now
         self.by_text.code_times.append(now)
         if not waiting or self.own is None:
             self.own = Code(now)
@@ -163,9 +187,22 @@ class Expected:
     def not_me(self, now: float) -> None:
         """Text NOT ME."""
         self.expire(now)
-        if not self.opted_out:
-            self.refused_until = now + REFUSAL
-            self._end_all()
+        sent = [*self.by_text.code_times, *self.by_app.code_times]
+        succeeded = [self.own_verified_at, *(code.verified_at for code in self.apps.values())]
+        recent = any(time > max(now - DAY, self.not_me_at) for time in sent)
+        if not recent and max(succeeded) <= now - DAY:
+            return
+        self.not_mes = self.not_mes + 1 if now - self.not_me_at <= 30 * DAY else 1
+        self.not_me_at, self.refused = now, True
+        self._end_all()
+        if self.own_verified_at > now - DAY:
+            self.own_verified_at = LONG_AGO
+        for code in self.apps.values():
+            if code.verified_at > now - DAY:
+                code.status, code.verified_at = "revoked", LONG_AGO
+
+    def _is_refused(self, now: float, length: float) -> bool:
+        return self.refused and now < self.not_me_at + length
 
     def stop(self, now: float) -> None:
         """Text STOP."""
@@ -179,7 +216,7 @@ class Expected:
 
     def _is_used(self, code: Code | None, now: float) -> bool:
         """Return whether the code was used and is remembered: texting it again costs no try."""
-        if code is None or code.status != "verified":
+        if code is None or code.status not in ("verified", "revoked"):
             return False
         return code is self.own or now < code.issued + CODE_LIFETIME
 
@@ -202,8 +239,6 @@ class Expected:
     def _refusal_of_app(self, now: float) -> str:
         if self.opted_out:
             return "opted_out"
-        if now < self.by_text.locked_until:
-            return "locked"
-        if now < self.refused_until:
+        if self._is_refused(now, APP_REFUSAL):
             return "not_me"
-        return "" if self.by_app.may_have_code(now) else "too_many_codes"
+        return "" if self.by_app.may_have_code(now, self.by_text) else "too_many_codes"

@@ -48,14 +48,14 @@ MUTATIONS = (
     Mutation(
         "the last wrong guess does not lock",
         "transitions",
-        "A.END_CODES, A.LOCK,",
-        "A.END_CODES,",
+        "A.END_UNUSABLE_CODES, A.LOCK,",
+        "A.END_UNUSABLE_CODES,",
     ),
     Mutation(
         "a code without tries goes on",
         "transitions",
-        "E.GUESS_WRONG_CODES_SPENT, A.COUNT_GUESS, A.END_UNUSABLE_CODES,",
-        "E.GUESS_WRONG_CODES_SPENT, A.COUNT_GUESS,",
+        "A.COUNT_FAILURE, A.END_UNUSABLE_CODES,\n            to=S.IDLE",
+        "A.COUNT_FAILURE,\n            to=S.IDLE",
     ),
     Mutation(
         "a right guess leaves codes without tries",
@@ -66,8 +66,8 @@ MUTATIONS = (
     Mutation(
         "NOT ME does not refuse codes",
         "transitions",
-        "A.END_CODES, A.REFUSE_CODES,",
-        "A.END_CODES,",
+        "A.REVOKE_SUCCESSES, A.REFUSE_CODES,\n            to=S.IDLE",
+        "A.REVOKE_SUCCESSES,\n            to=S.IDLE",
     ),
     Mutation(
         "STOP leaves codes",
@@ -96,20 +96,20 @@ MUTATIONS = (
     Mutation(
         "one expired code ends the wait for all",
         "transitions",
-        "E.CODE_EXPIRED, A.END_UNUSABLE_CODES, to=S.IDLE, unless_live=True",
-        "E.CODE_EXPIRED, A.END_UNUSABLE_CODES, to=S.IDLE",
+        "E.CODE_EXPIRED, A.END_UNUSABLE_CODES,\n            to=S.IDLE, unless_live=True, ",
+        "E.CODE_EXPIRED, A.END_UNUSABLE_CODES,\n            to=S.IDLE, ",
     ),
     Mutation(
         "wrong submissions never lock",
         "transitions",
-        "A.COUNT_SUBMISSION, A.LOCK_SUBMISSIONS,",
-        "A.COUNT_SUBMISSION,",
+        "A.COUNT_FAILURE, A.END_SHORT_CODES, A.LOCK_SUBMISSIONS,",
+        "A.COUNT_FAILURE, A.END_SHORT_CODES,",
     ),
     Mutation(
         "a success at an app gives back the tries by text",
         "transitions",
-        "A.RESET_WRONG_SUBMISSIONS, to=S.VERIFIED",
-        "A.RESET_WRONG_GUESSES, to=S.VERIFIED",
+        "A.RESET_WRONG_SUBMISSIONS, A.OPEN_CHANNELS,",
+        "A.RESET_WRONG_GUESSES, A.OPEN_CHANNELS,",
     ),
     Mutation(
         "a code that cannot be delivered goes on",
@@ -138,7 +138,7 @@ MUTATIONS = (
     Mutation(
         "submissions are compared during their lock",
         "guards",
-        "    if context.web_limits.locked_at(context.now):",
+        "    if context.channel_limits.locked_at(context.now):",
         "    if context.limits.locked_at(context.now):",
     ),
     Mutation(

@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from dataclasses import replace as dataclass_replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import select
+from structlog.testing import capture_logs
 
+from bot.conversation.channels import FORM, of_key
 from bot.conversation.policy import MAX_FORM_REQUESTS_PER_HOUR
 from bot.conversation.verification import (
     Complete,
@@ -20,17 +25,19 @@ from bot.conversation.verification import (
     Status,
     Verification,
 )
+from bot.services.status import of_phone as status_of
+from bot.services.unlock import unlock
 from bot.services.verifications import Filter, IdempotencyKey, VerificationRequest, Verifications
 from bot.simulator.sandbox import PHONE
 from bot.simulator.stories.transcript import code_in
-from bot.store import verifications
+from bot.store import phone_limits, verifications
 from bot.store.tables import (
     AppEventRow,
+    ChannelLimitsRow,
     ConversationRow,
     IdempotencyKeyRow,
     PhoneLimitsRow,
     VerificationRow,
-    WebPhoneLimitsRow,
 )
 from tests.kit.inboxes import held, the_limits_of
 from tests.kit.stored import row_count
@@ -99,6 +106,19 @@ async def events(sandbox: Sandbox) -> list[tuple[str, str | None]]:
             select(AppEventRow.__table__).order_by(AppEventRow.__table__.c.id)
         )
         return [(row.type, json.loads(row.body)["data"].get("id")) for row in rows]
+
+    return await sandbox.bot.database.read(read)
+
+
+async def bodies(sandbox: Sandbox, name: str) -> dict[str, dict[str, Any]]:
+    """Read the data of the events about a verification, by type; raise if a type occurs twice."""
+
+    def read(connection: Connection) -> dict[str, dict[str, Any]]:
+        rows = connection.execute(
+            select(AppEventRow.__table__).where(AppEventRow.__table__.c.subject == name)
+        ).all()
+        assert len({row.type for row in rows}) == len(rows)
+        return {row.type: json.loads(row.body)["data"] for row in rows}
 
     return await sandbox.bot.database.read(read)
 
@@ -185,17 +205,86 @@ async def test_guesses_typed_into_the_app_cost_no_try_by_text(
     assert "verified" in reply.text
 
 
-async def test_guesses_by_text_end_every_code_and_lock_the_phone(
+async def test_guesses_by_text_lock_texts_and_leave_the_codes_of_apps(
     sandbox: Sandbox, apps: Verifications
 ) -> None:
     name = await begin(apps)
     await sandbox.text(PHONE, "VERIFY")
-    bad = wrong(await code_for(sandbox))
+    own = await code_for(sandbox)
+    bad = wrong(own)
     for _ in range(5):
         await sandbox.text(PHONE, bad)
-    assert await status(apps, name) == (Status.FAILED, Reason.TOO_MANY_GUESSES)
-    refused = await apps.begin(VerificationRequest(Origin.APP, PHONE))
-    assert (refused.outcome, refused.verification) == (RequestOutcome.LOCKED, None)
+    assert await status(apps, name) == (Status.PENDING, None)
+    (right,) = {code for text in await came(sandbox) if (code := code_in(text))} - {bad, own}
+    assert (await apps.check(name, right)).outcome is RequestOutcome.RIGHT
+    assert await sandbox.text(PHONE, "VERIFY") == []
+    await begin(apps)
+
+
+async def test_a_closed_key_is_refused_and_the_app_hears_of_it(
+    sandbox: Sandbox, apps: Verifications
+) -> None:
+    key, other = of_key("0123456789ab"), of_key("ba9876543210")
+    policy = replace(sandbox.bot.rules.policy, failures_to_close=2)
+    rules = dataclass_replace(sandbox.bot.rules, policy=policy)
+    apps._inbox._rules = rules
+    name = await begin(apps, channel=key)
+    bad = wrong(await code_for(sandbox))
+    for _ in range(2):
+        assert (await apps.check(name, bad, channel=key)).outcome is RequestOutcome.WRONG
+
+    refused = await apps.check(name, bad, channel=key)
+    assert refused.outcome is RequestOutcome.LOCKED
+    assert refused.retry_at == sandbox.clock.now() + timedelta(days=30)
+    begun = await apps.begin(VerificationRequest(Origin.APP, PHONE, channel=key))
+    assert begun.outcome is RequestOutcome.LOCKED
+    database = sandbox.bot.database
+    now = sandbox.clock.now()
+    shown = await database.read(status_of, PHONE, now)
+    assert f"{key}: closed until 2026-02-14 12:00:00 UTC; to open it: bot unlock PHONE" in shown
+    opened = await database.write(partial(unlock, phone=PHONE, now=now, has_app=True))
+    assert opened == [key]
+    assert "closed" not in await database.read(status_of, PHONE, now)
+    limits = await database.read(phone_limits.read, PHONE)
+    assert limits.closed == ()
+    assert (await apps.check(name, await code_for(sandbox), channel=other)).outcome is (
+        RequestOutcome.RIGHT
+    )
+    bodies = await database.read(lambda c: list(c.scalars(select(AppEventRow.body))))
+    numbers = [found for body in bodies if (found := json.loads(body))["type"][:6] == "number"]
+    assert [(each["type"], each["data"]["channel"]) for each in numbers] == [
+        ("number.locked", key),
+        ("number.unlocked", key),
+    ]
+    assert [each["data"]["until"] is None for each in numbers] == [False, True]
+    assert numbers[0]["data"]["number"] == PHONE
+
+
+async def test_the_length_of_a_code_is_shown_and_grows_at_the_form_whatever_the_outcome(
+    sandbox: Sandbox, apps: Verifications
+) -> None:
+    one = await begin(apps, origin=Origin.FORM, session="s", channel=FORM)
+    found = await apps.get(one)
+    assert found is not None
+    assert found.code_length == 6
+    bad = wrong(await code_for(sandbox))
+    for name in (one, await begin(apps, origin=Origin.FORM, session="s", channel=FORM)):
+        for _ in range(5):
+            await apps.check(name, bad, channel=FORM)
+    two = await begin(apps, origin=Origin.FORM, session="s", channel=FORM)
+    found = await apps.get(two)
+    assert found is not None
+    assert found.code_length == 8
+    assert len(await code_for(sandbox)) == 8
+
+    await sandbox.text(PHONE, "STOP")
+    await apps.begin(VerificationRequest(Origin.FORM, PHONE, session="t", channel=FORM))
+    refused = await apps.of_session("t")
+    assert refused is not None
+    assert (refused.status, refused.code_length) == (Status.FAILED, 8)
+    reference = await apps.get(await begin(apps, None, origin=Origin.REFERENCE))
+    assert reference is not None
+    assert reference.code_length is None
 
 
 async def test_a_reference_binds_the_phone_that_texts_it(
@@ -215,6 +304,89 @@ async def test_a_reference_binds_the_phone_that_texts_it(
     assert (done.phone, done.status, done.metadata) == (PHONE, Status.VERIFIED, {"session": 7})
     (refused,) = await sandbox.text(PHONE, f"VERIFY {waiting.reference}")
     assert "used or has expired" in refused.text
+
+
+async def test_the_app_learns_the_number_when_its_reference_is_texted(
+    sandbox: Sandbox, apps: Verifications
+) -> None:
+    name = await begin(apps, None, origin=Origin.REFERENCE, label="Ann's login")
+    waiting = await apps.get(name)
+    assert waiting is not None
+    assert await happened(sandbox, name) == []
+    (code_text,) = await sandbox.text(PHONE, f"VERIFY {waiting.reference}")
+    assert f"It is for Ann's login, reference {waiting.reference}." in code_text.text
+    found = await apps.get(name)
+    assert found is not None
+    assert (found.phone, found.status) == (PHONE, Status.PENDING)
+    await sandbox.text(PHONE, code_in(code_text.text) or "")
+
+    assert await happened(sandbox, name) == [
+        "verification.pending",
+        "verification.sent",
+        "verification.delivered",
+        "verification.verified",
+    ]
+    shown = await bodies(sandbox, name)
+    assert {(data["to"], data["label"]) for data in shown.values()} == {(PHONE, "Ann's login")}
+    assert {type_: data["reference"] for type_, data in shown.items()} == {
+        "verification.pending": None,
+        "verification.sent": None,
+        "verification.delivered": None,
+        "verification.verified": waiting.reference,
+    }
+
+
+async def test_a_label_is_in_the_text_of_a_code_that_is_sent_again(
+    sandbox: Sandbox, apps: Verifications
+) -> None:
+    name = await begin(apps, None, origin=Origin.REFERENCE, label="Ann's login")
+    waiting = await apps.get(name)
+    assert waiting is not None
+    await sandbox.text(PHONE, f"VERIFY {waiting.reference}")
+    await sandbox.travel(PHONE, timedelta(seconds=30))
+    (by_person,) = await sandbox.text(PHONE, "RESEND")
+    await sandbox.travel(PHONE, timedelta(seconds=30))
+    assert (await apps.resend(name)).outcome is RequestOutcome.DONE
+    by_app = (await came(sandbox))[-1]
+    about = f"It is for Ann's login, reference {waiting.reference}."
+    assert about in by_person.text
+    assert about in by_app
+
+
+async def test_a_filter_does_not_find_a_reference_that_may_still_be_texted(
+    sandbox: Sandbox, apps: Verifications
+) -> None:
+    async def found_by(reference: str | None) -> list[str]:
+        return [found.id for found in await apps.list(Filter(reference=reference))]
+
+    name, other = [await begin(apps, None, origin=Origin.REFERENCE) for _ in range(2)]
+    first, second = await apps.get(name), await apps.get(other)
+    assert first is not None
+    assert second is not None
+    own = await begin(apps, OTHER, reference=first.reference)
+    assert await found_by(first.reference) == [own]
+    (code_text,) = await sandbox.text(PHONE, f"VERIFY {first.reference}")
+    assert await found_by(first.reference) == [own]
+    await sandbox.text(PHONE, code_in(code_text.text) or "")
+    assert await found_by(first.reference) == [own, name]
+    assert await found_by(second.reference) == []
+    sandbox.clock.travel(timedelta(minutes=15))  # its expiry is not yet recorded
+    assert await found_by(second.reference) == [other]
+
+
+async def test_no_log_line_names_a_reference_or_its_label(
+    sandbox: Sandbox, apps: Verifications
+) -> None:
+    with capture_logs() as lines:
+        name = await begin(apps, None, origin=Origin.REFERENCE, label="Ann's login")
+        waiting = await apps.get(name)
+        assert waiting is not None
+        await sandbox.text(PHONE, f"VERIFY {waiting.reference}")
+    described = await sandbox.bot.database.read(status_of, PHONE, sandbox.clock.now())
+    assert waiting.reference is not None
+    for shown in (str(lines), described):
+        assert waiting.reference not in shown
+        assert "Ann's login" not in shown
 
 
 @pytest.mark.parametrize("reference", ["7Q2K42", "7Q2K", "7Q2O42"])
@@ -279,7 +451,7 @@ async def test_verifications_expire_by_themselves(sandbox: Sandbox, apps: Verifi
     await sandbox.bot.expirer.expire_all()
     assert (await status(apps, waiting))[0] is Status.EXPIRED
     assert (await happened(sandbox, asked))[-1] == "verification.expired"
-    assert await happened(sandbox, waiting) == ["verification.pending", "verification.expired"]
+    assert await happened(sandbox, waiting) == ["verification.expired"]
 
 
 @pytest.mark.parametrize("make_database", ["postgresql"], indirect=True)
@@ -435,7 +607,7 @@ async def test_a_request_refused_at_the_form_stores_nothing(make_sandbox: MakeSa
     assert refused.outcome is RequestOutcome.TOO_MANY_REQUESTS
     tables = (
         PhoneLimitsRow,
-        WebPhoneLimitsRow,
+        ChannelLimitsRow,
         ConversationRow,
         VerificationRow,
         IdempotencyKeyRow,

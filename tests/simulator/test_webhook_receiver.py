@@ -61,7 +61,7 @@ async def test_it_refuses_requests_without_a_valid_signature(
 ) -> None:
     sandbox.telnyx.journal.watchers.append(Printer())
     async with app_with(sandbox.bot.url or "", sandbox.key) as app:
-        await app.begin()
+        await app.begin(to=PHONE)
     await wait_until(lambda: bool(received(sandbox)))
     headers_of_event = dict(received(sandbox)[0].request.headers)
     capsys.readouterr()

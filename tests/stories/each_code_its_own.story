@@ -23,7 +23,7 @@
 > STATUS
 @ pending
 > NOT ME
-< Textproof: thank you. Any code is cancelled, and no new one goes to this number for 1 hour. If it was you, text VERIFY then.
+< Textproof: thanks. Any code or verification of the last day is cancelled. No app gets one for 1 hour. Was it you? Text VERIFY.
 @ failed
 /ask
 @ not_me

@@ -3,8 +3,8 @@
 > help
 * Help: ask whoever gave you this number. Reply STOP to unsubscribe.
 > help me please
-< Textproof: to confirm your number, text VERIFY, then the code you get. Questions: help@example.com. Text STOP to opt out.
+< Textproof: text VERIFY to get a code. 1 msg/request. Msg&data rates may apply. Help: help@example.com. STOP to opt out.
 > ?
-< Textproof: to confirm your number, text VERIFY, then the code you get. Questions: help@example.com. Text STOP to opt out.
+< Textproof: text VERIFY to get a code. 1 msg/request. Msg&data rates may apply. Help: help@example.com. STOP to opt out.
 > START
 * You are subscribed again. Reply STOP to unsubscribe.

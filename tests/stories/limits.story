@@ -1,6 +1,6 @@
 # Beyond the limits of code texts, one reply says how long to wait; then there is no reply.
 # with CODES_PER_HOUR=2
-# with CODES_PER_DAY=3
+# with CODES_PER_DAY=4
 # with RESEND_COOLDOWN=0
 > VERIFY
 < Textproof code: {code}. Reply with it within 10 minutes. Not you? Reply NOT ME.

@@ -9,7 +9,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from bot.conversation.app_events import EventType, OptEventCount
-from bot.services.schemas import AlertView, AppEventView, NumberView, VerificationView
+from bot.services.schemas import (
+    AlertView,
+    AppEventView,
+    NumberLockView,
+    NumberView,
+    VerificationView,
+)
 from bot.store import opt_event_counts, verifications
 from bot.store.opt_event_counts import OptEvents
 from bot.store.queues import app_events
@@ -44,7 +50,7 @@ def record_app_events(
     stored = verifications.load(connection, ids)
     left_out = _count_opt_events(connection, occurred, now)
     new = [
-        _number_event(key, app_event.type, left_out.get(position), now)
+        _number_event(key, app_event, left_out.get(position), now)
         if key and app_event.verification is None
         else _verification_event(app_event, stored, now)
         for position, (key, app_event) in enumerate(occurred)
@@ -122,18 +128,21 @@ def _verification_event(
 
 
 def _number_event(
-    key: ConversationKey, event_type: EventType, left_out: int | None, now: datetime
+    key: ConversationKey, app_event: AppEvent, left_out: int | None, now: datetime
 ) -> app_events.NewAppEvent | None:
-    if event_type in _OPT_EVENTS and left_out is None:
+    if app_event.channel is not None:
+        lock = NumberLockView(number=key.phone, channel=app_event.channel, until=app_event.until)
+        return _serialize(key.phone, app_event.type, lock, now)
+    if app_event.type in _OPT_EVENTS and left_out is None:
         return None
     view = NumberView(number=key.phone, bot_number=key.bot_number, left_out=left_out or 0)
-    return _serialize(key.phone, event_type, view, now)
+    return _serialize(key.phone, app_event.type, view, now)
 
 
 def _serialize(
     subject: str,
     event_type: EventType,
-    data: VerificationView | NumberView | AlertView,
+    data: VerificationView | NumberView | NumberLockView | AlertView,
     now: datetime,
 ) -> app_events.NewAppEvent:
     body = AppEventView(type=event_type, timestamp=now, data=data).model_dump_json()

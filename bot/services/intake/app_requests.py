@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from bot.conversation import references
 from bot.conversation.app_events import AppEvent, EventType
+from bot.conversation.channels import UNKNOWN_KEY
 from bot.conversation.inputs import Cancelled, CodeRequested, CodeSubmitted, ResendRequested
 from bot.conversation.policy import MAX_FORM_REQUESTS_PER_HOUR
 from bot.conversation.verification import AppAnswer, Origin, RequestOutcome, Status, Verification
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from bot.conversation.channels import Channel
     from bot.conversation.inputs import AppInput
     from bot.services.intake.unit_of_work import Rules
 
@@ -53,10 +55,14 @@ RequestedAction = Verification | ResendRequested | CodeSubmitted | Cancelled
 
 @dataclass(frozen=True, slots=True)
 class AppRequest:
-    """An app's request, and the key under which it is carried out once."""
+    """An app's request, and the key under which it is carried out once.
+
+    `channel` is that of a new verification; other actions have their own.
+    """
 
     action: RequestedAction
     idempotency_key: IdempotencyKey
+    channel: Channel = UNKNOWN_KEY
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +115,7 @@ def carry_out(
         first.setdefault(request.idempotency_key.key, request)
     stored = idempotency_keys.load(connection, first)
     new = {key: request for key, request in first.items() if key not in stored}
-    answers = _carry_out_new(
-        connection, {key: request.action for key, request in new.items()}, now, rules
-    )
+    answers = _carry_out_new(connection, new, now, rules)
     to_store = {key: _stored_answer(request, answers[key]) for key, request in new.items()}
     final = {key: answer for key, answer in to_store.items() if _is_final(answers[key])}
     idempotency_keys.store(connection, final, now)
@@ -161,15 +165,16 @@ def _result(
 
 
 def _carry_out_new(
-    connection: Connection, actions: Mapping[str, RequestedAction], now: datetime, rules: Rules
+    connection: Connection, requests: Mapping[str, AppRequest], now: datetime, rules: Rules
 ) -> dict[str, AppAnswer]:
-    """Carry out actions that were not carried out before; return the answers by their keys."""
-    found = _find_named(connection, actions.values())
+    """Carry out requests that were not carried out before; return the answers by their keys."""
+    found = _find_named(connection, [request.action for request in requests.values()])
     form = _FormBudget(connection, now, rules)
     answers: dict[str, AppAnswer] = {}
     inputs: dict[str, tuple[ConversationKey, AppInput]] = {}
     requested: dict[str, Verification] = {}
-    for key, action in actions.items():
+    for key, request in requests.items():
+        action = request.action
         if not isinstance(action, Verification):
             verification = found.get(action.verification)
             if verification is None:
@@ -182,14 +187,14 @@ def _carry_out_new(
                 conversation = ConversationKey(verification.phone, verification.bot_number)
                 inputs[key] = (conversation, action)
         elif action.phone is None:
-            answers[key] = _add_reference(connection, action, now, rules)
+            answers[key] = _add_reference(connection, action)
         elif action.origin is Origin.FORM and (free_at := form.code_free_at(action)):
             answers[key] = AppAnswer(RequestOutcome.TOO_MANY_REQUESTS, free_at)
         else:
             requested[action.id] = action
             inputs[key] = (
                 ConversationKey(action.phone, action.bot_number),
-                CodeRequested(action.id, action.origin, action.complete),
+                CodeRequested(action.id, action.origin, action.complete, request.channel),
             )
     decided = decide_and_save(connection, list(inputs.values()), now, rules, requested=requested)
     return answers | {
@@ -201,14 +206,10 @@ def _is_form_resend(action: RequestedAction, verification: Verification) -> bool
     return isinstance(action, ResendRequested) and verification.origin is Origin.FORM
 
 
-def _add_reference(
-    connection: Connection, new: Verification, now: datetime, rules: Rules
-) -> AppAnswer:
-    """Store a verification that begins when a person texts its reference."""
+def _add_reference(connection: Connection, new: Verification) -> AppAnswer:
+    """Store a verification that begins, and is reported, when a person texts its reference."""
     while not verifications.add(connection, [new]):  # the reference is already in use
         new = replace(new, reference=references.make(secrets.choice))
-    if rules.has_app:
-        record_app_events(connection, [(None, AppEvent(EventType.PENDING, new.id))], now)
     return AppAnswer(RequestOutcome.DONE)
 
 

@@ -433,7 +433,6 @@ def _lock_rows(connection: Connection, items: Sequence[InboxItem]) -> _LockedRow
     others = requested.union(failed_phones.values())
     limits = phone_limits.lock_free(connection, others, create_for=texting)
     free = limits.phones
-    free_for_apps = free - phone_limits.web_limits_locked_elsewhere(connection, requested)
     needs_form = any(locks.form for locks in required.values())
     form_free = not needs_form or verifications.try_lock_form(connection)
 
@@ -446,7 +445,7 @@ def _lock_rows(connection: Connection, items: Sequence[InboxItem]) -> _LockedRow
                 return phone_free and carrier_id not in locked_texts
             case AppRequest():
                 locks = required[id(item)]
-                phone_free = not locks.phone or locks.phone in free_for_apps
+                phone_free = not locks.phone or locks.phone in free
                 return phone_free and (form_free or not locks.form)
 
     return _LockedRows([is_free(item) for item in items], limits.limits_of)

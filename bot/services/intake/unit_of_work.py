@@ -15,21 +15,16 @@ from msgspec.structs import replace
 
 from bot.conversation.actions import Cancel
 from bot.conversation.app_events import FINAL_STATUS, AppEvent, EventType
+from bot.conversation.channels import TEXT
 from bot.conversation.decision import decide
-from bot.conversation.inputs import (
-    CodeRequested,
-    CodeSubmitted,
-    ReferenceLookup,
-    ResendRequested,
-    TextReceived,
-)
+from bot.conversation.inputs import CodeRequested, ReferenceLookup, TextReceived, channel_of
 from bot.conversation.intents import Intent, parse_text, reference_in
 from bot.conversation.policy import look_ups_left, with_unknown_reference
-from bot.conversation.state import Conversation
-from bot.conversation.verification import Origin, Reason, RequestOutcome, Status
+from bot.conversation.state import NOTHING_GUESSED, Conversation
+from bot.conversation.verification import Origin, Reason, ReplyRule, RequestOutcome, Status
 from bot.services.intake.alerts import count_unknown_references
 from bot.services.intake.app_event_log import record_app_events
-from bot.store import conversations, phone_limits, tokens, verifications
+from bot.store import conversations, people, phone_limits, tokens, verifications
 from bot.store.queues import outbox
 from bot.store.tables import OutboxState
 
@@ -39,15 +34,15 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from bot.conversation.channels import Channel
     from bot.conversation.codes import Keyring
     from bot.conversation.decision import Decision
     from bot.conversation.inputs import Input
+    from bot.conversation.person import Person
     from bot.conversation.policy import Policy
-    from bot.conversation.state import PhoneLimits, Token
+    from bot.conversation.state import ChannelLimits, PhoneLimits, Token
     from bot.conversation.verification import AppAnswer, Verification
     from bot.store.conversations import ConversationKey, StoredConversation
-
-_REQUESTS = (CodeRequested, ResendRequested, CodeSubmitted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +72,16 @@ def decide_and_save(  # noqa: PLR0913 - the two optional ones belong to one call
     """
     if not inputs:
         return []
-    keys = {key for key, _ in inputs}
-    web_phones = {key.phone for key, received in inputs if isinstance(received, _REQUESTS)}
+    phones = {key.phone for key, _ in inputs}
+    elsewhere = {key.phone for key, received in inputs if channel_of(received) != TEXT}
     if locked_limits is None:
-        locked_limits = phone_limits.lock(connection, {key.phone for key in keys})
+        locked_limits = phone_limits.lock(connection, phones)
+    loaded = conversations.load(connection, phones, now)
     work = _UnitOfWork(
         locked_limits,
-        phone_limits.lock(connection, web_phones, phone_limits.WEB_LIMITS),
-        conversations.load(connection, keys, now),
+        phone_limits.read_channels(connection, elsewhere) if elsewhere else {},
+        loaded.conversations,
+        loaded.people,
         _look_up_references(connection, inputs, locked_limits, now),
         requested or {},
     )
@@ -121,12 +118,14 @@ class _UnitOfWork:
     """The records as loaded from the database, and the changes since."""
 
     limits: Mapping[str, PhoneLimits]
-    web_limits: dict[str, PhoneLimits]
+    channel_limits: Mapping[tuple[str, Channel], ChannelLimits]
     stored: dict[ConversationKey, StoredConversation]
+    people: dict[str, Person]
     referenced: dict[tuple[str, str], Verification | None]
     requested: Mapping[str, Verification]
+    changed_people: dict[str, Person] = field(default_factory=dict)
     changed_limits: dict[str, PhoneLimits] = field(default_factory=dict)
-    changed_web_limits: dict[str, PhoneLimits] = field(default_factory=dict)
+    changed_channels: dict[tuple[str, Channel], ChannelLimits] = field(default_factory=dict)
     changed_conversations: dict[ConversationKey, Conversation] = field(default_factory=dict)
     changed_tokens: dict[str, tuple[ConversationKey, Token]] = field(default_factory=dict)
     new_texts: list[tuple[ConversationKey, outbox.NewText]] = field(default_factory=list)
@@ -134,29 +133,47 @@ class _UnitOfWork:
     new_verifications: list[Verification] = field(default_factory=list)
     app_events: list[tuple[ConversationKey, AppEvent]] = field(default_factory=list)
     unknown_references: int = 0
+    revocations: list[tuple[ConversationKey, datetime]] = field(default_factory=list)
+    """The phones whose verifications are revoked, each with the time since when."""
 
     def decide(
         self, key: ConversationKey, received: Input, now: datetime, rules: Rules
     ) -> AppAnswer | None:
+        """Decide one input, and what follows at the phone's other conversations."""
+        decision = self._decide_alone(key, received, now, rules)
+        if decision.elsewhere is not None:
+            known = self.stored.keys() | self.changed_conversations.keys()
+            for other in sorted(known):
+                if other.phone == key.phone and other != key:
+                    self._decide_alone(other, decision.elsewhere, now, rules)
+        return decision.answer
+
+    def _decide_alone(
+        self, key: ConversationKey, received: Input, now: datetime, rules: Rules
+    ) -> Decision:
         """Decide one input and collect its changes."""
         if isinstance(received, TextReceived):
             received = self._with_reference(key, received, now, rules)
+        channel = key.phone, channel_of(received)
         decision = decide(
             self._conversation(key),
-            self._text_limits(key.phone),
+            self._limits(key.phone),
             received,
             now=now,
             policy=rules.policy,
             keyring=rules.keyring,
             new_token_id=_fresh_id(now),
-            **self._web_limits(key.phone),
+            channel_limits=self._channel_limits(channel),
+            person=self._person(key.phone),
         )
         self._collect(key, decision)
+        if decision.channel_limits != self._channel_limits(channel):
+            self.changed_channels[channel] = decision.channel_limits
         if isinstance(received, CodeRequested):
-            self._add_requested(received, decision.answer, now)
+            self._add_requested(key.phone, received, decision.answer, now, rules)
         if rules.keyring.is_test(key.phone):
             self._deliver_test_texts(key)
-        return decision.answer
+        return decision
 
     def _conversation(self, key: ConversationKey) -> Conversation:
         if key in self.changed_conversations:
@@ -164,12 +181,15 @@ class _UnitOfWork:
         stored = self.stored.get(key)
         return stored.conversation if stored else Conversation(key.bot_number, key.phone)
 
-    def _text_limits(self, phone: str) -> PhoneLimits:
+    def _person(self, phone: str) -> Person:
+        return self.changed_people.get(phone, self.people[phone])
+
+    def _limits(self, phone: str) -> PhoneLimits:
         return self.changed_limits.get(phone, self.limits[phone])
 
-    def _web_limits(self, phone: str) -> dict[str, PhoneLimits]:
-        limits = self.changed_web_limits.get(phone, self.web_limits.get(phone))
-        return {} if limits is None else {"web_limits": limits}
+    def _channel_limits(self, channel: tuple[str, Channel]) -> ChannelLimits:
+        known = self.channel_limits.get(channel, NOTHING_GUESSED)
+        return self.changed_channels.get(channel, known)
 
     def _with_reference(
         self, key: ConversationKey, text: TextReceived, now: datetime, rules: Rules
@@ -183,14 +203,21 @@ class _UnitOfWork:
             del self.referenced[looked_up]  # each look-up is counted once
             # A code of the hex alphabet can look like a reference.
             if parse_text(text.text, rules.policy.code_format).intent is not Intent.GUESS:
-                limits = self._text_limits(key.phone)
+                limits = self._limits(key.phone)
                 self.changed_limits[key.phone] = with_unknown_reference(limits, now)
                 self.unknown_references += 1
             return text
         phone = verification.phone or self._phone_in_this_transaction(verification)
         free = phone is None and verification.status_at(now) is Status.PENDING
         begun_here = phone == key.phone
-        found = ReferenceLookup(verification.id, free, begun_here, verification.complete)
+        found = ReferenceLookup(
+            verification.id,
+            free,
+            begun_here,
+            verification.complete,
+            verification.reference or "",
+            verification.label or "",
+        )
         return replace(text, reference=found)
 
     def _phone_in_this_transaction(self, verification: Verification) -> str | None:
@@ -204,10 +231,12 @@ class _UnitOfWork:
         before = self._conversation(key)
         if decision.conversation != before or key not in self.stored:
             self.changed_conversations[key] = decision.conversation
-        if decision.limits != self._text_limits(key.phone):
+        if decision.limits != self._limits(key.phone):
             self.changed_limits[key.phone] = decision.limits
-        if key.phone in self.web_limits:
-            self.changed_web_limits[key.phone] = decision.web_limits
+        if decision.person != self._person(key.phone):
+            self.changed_people[key.phone] = decision.person
+        if decision.revoke_since is not None:
+            self.revocations.append((key, decision.revoke_since))
         old = {token.id: token for token in _tokens_of(before)}
         for token in _tokens_of(decision.conversation):
             if token != old.get(token.id):
@@ -226,7 +255,12 @@ class _UnitOfWork:
         self.app_events += [(key, app_event) for app_event in decision.app_events]
 
     def _add_requested(
-        self, request: CodeRequested, answer: AppAnswer | None, now: datetime
+        self,
+        phone: str,
+        request: CodeRequested,
+        answer: AppAnswer | None,
+        now: datetime,
+        rules: Rules,
     ) -> None:
         """Store a requested verification; one that was refused only if it is the web form's.
 
@@ -238,7 +272,13 @@ class _UnitOfWork:
             if verification.origin is not Origin.FORM:
                 return
             reason = Reason(outcome)
-            verification = replace(verification, status=Status.FAILED, reason=reason, ended_at=now)
+            verification = replace(
+                verification,
+                status=Status.FAILED,
+                reason=reason,
+                ended_at=now,
+                code_length=self._refused_code_length(phone, request, now, rules),
+            )
         for _, token in self.changed_tokens.values():
             if token.verification == verification.id:
                 # The code was issued a moment later; both must expire at the same time.
@@ -246,8 +286,19 @@ class _UnitOfWork:
                     verification,
                     expires_at=token.expires_at,
                     letters_index=token.letters_index,
+                    code_length=token.format.length,
                 )
         self.new_verifications.append(verification)
+
+    def _refused_code_length(
+        self, phone: str, request: CodeRequested, now: datetime, rules: Rules
+    ) -> int:
+        """Return how long the code of a refused request would be: the form's page shows it."""
+        policy, by_channel = rules.policy, self._channel_limits((phone, request.channel))
+        length = policy.code_length(by_channel, now)
+        if ReplyRule.of(request.origin, request.complete) is not ReplyRule.LETTERS:
+            return length
+        return max(length, policy.code_length(self._limits(phone), now))
 
     def _deliver_test_texts(self, key: ConversationKey) -> None:
         """Mark the texts to a test number as delivered, so that they are never sent."""
@@ -273,13 +324,15 @@ class _UnitOfWork:
         verifications.add(connection, self.new_verifications)
         row_ids = self._save_conversations(connection)
         self._save_tokens(connection, row_ids)
+        people.save(connection, self.changed_people)
         phone_limits.save(connection, self.changed_limits)
-        phone_limits.save(connection, self.changed_web_limits, phone_limits.WEB_LIMITS)
+        phone_limits.save_channels(connection, self.changed_channels)
         for cancel in (Cancel.CODES, Cancel.ALL):
             cancelled = [row_ids[key] for key, each in self.cancelled.items() if each is cancel]
             outbox.cancel(connection, cancelled, codes_only=cancel is Cancel.CODES)
         outbox.add(connection, [(row_ids[key], text) for key, text in self.new_texts], now)
         self._save_verifications(connection, now)
+        self._revoke_verifications(connection, now)
         if rules.has_app:
             record_app_events(connection, self.app_events, now)
         if self.unknown_references:
@@ -332,11 +385,20 @@ class _UnitOfWork:
                     phone=key.phone,
                     bot_number=key.bot_number,
                     expires_at=token.expires_at,
+                    code_length=token.format.length,
                 )
             if id_ in ended and stored.status is Status.PENDING:
                 verification = with_final_status(verification, ended[id_], now)
             changed.append(verification)
         verifications.save(connection, changed)
+
+    def _revoke_verifications(self, connection: Connection, now: datetime) -> None:
+        """Revoke successes after their results are saved: one may be of this transaction."""
+        for key, since in self.revocations:
+            revoked = verifications.revoke(connection, key.phone, since, now)
+            self.app_events += [
+                (key, AppEvent(EventType.REVOKED, id_, Reason.NOT_ME)) for id_ in revoked
+            ]
 
 
 def _fresh_id(now: datetime) -> str:

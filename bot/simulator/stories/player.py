@@ -16,6 +16,7 @@ A story has one statement on each line:
     /ask                      an app requests a code for the phone, to be typed
     /ask reply                the same, and a reply with `{letters}` after the code completes it too
     /ask reference            an app requests a reference; `{reference}` stands for it from then on
+    /ask reference LABEL      the same, and the code text names this label
     /type {code}              the person types this into the app, for its latest request
     @ verified                the status of the app's latest request, or why it was refused
 
@@ -33,6 +34,7 @@ from typing import TYPE_CHECKING
 
 from bot.conversation.inputs import Shape
 from bot.conversation.numbers import canonical, is_e164
+from bot.conversation.references import to_label
 from bot.conversation.replies import CODE_PLACEHOLDER
 from bot.conversation.verification import Complete, Origin
 from bot.services.verifications import VerificationRequest
@@ -154,8 +156,11 @@ class Player:
                 self._last_request = await self._apps.begin(
                     VerificationRequest(Origin.APP, canonical(self.phone), complete)
                 )
-            case "/ask", "reference":
-                self._last_request = await self._apps.begin(VerificationRequest(Origin.REFERENCE))
+            case "/ask", _ if rest.partition(" ")[0] == "reference":
+                label = rest.partition(" ")[2]
+                self._last_request = await self._apps.begin(
+                    VerificationRequest(Origin.REFERENCE, label=to_label(label) if label else None)
+                )
             case "/type", code:
                 await self._apps.check(self._verification().id, self._fill_in(code))
             case "@", status:
@@ -184,11 +189,15 @@ class Player:
         self._last_seen_id = max((text.id for text in new), default=self._last_seen_id)
 
     def _fill_in(self, text: str) -> str:
-        if REFERENCE in text:
-            text = text.replace(REFERENCE, self._verification().reference or "")
+        text = self._with_reference(text)
         if LETTERS in text:
             text = text.replace(LETTERS, self._apps.letters(self._verification()) or "")
         return _CODE_REFERENCE.sub(self._code_for, text).replace(WRONG, self._wrong_code())
+
+    def _with_reference(self, text: str) -> str:
+        if REFERENCE not in text:
+            return text
+        return text.replace(REFERENCE, self._verification().reference or "")
 
     def _code_for(self, match: re.Match[str]) -> str:
         if match[1] is None:
@@ -211,7 +220,7 @@ class Player:
         if received is None:
             raise StoryError("expected this, and got nothing")
         self._unread.remove(received)
-        before, placeholder, after = pattern.partition(CODE_PLACEHOLDER)
+        before, placeholder, after = self._with_reference(pattern).partition(CODE_PLACEHOLDER)
         middle = f"(?P<code>{_CODE.pattern})" if placeholder else ""
         expected = re.compile(re.escape(before) + middle + re.escape(after))
         match = expected.fullmatch(received.text)

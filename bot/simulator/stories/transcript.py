@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from bot.conversation.state import State
     from bot.simulator.telnyx.journal import Entry
 
-_CODE_TEXT = re.compile(rf"code: ([0-9A-F]{{4,64}})\. (?:{'|'.join(CODE_WORDINGS)})")
+_CODE_TEXT = re.compile(
+    rf"code: ([0-9A-F]{{4,64}})\. (?:It is for [^.]+\. )?(?:{'|'.join(CODE_WORDINGS)})"
+)
 _RESOLUTION = timedelta(seconds=0.1)
 _REPLY_TIME = timedelta(seconds=0.5)
 """Replies and states follow a text within this time; a later reply waited, say for a retry."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,23 @@ class DateTimeList(TypeDecorator[tuple[datetime, ...]]):
     def process_result_value(self, value: Any, _dialect: Dialect) -> tuple[datetime, ...]:
         """Convert the text to times."""
         return tuple(datetime.fromisoformat(time) for time in value or ())
+
+
+class ChannelTimes(TypeDecorator[Mapping[str, datetime]]):
+    """A time in UTC for each of a few channels, stored as a JSON object; NULL for none."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def process_bind_param(
+        self, value: Mapping[str, datetime] | None, _dialect: Dialect
+    ) -> dict[str, str] | None:
+        """Convert the times to text."""
+        return {name: time.isoformat() for name, time in value.items()} if value else None
+
+    def process_result_value(self, value: Any, _dialect: Dialect) -> Mapping[str, datetime]:
+        """Convert the text to times."""
+        return {name: datetime.fromisoformat(time) for name, time in (value or {}).items()}
 
 
 def string_enum(enum_class: type[StrEnum]) -> Enum:

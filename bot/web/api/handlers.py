@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from aiohttp import web
 from pydantic import ValidationError
 
+from bot.conversation import channels
 from bot.conversation.verification import Origin, RequestOutcome, Status
 from bot.services.recipients import RecipientError
 from bot.services.schemas import VerificationView
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
     from pydantic import BaseModel
 
+    from bot.conversation.channels import Channel
     from bot.conversation.verification import Verification
     from bot.services.clock import Clock
     from bot.services.recipients import Recipients
@@ -72,10 +74,14 @@ P = TypeVar("P", bound=RequestParams)
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest(Generic[P]):
-    """An authorized, valid request; `verification_id` is the id in its path, or ""."""
+    """An authorized, valid request; `verification_id` is the id in its path, or "".
+
+    `channel` is that of its API key.
+    """
 
     params: P
     verification_id: str
+    channel: Channel
     idempotency_key: IdempotencyKey | None
 
 
@@ -119,6 +125,7 @@ class Api:
                 ApiRequest(
                     params=_parse_params(request, body, route),
                     verification_id=_verification_id(request),
+                    channel=channels.of_key(api_key.public_id),
                     idempotency_key=_idempotency_key(request, body, api_key) if writes else None,
                 ),
             )
@@ -131,12 +138,17 @@ class Api:
         if params.to is None and params.reference is not None:
             reason = "is allowed only with `to`; put your own reference into `metadata`"
             raise problems.for_field("reference", reason)
+        if params.to is not None and params.label is not None:
+            reason = "is allowed only without `to`: it is shown in the code text of a reference"
+            raise problems.for_field("label", reason)
         result = await self._verifications.begin(
             VerificationRequest(
                 origin=Origin.REFERENCE if params.to is None else Origin.APP,
+                channel=request.channel,
                 phone=None if params.to is None else _phone(self._recipients.accept, params.to),
                 complete=params.complete,
                 reference=params.reference,
+                label=params.label,
                 metadata=params.metadata,
             ),
             request.idempotency_key,
@@ -182,7 +194,10 @@ class Api:
     async def check_code(self, request: ApiRequest[CheckParams]) -> web.Response:
         """Check a code that the person typed in the app."""
         result = await self._verifications.check(
-            request.verification_id, request.params.code, request.idempotency_key
+            request.verification_id,
+            request.params.code,
+            request.idempotency_key,
+            channel=request.channel,
         )
         verification = self._verification_of(result, RequestOutcome.RIGHT, RequestOutcome.WRONG)
         return _response(
@@ -195,7 +210,9 @@ class Api:
 
     async def resend_code(self, request: ApiRequest[NoParams]) -> web.Response:
         """Send the same code again."""
-        result = await self._verifications.resend(request.verification_id, request.idempotency_key)
+        result = await self._verifications.resend(
+            request.verification_id, request.idempotency_key, channel=request.channel
+        )
         return self._verification_response(self._verification_of(result, RequestOutcome.DONE))
 
     async def cancel_verification(self, request: ApiRequest[NoParams]) -> web.Response:

@@ -32,8 +32,9 @@ class InvitationView(VerificationView):
         """Return the view of a verification with a reference to text, at `now` (UTC)."""
         text = f"VERIFY {verification.reference}"
         link = sms_link(verification.bot_number, text)
+        view = VerificationView.of(verification, now)
         return cls(
-            **VerificationView.of(verification, now).model_dump(),
+            **view.model_dump() | {"reference": verification.reference},
             instruction=f"Text {text} to {readable(verification.bot_number)}",
             sms_link=link,
             qr_code=qr_code(link),

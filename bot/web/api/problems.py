@@ -33,7 +33,7 @@ DETAILS: Mapping[RequestOutcome, str] = {
     RequestOutcome.TOO_MANY_CODES: "too many codes were sent to this number",
     RequestOutcome.TOO_MANY_REQUESTS: "too many requests",
     RequestOutcome.TOO_MANY_GUESSES: "too many wrong codes were typed for this number",
-    RequestOutcome.LOCKED: "this number is locked after too many wrong codes",
+    RequestOutcome.LOCKED: "this key is closed for this number after too many wrong codes",
     RequestOutcome.NOT_ME: "the person replied that they did not ask for a code",
     RequestOutcome.OPTED_OUT: "the person has opted out; they can text START to the bot's number",
     RequestOutcome.NOT_PENDING: "the verification has ended, or nobody has texted its reference",

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
+from bot.conversation.references import to_label
 from bot.conversation.verification import Complete, Status
 from bot.services.schemas import VerificationView
 
@@ -115,6 +116,7 @@ class CreateParams(RequestParams):
     to: _To | None = None
     complete: Annotated[Complete, Strict(strict=False)] | None = None
     reference: _Reference | None = None
+    label: Annotated[str, AfterValidator(to_label)] | None = None
     metadata: Annotated[dict[str, Any], AfterValidator(_storable)] | None = None
 
 

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
+from bot.conversation.channels import FORM
 from bot.conversation.intents import normalize_text
 from bot.conversation.numbers import example, readable
 from bot.conversation.replies import duration
@@ -80,6 +81,8 @@ class FormSettings:
     code_lifetime: timedelta
     recipients: Recipients
     trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()
+    terms_url: str = ""
+    privacy_url: str = ""
 
 
 class Form:
@@ -149,6 +152,7 @@ class Form:
             phone,
             session=self._sessions.hashed_id(new_id),
             asked_from=self._sessions.hashed_network(self._network(request)),
+            channel=FORM,
         )
         result = await self._verifications.begin(params)
         if result.outcome is RequestOutcome.TOO_MANY_REQUESTS:
@@ -167,6 +171,8 @@ class Form:
             return _redirect("/")
         if verification.status is Status.VERIFIED:
             return _redirect("/success")
+        if verification.status is Status.REVOKED:
+            return self._revoked_page()
         message = request.query.get("message", "")
         expires_at = verification.created_at + self._settings.code_lifetime
         seconds_left = math.ceil((expires_at - self._clock.now()).total_seconds())
@@ -175,7 +181,7 @@ class Form:
             number=readable(verification.phone or ""),
             lifetime=duration(self._settings.code_lifetime),
             seconds_left=max(0, seconds_left),
-            length=self._settings.code_format.length,
+            length=verification.code_length or self._settings.code_format.length,
             hexadecimal=self._settings.code_format.alphabet is Alphabet.HEX,
             letters=self._verifications.letters(verification) or "",
             csrf=self._sessions.csrf_token(session_id),
@@ -194,7 +200,7 @@ class Form:
         verification = await self._find_verification(request, session_id)
         code = _BETWEEN_SYMBOLS.sub("", normalize_text(fields.get("code", ""))).upper()
         if verification is not None and code:
-            result = await self._verifications.check(verification.id, code)
+            result = await self._verifications.check(verification.id, code, channel=FORM)
             if result.outcome is RequestOutcome.RIGHT:
                 return _redirect("/success")
         return _redirect("/verify?message=wrong")
@@ -209,7 +215,7 @@ class Form:
             return self._begin_again_page()
         verification = await self._find_verification(request, session_id)
         if verification is not None:
-            await self._verifications.resend(verification.id)
+            await self._verifications.resend(verification.id, channel=FORM)
         return _redirect("/verify?message=again")
 
     async def status(self, request: web.Request) -> web.Response:
@@ -227,6 +233,8 @@ class Form:
         if session_id is None:
             return _redirect("/")
         verification = await self._find_verification(request, session_id)
+        if verification is not None and verification.status is Status.REVOKED:
+            return self._revoked_page()
         if verification is None or verification.status is not Status.VERIFIED:
             return _redirect("/verify?message=not-yet")
         return self._page("success.html", number=readable(verification.phone or ""))
@@ -312,6 +320,8 @@ class Form:
             typed=typed,
             error=error,
             example=self._example,
+            terms_url=self._settings.terms_url,
+            privacy_url=self._settings.privacy_url,
             csrf=self._sessions.csrf_token(session_id),
         )
 
@@ -334,6 +344,14 @@ class Form:
             headers=RETRY_SOON,
             title="Please wait a little",
             text="Many requests came from your network at once. Please try again in a minute.",
+        )
+
+    def _revoked_page(self) -> web.Response:
+        return self._page(
+            "error.html",
+            title="No longer verified",
+            text="The phone with this number has replied NOT ME, so your verification was revoked."
+            " If it is your number, text VERIFY from your phone.",
         )
 
     def _begin_again_page(self) -> web.Response:

@@ -11,11 +11,12 @@ from bot.conversation import guards
 from bot.conversation.codes import Keyring
 from bot.conversation.context import Context
 from bot.conversation.decision import Decision, decide, pass_time
-from bot.conversation.inputs import DeliveryFailed
+from bot.conversation.inputs import DeliveryFailed, channel_of
 from bot.conversation.replies import Reply
-from bot.conversation.state import CodeDelivery, Conversation, PhoneLimits, Token
+from bot.conversation.state import ChannelLimits, CodeDelivery, Conversation, PhoneLimits, Token
 from bot.conversation.transitions import transition_of
 from tests.proof.exhaustive.facts import Side, tokens_of
+from tests.proof.exhaustive.offers import elsewhere
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -52,6 +53,7 @@ class RecordingKeyring(Keyring):
 class Edge(Struct, frozen=True):
     """An input to one number: the facts before it, the decision, and the side after it.
 
+    `limits` are those by text, `web_limits` those of the app: its counts and its code texts.
     `compared` are the tokens with which the guess was compared, as they were then. The tokens
     before and after it are by id; `changed` are the new and changed ones, `used` and `ended` those
     to which that happened.
@@ -66,6 +68,8 @@ class Edge(Struct, frozen=True):
     decision: Decision
     compared: tuple[Token, ...]
     after: Side
+    limits_after: PhoneLimits
+    web_limits_after: PhoneLimits
     tokens_before: dict[str, Token]
     tokens_after: dict[str, Token]
     reply: Reply | None
@@ -88,13 +92,14 @@ def make(  # noqa: PLR0913 - an edge is made of all of these
     keyring.compared = []
     decision = decide(
         _with_delivery(side.conversation, offer),
-        limits,
+        _of_phone(limits, web_limits),
         offer.incoming,
         now=now,
         policy=scope.policy,
         keyring=keyring,
         new_token_id=offer.new_token,
-        web_limits=web_limits,
+        channel_limits=_of_key(web_limits),
+        person=side.person,
     )
     opted_out = (side.opted_out or offer.opts_out) and not offer.opts_in
     reply = decision.message.reply if decision.message else None
@@ -111,7 +116,9 @@ def make(  # noqa: PLR0913 - an edge is made of all of these
         scope,
         decision,
         tuple(keyring.compared),
-        Side(decision.conversation, opted_out, confirmed),
+        Side(decision.conversation, decision.person, opted_out, confirmed),
+        _by_text(decision),
+        _by_app(web_limits if not offer.by_app else decision.channel_limits, decision),
         before,
         after,
         reply,
@@ -121,17 +128,60 @@ def make(  # noqa: PLR0913 - an edge is made of all of these
     )
 
 
+def _of_phone(limits: PhoneLimits, web_limits: PhoneLimits) -> PhoneLimits:
+    """Return the limits of a phone: the code texts of both channels belong to it."""
+    return replace(limits, key_code_times=web_limits.code_times)
+
+
+def _of_key(web_limits: PhoneLimits) -> ChannelLimits:
+    return ChannelLimits(web_limits.wrong_guesses, web_limits.locks, web_limits.locked_until)
+
+
+def _by_text(decision: Decision) -> PhoneLimits:
+    """Return the limits by text; without what only growth and closing read, which are off here."""
+    return replace(decision.limits, key_code_times=(), failures=0, wrong_times=())
+
+
+def _by_app(counts: ChannelLimits, decision: Decision) -> PhoneLimits:
+    """Return the limits of the app: its counts and locks, and its code texts."""
+    return PhoneLimits(
+        wrong_guesses=counts.wrong_guesses,
+        locks=counts.locks,
+        locked_until=counts.locked_until,
+        code_times=decision.limits.key_code_times,
+    )
+
+
+def follow(edge: Edge, other: Side, keyring: RecordingKeyring) -> Edge | None:
+    """Decide what follows at the other number, if anything does."""
+    incoming = edge.decision.elsewhere
+    if incoming is None:
+        return None
+    informed = replace(other, person=edge.decision.person)
+    return make(
+        informed,
+        edge.limits_after,
+        edge.web_limits_after,
+        elsewhere(incoming, informed),
+        now=edge.now,
+        scope=edge.scope,
+        keyring=keyring,
+    )
+
+
 def row_of(edge: Edge) -> Transition | None:
     """Return the row of the table that an edge has followed, or None if the input was ignored."""
     context = pass_time(
         Context(
             _with_delivery(edge.before.conversation, edge.offer),
-            edge.limits,
-            edge.web_limits,
+            _of_phone(edge.limits, edge.web_limits),
+            _of_key(edge.web_limits),
+            edge.before.person,
             edge.now,
             edge.scope.policy,
             _KEYRING,
             edge.offer.new_token,
+            channel_of(edge.offer.incoming),
         )
     ).context
     return transition_of(context.state, guards.read(context, edge.offer.incoming).event)

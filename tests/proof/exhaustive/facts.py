@@ -3,9 +3,11 @@
 All moments are relative to `NOW`. What is merged, and why that is sound:
 
 - A moment that has passed is one value: the rules compare a moment only with the time. The end of a
-  past lock is also compared with the time of issue of each code, so a code that was issued before
-  it is kept as `TOO_OLD`, and all others as younger.
+  past lock is also compared with the time of issue of each code that a reply alone completes, so
+  such a code that was issued before it is kept as `TOO_OLD`, and all others as younger.
 - The number of locks is left out, because `max_lock` makes all locks equally long.
+- Growth and closing are off in all scopes, so the failures and the times of wrong comparisons are
+  left out. `tests/conversation/test_channels.py` and `test_guessing.py` check both.
 - Codes texted more than a day ago are left out: no window contains them.
 - An ended token is left out after its expiry: two rules refuse it then. A used one is kept while
   its code is recognized. Of both, and of a token that a lock has ended, the guesses and the
@@ -14,8 +16,9 @@ All moments are relative to `NOW`. What is merged, and why that is sound:
 - A count of courtesy replies whose pause is over is zero: the next reply sets it to one in both
   cases. If courtesy is not limited, the counts and times are left out.
 - The time of the last success, STOP and START is only whether there was one: inputs of this check
-  refer to these times themselves ("a START as old as the last STOP"). The last START is left out
-  after a STOP, because only a new START ends the opt-out.
+  refer to these times themselves ("a START as old as the last STOP"). Where NOT ME can be texted,
+  the time of a success is kept as long as NOT ME reaches back, and that of NOT ME as long as it is
+  remembered. Of the NOT MEs only so many are counted as there are lengths of refusals.
 - The wording of an opt-out is never read.
 - Tokens of verifications are left out when an idle conversation is loaded, as the store does.
 - A code text that is queued and one that was sent are the same: only the wording of STATUS differs.
@@ -29,13 +32,16 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
+from bot.conversation import person as person_rules
+from bot.conversation.person import NOTHING_KNOWN, Person
 from bot.conversation.policy import COURTESY_PERIOD
 from bot.conversation.state import Conversation, PhoneLimits, State, Token
+from bot.conversation.verification import Origin
 from tests.proof.exhaustive.scopes import HOUR, LONG_AGO, NOW, NUMBERS, PHONE, QUARTER, UNLIMITED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from tests.proof.exhaustive.scopes import Scope
 
@@ -47,13 +53,14 @@ _NOTHING = NOW - NOW
 
 
 class Side(Struct, frozen=True):
-    """A conversation, and what the person knows of it without the bot's own records.
+    """A conversation and its person, and what the person knows without the bot's own records.
 
-    `opted_out` is whether the last STOP or START that counts was a STOP; `confirmed` is whether it
-    was confirmed.
+    Both numbers have the same person. `opted_out` is whether the last STOP or START that counts was
+    a STOP, or the carrier blocks this number; `confirmed` is whether it was confirmed.
     """
 
     conversation: Conversation
+    person: Person = NOTHING_KNOWN
     opted_out: bool = False
     confirmed: bool = False
 
@@ -101,19 +108,66 @@ def merged_side(side: Side, limits: PhoneLimits, now: datetime, scope: Scope) ->
         NUMBERS[0],
         PHONE,
         old.state,
-        None if old.verified_at is None else LONG_AGO,
         None if own is None else _merged_token(own, past_lock, now),
+        blocked_at=old.blocked_at and LONG_AGO,
         verification_tokens=tuple(kept),
     )
     facts: dict[str, object] = {}
-    if scope.old_texts:
-        facts["opted_out_at"] = old.opted_out_at and LONG_AGO
-        if old.state is not State.OPTED_OUT:
-            facts["opted_in_at"] = old.opted_in_at and LONG_AGO
     if scope.counts_courtesy:
         facts |= _merged_courtesy("hints", "hinted_at", old.hints, old.hinted_at, now)
         facts |= _merged_courtesy("answers", "answered_at", old.answers, old.answered_at, now)
-    return Side(replace(new, **facts) if facts else new, side.opted_out, side.confirmed)
+    return Side(
+        replace(new, **facts) if facts else new,
+        merged_person(side.person, now, scope),
+        side.opted_out,
+        side.confirmed,
+    )
+
+
+def merged_person(person: Person, now: datetime, scope: Scope) -> Person:
+    """Return a person as it looks at `now`, with all moments relative to `NOW`."""
+    stopped_at = person.opted_out_at if scope.old_texts else None
+    # Whether a START is on record decides what a block by the carrier means.
+    started_at = None if person.opted_out else person.opted_in_at
+    merged = Person(
+        person.opted_out,
+        stopped_at and LONG_AGO,
+        started_at and LONG_AGO,
+        verified_at=person.verified_at and LONG_AGO,
+    )
+    return _with_not_me(merged, person, now) if scope.not_me else merged
+
+
+def _with_not_me(merged: Person, person: Person, now: datetime) -> Person:
+    """Add what NOT ME has changed, and what the next one depends on."""
+    reach, memory = person_rules.NOT_ME_REACH, person_rules.NOT_ME_MEMORY
+    alone = _recent(person.verified_alone_at, now, reach)
+    cancelled = _recent(person.cancelled_at, now, reach)
+    own = _recent(person.own_code_at, now, person_rules.OWN_CODE_INTERVAL)
+    said_at, count = person.not_me_at, min(person.not_mes, len(person_rules.FORM_REFUSALS))
+    if said_at is None or now - said_at > memory:
+        said_at, count = None, 0
+    else:
+        ended = person.refused_until(Origin.APP) is None
+        said_at = NOW - (now - said_at)
+        # A success that has ended the refusal stays as late as the NOT ME.
+        alone = max(alone or said_at, said_at) if ended else alone
+    return replace(
+        merged,
+        verified_at=_recent(person.verified_at, now, reach),
+        verified_alone_at=alone,
+        not_me_at=said_at,
+        not_mes=count,
+        cancelled_at=None if cancelled == LONG_AGO else cancelled,
+        own_code_at=None if own == LONG_AGO else own,
+    )
+
+
+def _recent(moment: datetime | None, now: datetime, period: timedelta) -> datetime | None:
+    """Return a moment relative to `NOW`, or `LONG_AGO` if a period has passed since it."""
+    if moment is None:
+        return None
+    return LONG_AGO if moment + period <= now else NOW - (now - moment)
 
 
 def _merged_courtesy(
@@ -143,7 +197,7 @@ def _merged_token(token: Token, past_lock: datetime | None, now: datetime) -> To
         return same if token.ended_at is None else None
     if token.ended_at is not None:
         return replace(same, ended_at=LONG_AGO)
-    if past_lock is not None and token.issued_at < past_lock:
+    if past_lock is not None and token.issued_at < past_lock and token.awaits_code_alone:
         return replace(same, issued_at=TOO_OLD)
     return replace(
         same,
@@ -158,12 +212,10 @@ def merged_limits(limits: PhoneLimits, now: datetime, scope: Scope) -> PhoneLimi
     """Return the limits of a channel as they look at `now`, with all moments relative to `NOW`."""
     longest = scope.day if scope.policy.codes_per_day < UNLIMITED else HOUR
     return PhoneLimits(
-        limits.wrong_guesses,
-        0,
-        _relative(limits.locked_until, now) or LONG_AGO,
-        _relative(limits.refused_until, now),
-        _relative(limits.told_until, now),
-        tuple(NOW - (now - time) for time in limits.code_times if time + longest > now),
+        wrong_guesses=limits.wrong_guesses,
+        locked_until=_relative(limits.locked_until, now) or LONG_AGO,
+        told_until=_relative(limits.told_until, now),
+        code_times=tuple(NOW - (now - time) for time in limits.code_times if time + longest > now),
     )
 
 
@@ -233,7 +285,6 @@ def core_of_limits(limits: PhoneLimits, scope: Scope) -> PhoneLimits:
     blocked = code_free_at(limits.code_times, scope) > NOW
     return replace(
         limits,
-        refused_until=limits.refused_until and _SOME_LATER_TIME,
         told_until=limits.told_until and _ANNOUNCED_TIME,
         code_times=(_SOME_TIME_LATER - HOUR,) * scope.policy.codes_per_hour if blocked else (),
     )
@@ -244,23 +295,19 @@ def restored_limits(
 ) -> PhoneLimits:
     """Return the limits that a decision on `core`, the core of `original`, leads to.
 
-    A wait is announced until nothing refuses a code any longer, and a later NOT ME does not make
-    the time of an earlier one shorter.
+    A wait is announced until nothing refuses a code any longer.
     """
-    told_until, refused_until = original.told_until, original.refused_until
-    if decided.refused_until != core.refused_until:
-        refused_until = _latest(refused_until, decided.refused_until)
+    told_until = original.told_until
     if decided.told_until != core.told_until:
         core_free_at = _SOME_TIME_LATER if core.code_times else None
-        ends = decided.locked_until, decided.refused_until, core_free_at
+        ends = decided.locked_until, core_free_at
         if decided.told_until != _latest(*ends):
             raise AssertionError(f"a wait is announced until {decided.told_until}, not {ends}")
         free_at = code_free_at(original.code_times, scope)
-        told_until = _latest(decided.locked_until, refused_until, free_at)
+        told_until = _latest(decided.locked_until, free_at)
     new_times = decided.code_times[len(core.code_times) :]
     return replace(
         decided,
-        refused_until=refused_until,
         told_until=told_until,
         code_times=original.code_times + new_times,
     )
@@ -275,7 +322,7 @@ def code_free_at(code_times: tuple[datetime, ...], scope: Scope) -> datetime:
     at = NOW
     while (
         sum(at - time < HOUR for time in code_times) >= scope.policy.codes_per_hour
-        or sum(at - time < scope.day for time in code_times) >= scope.policy.codes_per_day
+        or sum(at - time < scope.day for time in code_times) >= scope.own_codes_per_day
     ):
         at += QUARTER
     return at
@@ -289,8 +336,8 @@ _ANNOUNCED_TIME = NOW + QUARTER / 5
 
 
 def locks_of(limits: PhoneLimits, scope: Scope) -> PhoneLimits:
-    """Return what apps depend on: whether the person is locked, or has refused codes."""
-    ends = PhoneLimits(locked_until=limits.locked_until, refused_until=limits.refused_until)
+    """Return what apps depend on: whether the person is locked."""
+    ends = PhoneLimits(locked_until=limits.locked_until)
     return core_of_limits(ends, scope)
 
 
@@ -302,11 +349,28 @@ def moments_of_side(side: Side) -> Iterable[datetime]:
     for last in (side.conversation.hinted_at, side.conversation.answered_at):
         if last is not None:
             yield last + COURTESY_PERIOD
+    yield from _moments_of_person(side.person)
+
+
+def _moments_of_person(person: Person) -> Iterable[datetime]:
+    for success in (person.verified_at, person.verified_alone_at):
+        if success is not None and success != LONG_AGO:
+            yield success + person_rules.NOT_ME_REACH
+    if person.not_me_at is not None:
+        yield person.not_me_at + person_rules.NOT_ME_MEMORY
+        # At the end of that time the NOT ME is still remembered.
+        yield person.not_me_at + person_rules.NOT_ME_MEMORY + QUARTER
+        for origin in (Origin.APP, Origin.FORM):
+            until = person.refused_until(origin)
+            if until is not None:
+                yield until
+    if person.own_code_at is not None:
+        yield person.own_code_at + person_rules.OWN_CODE_INTERVAL
 
 
 def moments_of_limits(limits: PhoneLimits, scope: Scope) -> Iterable[datetime]:
     """Return the moments at which the limits may begin to behave differently."""
-    for end in (limits.locked_until, limits.refused_until, limits.told_until):
+    for end in (limits.locked_until, limits.told_until):
         if end is not None:
             yield end
     for time in limits.code_times:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
+from bot.conversation import person as person_rules
 from bot.conversation.actions import Cancel
 from bot.conversation.app_events import FINAL_STATUS, EventType
-from bot.conversation.inputs import CodeSubmitted, DeliveryFailed, TimePassed
+from bot.conversation.inputs import CodeSubmitted, DeliveryFailed, NotMeElsewhere, TimePassed
 from bot.conversation.limits import FIRST_LOCK
 from bot.conversation.replies import Reply
 from bot.conversation.state import State
@@ -20,13 +19,13 @@ from bot.conversation.verification import Origin, RequestOutcome
 from tests.proof.exhaustive.edges import Edge, make, row_of
 from tests.proof.exhaustive.facts import as_loaded, code_free_at, is_spent, tokens_of
 from tests.proof.exhaustive.offers import Kind, Offer
-from tests.proof.exhaustive.scopes import HOUR, NOW
+from tests.proof.exhaustive.scopes import HOUR, NOW, QUARTER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from bot.conversation.state import PhoneLimits, Token
+    from bot.conversation.state import Conversation, PhoneLimits, Token
     from tests.proof.exhaustive.edges import RecordingKeyring
     from tests.proof.exhaustive.facts import Side
     from tests.proof.exhaustive.scopes import Scope
@@ -64,6 +63,7 @@ REASONS: Mapping[Reply, frozenset[Kind]] = {
     Reply.HINT: _UNCLEAR,
     Reply.HINT_CODE: _UNCLEAR,
     Reply.NOT_ME: frozenset({Kind.NOT_ME}),
+    Reply.NOT_ME_WITHOUT_CODE: frozenset({Kind.NOT_ME}),
     Reply.STOPPED: frozenset({Kind.STOP}),
     Reply.WELCOME: frozenset({Kind.START}),
 }
@@ -105,11 +105,11 @@ _WAITING = frozenset(
 def no_success_without_the_right_code(edge: Edge) -> bool:
     """A success needs the right code, in its time, for that phone and request, by that channel."""
     used = edge.used
-    verified_at = edge.decision.conversation.verified_at
+    verified_at = edge.decision.person.verified_at
     answer = edge.decision.answer
     signs = (
         bool(used),
-        verified_at is not None and verified_at != edge.before.conversation.verified_at,
+        verified_at is not None and verified_at not in _successes_before(edge),
         edge.after.conversation.state is State.VERIFIED
         and edge.before.conversation.state is not State.VERIFIED,
         _has_event(edge, EventType.VERIFIED),
@@ -130,7 +130,7 @@ def the_right_code_succeeds_once(edge: Edge) -> bool:
     answer = edge.decision.answer
     return (
         [each.id for each in used] == [token.id]
-        and edge.decision.conversation.verified_at == edge.now
+        and edge.decision.person.verified_at == edge.now
         and _has_event(edge, EventType.VERIFIED) is (token.verification is not None)
         and (edge.reply is Reply.SUCCESS) is not submitted
         and (answer is not None and answer.outcome is RequestOutcome.RIGHT) is submitted
@@ -168,7 +168,9 @@ def only_guesses_are_compared(edge: Edge) -> bool:
         channel_open = not edge.web_limits.locked_at(edge.now)
         right_token = {each.verification for each in compared} == {request.verification}
         return channel_open and right_token and all(_works(edge, each) for each in compared)
-    return edge.offer.kind in _GUESSES and all(_works(edge, each) for each in compared)
+    texts_open = not edge.limits.locked_at(edge.now)
+    is_guess = edge.offer.kind in _GUESSES
+    return is_guess and texts_open and all(_works(edge, each) for each in compared)
 
 
 def a_reply_is_compared_only_with_what_it_is_for(edge: Edge) -> bool:
@@ -184,8 +186,8 @@ def a_reply_is_compared_only_with_what_it_is_for(edge: Edge) -> bool:
 def wrong_guesses_lead_to_a_lock(edge: Edge) -> bool:
     """Wrong guesses in a channel are counted until a lock, with as many attempts at most."""
     submitted = edge.offer.kind is Kind.SUBMISSION
-    by_text = _counts_guess(edge, edge.limits, edge.decision.limits, here=not submitted)
-    by_app = _counts_guess(edge, edge.web_limits, edge.decision.web_limits, here=submitted)
+    by_text = _counts_guess(edge, edge.limits, edge.limits_after, here=not submitted)
+    by_app = _counts_guess(edge, edge.web_limits, edge.web_limits_after, here=submitted)
     return by_text and by_app
 
 
@@ -210,10 +212,21 @@ def stop_ends_everything(edge: Edge) -> bool:
 
 
 def opt_outs_are_reported(edge: Edge) -> bool:
-    """Each opt-out and each opt-in is one app event."""
-    was, is_now = edge.before.opted_out, edge.after.opted_out
+    """Each opt-out and each opt-in of the person is one app event."""
+    was, is_now = edge.before.person.opted_out, edge.decision.person.opted_out
     out, in_ = _count(edge, EventType.OPTED_OUT), _count(edge, EventType.OPTED_IN)
     return (out, in_) == (int(is_now and not was), int(was and not is_now))
+
+
+def each_verification_begins_once(edge: Edge) -> bool:
+    """An app hears that a verification is pending when its code is issued, and only then."""
+    issued = sorted(
+        token.verification
+        for id_, token in edge.tokens_after.items()
+        if id_ not in edge.tokens_before and token.verification is not None
+    )
+    events = edge.decision.app_events
+    return issued == sorted(str(e.verification) for e in events if e.type is EventType.PENDING)
 
 
 def each_verification_ends_once(edge: Edge) -> bool:
@@ -235,7 +248,7 @@ def app_events_name_what_they_are_about(edge: Edge) -> bool:
     return all(
         any(token.verification == event.verification for token in tokens)
         if event.verification is not None
-        else event.type in {EventType.OPTED_OUT, EventType.OPTED_IN}
+        else event.type in {EventType.OPTED_OUT, EventType.OPTED_IN, EventType.NUMBER_REVOKED}
         for event in edge.decision.app_events
     )
 
@@ -260,8 +273,8 @@ def codes_stay_within_the_limits(edge: Edge) -> bool:
     sent = edge.reply in _CODES
     policy, now = edge.scope.policy, edge.now
     for limits, after, counts in (
-        (edge.limits, edge.decision.limits, sent and not by_app),
-        (edge.web_limits, edge.decision.web_limits, sent and by_app),
+        (edge.limits, edge.limits_after, sent and not by_app),
+        (edge.web_limits, edge.web_limits_after, sent and by_app),
     ):
         if not counts and after.code_times == limits.code_times:
             continue
@@ -269,7 +282,9 @@ def codes_stay_within_the_limits(edge: Edge) -> bool:
         if _recent(after, edge) != (*recent, now)[: len(recent) + counts]:
             return False
         in_hour = sum(now - time < HOUR for time in recent)
-        if counts and (in_hour >= policy.codes_per_hour or len(recent) >= policy.codes_per_day):
+        in_day = len(recent)
+        full = in_hour >= policy.codes_per_hour or in_day >= edge.scope.own_codes_per_day
+        if counts and full:
             return False
     return True
 
@@ -284,7 +299,8 @@ def no_code_is_texted_while_refused(edge: Edge) -> bool:
     return (
         edge.reply in _CODES
         and token == current
-        and _token_works(token, edge.decision.limits, edge.now)
+        and not _is_refused(edge, token.origin)
+        and _token_works(token, edge.limits_after, edge.now)
         and message.send_by == token.expires_at
     )
 
@@ -305,17 +321,24 @@ def a_resent_code_is_the_same_and_not_too_soon(edge: Edge) -> bool:
 
 
 def state_and_facts_agree(edge: Edge) -> bool:
-    """A code is awaited if and only if one works; a lock is shown if and only if it runs."""
-    conversation, limits, now = edge.decision.conversation, edge.decision.limits, edge.now
+    """A code is awaited if and only if one works and no lock runs, which is shown while it runs."""
+    conversation, limits, now = edge.decision.conversation, edge.limits_after, edge.now
     if conversation.state is State.OPTED_OUT:
         return True
     works = any(_token_works(token, limits, now) for token in tokens_of(conversation))
     unspent = any(not is_spent(token) for token in tokens_of(conversation))
     awaiting = conversation.state is State.AWAITING_CODE
     # After a START during a lock, the conversation is locked from its next input on.
-    locked = limits.locked_at(now) and not edge.before.opted_out
+    started_here = edge.before.opted_out and edge.offer.kind is not Kind.ELSEWHERE
+    locked = limits.locked_at(now) and not started_here
     shown = conversation.state is State.LOCKED
-    return works is awaiting and (awaiting or not unspent) and shown is locked
+    ended = awaiting or not unspent or (shown and _all_work(conversation, limits, now))
+    return awaiting is (works and not locked) and ended and shown is locked
+
+
+def _all_work(conversation: Conversation, limits: PhoneLimits, now: datetime) -> bool:
+    unspent = [token for token in tokens_of(conversation) if not is_spent(token)]
+    return all(_token_works(token, limits, now) for token in unspent)
 
 
 def every_reply_has_a_reason(edge: Edge) -> bool:
@@ -333,11 +356,12 @@ def no_reply_suggests_verify_while_it_is_refused(edge: Edge) -> bool:
     """A reply that suggests VERIFY is sent only if VERIFY would get a code."""
     if edge.reply not in _INVITING:
         return True
-    limits, now, policy = edge.decision.limits, edge.now, edge.scope.policy
+    limits, now, policy = edge.limits_after, edge.now, edge.scope.policy
     recent = _recent(limits, edge)
     in_hour = sum(now - time < HOUR for time in recent)
-    free = in_hour < policy.codes_per_hour and len(recent) < policy.codes_per_day
-    return free and not limits.locked_at(now) and not limits.refused_at(now)
+    free = in_hour < policy.codes_per_hour and len(recent) < edge.scope.own_codes_per_day
+    refused = edge.decision.person.refuses(Origin.PERSON, now)
+    return free and not limits.locked_at(now) and not refused
 
 
 def courtesy_is_limited(edge: Edge) -> bool:
@@ -350,7 +374,7 @@ def courtesy_is_limited(edge: Edge) -> bool:
         else (conversation.answered_at, conversation.answers, policy.answers_in_a_row)
     )
     limited = hint or edge.reply in {Reply.HELP, Reply.MISTYPED, Reply.NO_CODE, Reply.NOT_ME}
-    limited = limited or edge.reply in {Reply.STOPPED, Reply.WELCOME}
+    limited = limited or edge.reply in {Reply.STOPPED, Reply.WELCOME, Reply.NOT_ME_WITHOUT_CODE}
     paused = count >= most and last is not None and edge.now < last + HOUR
     return not (limited and paused)
 
@@ -372,25 +396,53 @@ def every_app_request_is_answered(edge: Edge) -> bool:
 def apps_and_texts_have_their_own_limits(edge: Edge) -> bool:
     """No request of an app changes the limits by text, and no text changes those of apps."""
     if edge.offer.by_app:
-        return edge.decision.limits == edge.limits
-    return edge.decision.web_limits == edge.web_limits
+        return edge.limits_after == edge.limits
+    return edge.web_limits_after == edge.web_limits
 
 
 def an_outdated_text_changes_nothing(edge: Edge) -> bool:
     """A text older than what was decided already does what the passing of time alone does."""
     if edge.offer.kind is not Kind.OUTDATED:
         return True
-    kept = edge.decision.conversation.opted_out_at == edge.before.conversation.opted_out_at
+    kept = edge.decision.person == edge.before.person
     issued = edge.tokens_after.keys() - edge.tokens_before.keys()
     return edge.reply is None and kept and not issued and not edge.compared
 
 
 def not_me_ends_every_code(edge: Edge) -> bool:
-    """NOT ME ends every code at that number, and refuses new ones."""
+    """NOT ME ends every code and refuses those of others, if there is anything to cancel."""
+    decision, now = edge.decision, edge.now
+    if isinstance(edge.offer.incoming, NotMeElsewhere):
+        return all(is_spent(token) for token in tokens_of(decision.conversation))
     if edge.offer.kind is not Kind.NOT_ME:
-        return True
-    ended = all(is_spent(token) for token in tokens_of(edge.decision.conversation))
-    return ended and edge.decision.limits.refused_at(edge.now)
+        return decision.revoke_since is None
+    if not all(is_spent(token) for token in tokens_of(decision.conversation)):
+        return False
+    if decision.revoke_since is None:
+        return decision.person == edge.before.person and not _may_act(edge)
+    verified_at = decision.person.verified_at
+    revoked = verified_at is None or verified_at <= decision.revoke_since
+    return decision.person.refuses(Origin.APP, now) and revoked
+
+
+def _may_act(edge: Edge) -> bool:
+    """Return whether a code works at that number, or the person has succeeded a moment ago."""
+    works = any(_works(edge, token) for token in edge.tokens_before.values())
+    verified_at = edge.before.person.verified_at
+    return works or (verified_at is not None and edge.now - verified_at < QUARTER)
+
+
+def what_holds_for_the_person_follows_elsewhere(edge: Edge) -> bool:
+    """A change of what holds at all numbers is followed at the others; what follows ends there."""
+    before, decision = edge.before, edge.decision
+    changed = (
+        decision.person.opted_out is not before.person.opted_out
+        or decision.limits.locked_until != edge.limits.locked_until
+        or decision.revoke_since is not None
+    )
+    if edge.offer.kind is Kind.ELSEWHERE and (changed or edge.reply is not None):
+        return False
+    return (decision.elsewhere is not None) is changed
 
 
 def an_undelivered_code_ends_its_verification(edge: Edge) -> bool:
@@ -420,6 +472,7 @@ INVARIANTS: tuple[Callable[[Edge], bool], ...] = (
     after_stop_only_one_confirmation,
     stop_ends_everything,
     opt_outs_are_reported,
+    each_verification_begins_once,
     each_verification_ends_once,
     app_events_name_what_they_are_about,
     no_pending_verification_is_lost,
@@ -434,6 +487,7 @@ INVARIANTS: tuple[Callable[[Edge], bool], ...] = (
     apps_and_texts_have_their_own_limits,
     an_outdated_text_changes_nothing,
     not_me_ends_every_code,
+    what_holds_for_the_person_follows_elsewhere,
     an_undelivered_code_ends_its_verification,
     ended_codes_are_cancelled,
 )
@@ -460,7 +514,7 @@ def every_pending_verification_ends(
 
 def the_windows_are_free_when_counted(limits: PhoneLimits, scope: Scope) -> bool:
     """The next code is free when a count of the codes of the last hour and day says so."""
-    free_at = scope.policy.next_code_at(replace(limits, refused_until=None))
+    free_at = scope.policy.next_code_at(limits)
     return max(NOW, free_at or NOW) == code_free_at(limits.code_times, scope)
 
 
@@ -473,12 +527,27 @@ def _has_event(edge: Edge, event_type: EventType) -> bool:
 
 
 def _token_works(token: Token, limits: PhoneLimits, now: datetime) -> bool:
-    """Return whether a code works: in its time, and not ended by a lock or NOT ME since."""
+    """Return whether a code works: in its time, and not ended by a lock since.
+
+    A lock ends only the codes that a reply alone completes.
+    """
     if token.used_at is not None or token.ended_at is not None or now >= token.expires_at:
         return False
-    ended_by_lock = limits.locked_until is not None and token.issued_at < limits.locked_until
-    refused = limits.refused_until is not None and now < limits.refused_until
-    return not ended_by_lock and not refused
+    before_lock = limits.locked_until is not None and token.issued_at < limits.locked_until
+    return not (before_lock and token.origin is not Origin.APP)
+
+
+def _is_refused(edge: Edge, origin: Origin) -> bool:
+    """Return whether NOT ME refuses a code: an app's for an hour, the person's own once a day."""
+    person, now = edge.before.person, edge.now
+    if origin is not Origin.PERSON or not person.refuses(Origin.FORM, now):
+        return person.refuses(origin, now)
+    last = person.own_code_at
+    return last is not None and now - last < person_rules.OWN_CODE_INTERVAL
+
+
+def _successes_before(edge: Edge) -> set[datetime | None]:
+    return {edge.before.person.verified_at, edge.before.person.verified_alone_at}
 
 
 def _works(edge: Edge, token: Token) -> bool:
@@ -495,7 +564,7 @@ def _may_succeed(edge: Edge) -> bool:
     if isinstance(incoming, CodeSubmitted):
         open_ = not edge.web_limits.locked_at(edge.now)
         return open_ and token.verification == incoming.verification
-    if edge.offer.kind is not Kind.RIGHT_CODE:
+    if edge.offer.kind is not Kind.RIGHT_CODE or edge.limits.locked_at(edge.now):
         return False
     # A reply completes an app's request only with its letters, any other one only without.
     by_letters = edge.offer.letters_of is token
@@ -529,7 +598,7 @@ def _has_letters(edge: Edge) -> bool:
     """Return whether the letters of a reply count: only while a live request has some."""
     tokens = edge.tokens_before.values()
     shown = any(token.origin is Origin.APP and _works(edge, token) for token in tokens)
-    return bool(edge.offer.letters) and shown
+    return bool(edge.offer.letters) and shown and not edge.limits.locked_at(edge.now)
 
 
 def _recent(limits: PhoneLimits, edge: Edge) -> tuple[datetime, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from bot.conversation import person as person_rules
 from bot.conversation.inputs import (
     AutoReply,
     Cancelled,
@@ -23,8 +24,6 @@ from bot.conversation.inputs import (
     TextReceived,
     TimePassed,
 )
-from bot.conversation.policy import NOT_ME_PERIOD
-from bot.conversation.state import State
 from bot.conversation.verification import Complete, Origin, ReplyRule
 from tests.proof.exhaustive.facts import Side, tokens_of
 from tests.proof.exhaustive.scopes import NOW, NUMBERS, QUARTER
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
     from bot.conversation.codes import Keyring
     from bot.conversation.inputs import Input
-    from bot.conversation.state import Conversation, PhoneLimits, Token
+    from bot.conversation.state import Conversation, Token
     from tests.proof.exhaustive.scopes import Scope
 
 APP, REFERENCE = "app", "reference"
@@ -70,6 +69,8 @@ class Kind(Enum):
     delivery results, time."""
     OUTDATED = auto()
     """A text that is older than a STOP, START or NOT ME that was decided already."""
+    ELSEWHERE = auto()
+    """What follows an input at the other number."""
 
 
 class Offer(Struct, frozen=True):
@@ -111,7 +112,6 @@ _PLAIN = (
         ("RESEND", Kind.RESEND),
         ("STATUS", Kind.STATUS),
         ("HELP", Kind.HELP),
-        ("NOT ME", Kind.NOT_ME),
         ("12345", Kind.MISTYPED),
         ("hello", Kind.CHATTER),
         ("thanks", Kind.NO_WORDS),
@@ -140,12 +140,26 @@ _PLAIN = (
     Offer("blocked by the carrier", Kind.NO_WORDS, OptedOutAtCarrier("40300"), opts_out=True),
     Offer("time passes", Kind.NO_WORDS, TimePassed()),
 )
+_NOT_ME = Offer("NOT ME", Kind.NOT_ME, TextReceived("NOT ME"))
 _OF_ENDED = (
     Offer("delivery of an ended token failed", Kind.NO_WORDS, DeliveryFailed(ENDED)),
     Offer("an app resends an ended one", Kind.APP_RESEND, ResendRequested(ENDED)),
     Offer("an app submits for an ended one", Kind.SUBMISSION, CodeSubmitted(ENDED, "123456")),
     Offer("an app cancels an ended one", Kind.CANCEL, Cancelled(ENDED)),
 )
+
+
+def elsewhere(incoming: Input, side: Side) -> Offer:
+    """Return what follows at a number after an input at the other one."""
+    stopped = side.person.opted_out
+    blocked = side.conversation.blocked_at is not None
+    return Offer(
+        "an input at the other number",
+        Kind.ELSEWHERE,
+        incoming,
+        opts_out=stopped,
+        opts_in=not stopped and not blocked and isinstance(incoming, TimePassed),
+    )
 
 
 class Names(Struct, frozen=True):
@@ -161,9 +175,8 @@ class Names(Struct, frozen=True):
 PLAIN_NAMES = Names()
 
 
-def offers(  # noqa: PLR0913 - what can be made depends on all of these
+def offers(
     side: Side,
-    limits: PhoneLimits,
     scope: Scope,
     keyring: Keyring,
     *,
@@ -173,6 +186,8 @@ def offers(  # noqa: PLR0913 - what can be made depends on all of these
     """Return the inputs that can be made at one number of the bot."""
     conversation = side.conversation
     yield from (_renamed(offer, names) for offer in _PLAIN)
+    if scope.not_me:
+        yield _NOT_ME
     known = [
         token
         for token in tokens_of(conversation)
@@ -192,7 +207,7 @@ def offers(  # noqa: PLR0913 - what can be made depends on all of these
         yield from _OF_ENDED
         yield from _requests(conversation, known, keyring)
     if scope.old_texts:
-        yield from _old_texts(conversation, limits, now, names)
+        yield from _old_texts(side, now, scope, names)
 
 
 def _renamed(offer: Offer, names: Names) -> Offer:
@@ -313,16 +328,15 @@ def _requests(conversation: Conversation, known: list[Token], keyring: Keyring) 
             )
 
 
-def _old_texts(
-    conversation: Conversation, limits: PhoneLimits, now: datetime, names: Names
-) -> Iterator[Offer]:
+def _old_texts(side: Side, now: datetime, scope: Scope, names: Names) -> Iterator[Offer]:
     """Return texts that arrive after a later one was decided, and some that still count."""
 
     def text(name: str, words: str, at: datetime, auto_reply: AutoReply | None = None) -> Offer:
         incoming = TextReceived(words, auto_reply=auto_reply, received_at=at)
         return Offer(name, Kind.OUTDATED, incoming, new_token=names.of("new"))
 
-    stopped, started = conversation.opted_out_at, conversation.opted_in_at
+    person = side.person
+    stopped, started = person.opted_out_at, person.opted_in_at
     if stopped is not None:
         yield text("a START as old as the last STOP", "START", stopped)
         yield text(
@@ -332,12 +346,11 @@ def _old_texts(
             AutoReply.START,
         )
         yield text("a VERIFY as old as the last STOP", "VERIFY", stopped)
-    if limits.refused_until is not None and limits.refused_until > now:
-        refused_at = limits.refused_until - NOT_ME_PERIOD
-        yield text("a VERIFY as old as the last NOT ME", "VERIFY", refused_at)
-        yield text("a START as old as the last NOT ME", "START", refused_at)
+    if person.not_me_at is not None:
+        yield text("a VERIFY as old as the last NOT ME", "VERIFY", person.not_me_at)
+        yield text("a START as old as the last NOT ME", "START", person.not_me_at)
     # After a later STOP, an older one changes nothing.
-    if started is not None and conversation.state is not State.OPTED_OUT:
+    if started is not None and not side.opted_out:
         older = started - _INSTANT
         yield text("a STOP older than the last START", "STOP", older)
         yield text(
@@ -348,6 +361,9 @@ def _old_texts(
         )
         counts = text("a STOP as old as the last START", "STOP", started)
         yield _with(counts, kind=Kind.STOP, opts_out=True)
-    yield text("a NOT ME of an hour ago", "NOT ME", now - NOT_ME_PERIOD)
+    if not scope.not_me:
+        return
+    yield text("a NOT ME that is too old", "NOT ME", now - person_rules.NOT_ME_REACH)
     late = text("a NOT ME of a quarter of an hour ago", "NOT ME", now - QUARTER)
-    yield _with(late, kind=Kind.NOT_ME)
+    overridden = person.verified_alone_at is not None and person.verified_alone_at > now - QUARTER
+    yield late if overridden else _with(late, kind=Kind.NOT_ME)

@@ -10,18 +10,21 @@ No scope has everything and can be exhausted: each says what it leaves out by wh
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from bot.conversation import actions, guards
+from bot.conversation import person as person_module
 from bot.conversation import policy as policy_module
 from bot.conversation.limits import FIRST_LOCK
 from bot.conversation.policy import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import ModuleType
 
 QUARTER, HOUR = timedelta(minutes=15), timedelta(hours=1)
 NUMBERS = ("+13125550100", "+13125550101")
@@ -33,6 +36,13 @@ SHORT_DAY, DAY = timedelta(hours=2), timedelta(hours=24)
 hundred quarters, hence many more combinations of the times of three codes."""
 LONG_AGO = NOW - 2 * DAY
 """Every moment that has passed."""
+SHORT_NOT_ME = {
+    "NOT_ME_REACH": HOUR,
+    "FORM_REFUSALS": (HOUR, 2 * HOUR),
+    "NOT_ME_MEMORY": 2 * HOUR,
+    "OWN_CODE_INTERVAL": HOUR,
+}
+"""The lengths of time of NOT ME in this check; that of its refusal for apps is an hour as it is."""
 UNLIMITED = 1_000_000
 """No count in this check reaches it."""
 
@@ -42,8 +52,8 @@ class Scope(Struct, frozen=True):
 
     The person may always request a code of their own. `app` and `reference` are whether an app may
     request one, and whether a reference may be texted: one of each at a time, and again when it has
-    ended. `old_texts` are texts that arrive late. `day` is the length of the day of
-    `codes_per_day`.
+    ended. `old_texts` are texts that arrive late, `not_me` is whether NOT ME may be texted. `day`
+    is the length of the day of `codes_per_day`.
     """
 
     name: str
@@ -52,7 +62,13 @@ class Scope(Struct, frozen=True):
     app: bool = False
     reference: bool = False
     old_texts: bool = False
+    not_me: bool = False
     day: timedelta = SHORT_DAY
+
+    @property
+    def own_codes_per_day(self) -> int:
+        """Return how many codes the person gets in a day: some are kept for apps."""
+        return self.policy.codes_per_day - self.policy.reserves[1]
 
     @property
     def counts_courtesy(self) -> bool:
@@ -60,8 +76,11 @@ class Scope(Struct, frozen=True):
         return self.policy.answers_in_a_row < UNLIMITED
 
 
-def small_policy(*, courtesy: int, codes_per_day: int = 3) -> Policy:
-    """Return the smallest limits with which every rule still has an effect."""
+def small_policy(*, courtesy: int, codes_per_day: int = 4) -> Policy:
+    """Return the smallest limits with which every rule still has an effect.
+
+    Growth and closing are off. Of four codes a day, one is kept for apps.
+    """
     return Policy(
         code_lifetime=2 * QUARTER,
         resend_cooldown=QUARTER,
@@ -71,22 +90,35 @@ def small_policy(*, courtesy: int, codes_per_day: int = 3) -> Policy:
         max_lock=FIRST_LOCK,
         hints_in_a_row=courtesy,
         answers_in_a_row=courtesy,
+        growth=(),
+        failures_to_close=UNLIMITED,
     )
 
 
 @contextmanager
 def day_of(scope: Scope) -> Iterator[None]:
-    """Make the day of the rules as long as that of a scope."""
-    real = policy_module._DAY
-    policy_module._DAY = scope.day
+    """Make the day of the rules as long as that of a scope, and those of NOT ME short."""
+    with ExitStack() as stack:
+        stack.enter_context(_replaced(policy_module, _DAY=scope.day))
+        stack.enter_context(_replaced(person_module, **SHORT_NOT_ME))
+        for module in (guards, actions):
+            reach = SHORT_NOT_ME["NOT_ME_REACH"]
+            stack.enter_context(_replaced(module, NOT_ME_REACH=reach))
+        yield
+
+
+@contextmanager
+def _replaced(module: ModuleType, **values: object) -> Iterator[None]:
+    """Replace constants of a module for a while."""
+    real = {name: getattr(module, name) for name in values}
+    vars(module).update(values)
     try:
         yield
     finally:
-        policy_module._DAY = real
+        vars(module).update(real)
 
 
 _PLAIN = small_policy(courtesy=UNLIMITED)
-_WITH_COURTESY = small_policy(courtesy=1)
 _ONLY_COURTESY = small_policy(courtesy=1, codes_per_day=UNLIMITED)
 _WITHOUT_DAY = small_policy(courtesy=UNLIMITED, codes_per_day=UNLIMITED)
 _SCOPES = (
@@ -94,6 +126,9 @@ _SCOPES = (
     Scope("own code, courtesy", 1, _ONLY_COURTESY),
     Scope("own code, old texts", 1, _PLAIN, old_texts=True),
     Scope("own code, two numbers", 2, _PLAIN),
+    Scope("own code, not me", 1, _WITHOUT_DAY, not_me=True),
+    Scope("own code, not me, two numbers", 2, _WITHOUT_DAY, not_me=True),
+    Scope("app, not me", 1, _WITHOUT_DAY, app=True, not_me=True),
     Scope("own code, a real day", 1, _PLAIN, day=DAY),
     Scope("app", 1, _WITHOUT_DAY, app=True),
     Scope("reference", 1, _WITHOUT_DAY, reference=True),
@@ -101,8 +136,8 @@ _SCOPES = (
     Scope("app, old texts", 1, _WITHOUT_DAY, app=True, old_texts=True),
     Scope("app, two numbers", 2, _WITHOUT_DAY, app=True),
     Scope("reference, two numbers", 2, _WITHOUT_DAY, reference=True),
-    Scope("everything", 2, _WITH_COURTESY, app=True, reference=True, old_texts=True),
+    Scope("everything", 2, _ONLY_COURTESY, app=True, reference=True, old_texts=True, not_me=True),
 )
 SCOPES = {scope.name: scope for scope in _SCOPES}
-"""All scopes by name. The last one has all the others, but for the real day, and is too large to be
-exhausted; the others each leave something out so that they can be."""
+"""All scopes by name. The last one has all the others, but for the codes of a day, and is too large
+to be exhausted; the others each leave something out so that they can be."""

@@ -7,7 +7,10 @@ once for each combination that it depends on:
 - a text depends on its own side and on the limits by text;
 - a request of an app depends on its own side, on the limits by apps, and on whether the person is
   locked or has refused codes;
-- of all these it depends only on the core: for each moment, only on whether it has passed.
+- of all these it depends only on the core: for each moment, only on whether it has passed. Where
+  NOT ME can be texted, nothing is left out: it compares moments with each other;
+- what holds for the person is part of both sides. An input that changes it is followed at the other
+  side, by the rules (`edges.follow`).
 
 `invariants.apps_and_texts_have_their_own_limits` checks the first two, and the replays check all
 three, since they decide with all facts. Only the clock moves everything at once.
@@ -19,17 +22,21 @@ import time
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from bot.conversation.inputs import NotMeElsewhere, TimePassed
 from bot.conversation.state import NOTHING_USED, Conversation, PhoneLimits
 from bot.conversation.verification import Origin
 from tests.proof.exhaustive import edges, facts, invariants
 from tests.proof.exhaustive.facts import Side
-from tests.proof.exhaustive.offers import Offer, offers
+from tests.proof.exhaustive.offers import Offer, elsewhere, offers
 from tests.proof.exhaustive.scopes import LONG_AGO, NOW, NUMBERS, PHONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from bot.conversation.inputs import Input
+    from bot.conversation.person import Person
     from tests.proof.exhaustive.edges import Edge
     from tests.proof.exhaustive.scopes import Scope
 
@@ -104,15 +111,20 @@ class _Interned(Generic[T]):
         return known
 
 
+_Move = tuple[int, int, int]
+"""A side, limits, and the index of what follows at the other side."""
+_FOLLOWING: tuple[Input | None, ...] = (None, TimePassed(), NotMeElsewhere())
+
+
 class _Moves(Struct, frozen=True):
-    """What the inputs at one side lead to: pairs of a side and limits, without those unchanged.
+    """What the inputs at one side lead to: a side, limits, and what follows at the other side.
 
     `if_free` are the results of the input that begins a verification, which is possible only while
     no other side has it.
     """
 
-    always: tuple[tuple[int, int], ...]
-    if_free: tuple[tuple[int, int], ...]
+    always: tuple[_Move, ...]
+    if_free: tuple[_Move, ...]
     count: int
     count_if_free: int
 
@@ -153,6 +165,8 @@ class Search:
         self._later_sides: dict[tuple[int, int, bool], int] = {}
         self._later_limits: dict[tuple[int, int], int] = {}
         self._holds: dict[int, tuple[bool, bool]] = {}
+        self._people: _Interned[Person] = _Interned()
+        self._followed_sides: dict[tuple[int, int, int, int], int] = {}
         self._expanding = 0
         self._has_requests = scope.app or scope.reference
         self._merge_interval = merge_interval
@@ -250,16 +264,50 @@ class Search:
         moves, count = texts.always, texts.count
         if reference_free:
             moves, count = moves + texts.if_free, count + texts.count_if_free
-        for new_side, new_limits in moves:
-            self._add(self._packed(new_side, other, new_limits, web), found)
+        for new_side, new_limits, following in moves:
+            new_other = self._followed(index, (new_side, other, new_limits, web), following)
+            self._add(self._packed(new_side, new_other, new_limits, web), found)
         if self._has_requests:
             requests = self._moves_by_app(index, side, limits, web)
             moves, count = requests.always, count + requests.count
             if app_free:
                 moves, count = moves + requests.if_free, count + requests.count_if_free
-            for new_side, new_web in moves:
-                self._add(self._packed(new_side, other, limits, new_web), found)
+            for new_side, new_web, following in moves:
+                new_other = self._followed(index, (new_side, other, limits, new_web), following)
+                self._add(self._packed(new_side, new_other, limits, new_web), found)
         self.results.edges += count
+
+    def _followed(self, index: int, parts: tuple[int, int, int, int], following: int) -> int:
+        """Return the other side after an input here: it has the same person, and may follow."""
+        side, other, limits, web = parts
+        if self.scope.numbers == 1:
+            return other
+        person = self._sides.values[side].person
+        if not following:
+            if self._sides.values[other].person == person:
+                return other
+            return self._sides.number(replace(self._sides.values[other], person=person))
+        key = (other, self._people.number(person), limits, following)
+        known = self._followed_sides.get(key)
+        if known is None:
+            informed = replace(self._sides.values[other], person=person)
+            incoming = _FOLLOWING[following]
+            if incoming is None:
+                raise AssertionError("nothing follows")
+            edge = edges.make(
+                informed,
+                self._limits.values[limits],
+                self._limits.values[web],
+                elsewhere(incoming, informed),
+                now=NOW,
+                scope=self.scope,
+                keyring=self.keyring,
+            )
+            # Without the input here, which is not known any longer.
+            self._check(index, edge, "")
+            merged = facts.merged_side(edge.after, edge.decision.limits, NOW, self.scope)
+            known = self._followed_sides[key] = self._sides.number(merged)
+        return known
 
     def _free(self, side: int, other: int) -> tuple[bool, bool]:
         """Return whether the app's verification, and the reference's, may begin."""
@@ -311,6 +359,8 @@ class Search:
         return moves
 
     def _core_of_side(self, side: int) -> int:
+        if self.scope.not_me:
+            return side
         core = self._core_sides.get(side)
         if core is None:
             core_side = facts.core_of_side(self._sides.values[side])
@@ -323,7 +373,9 @@ class Search:
             before = self._limits.values[limits]
             if not invariants.the_windows_are_free_when_counted(before, self.scope):
                 self._violated(invariants.the_windows_are_free_when_counted, 0, "")
-            core_limits = facts.core_of_limits(before, self.scope)
+            core_limits = before
+            if not self.scope.not_me:
+                core_limits = facts.core_of_limits(before, self.scope)
             core = self._core_limits[limits] = self._limits.number(core_limits)
         return core
 
@@ -333,10 +385,10 @@ class Search:
         """Decide all inputs of one kind at one side."""
         before = self._sides.values[side]
         held = facts.held_by(before)
-        always: dict[tuple[int, int], None] = {}
-        if_free: dict[tuple[int, int], None] = {}
+        always: dict[_Move, None] = {}
+        if_free: dict[_Move, None] = {}
         counts = [0, 0]
-        for offer in self.offers(before, limits):
+        for offer in self.offers(before):
             if offer.by_app is not by_app or offer.only_free in held:
                 continue
             edge = edges.make(
@@ -350,10 +402,10 @@ class Search:
             )
             self._check(index, edge)
             counts[bool(offer.only_free)] += 1
-            decision = edge.decision
-            merged = facts.merged_side(edge.after, decision.limits, NOW, self.scope)
-            changed = decision.web_limits if by_app else decision.limits
-            result = self._sides.number(merged), self._limits.number(changed)
+            merged = facts.merged_side(edge.after, edge.limits_after, NOW, self.scope)
+            changed = edge.web_limits_after if by_app else edge.limits_after
+            following = _FOLLOWING.index(edge.decision.elsewhere)
+            result = self._sides.number(merged), self._limits.number(changed), following
             (if_free if offer.only_free else always)[result] = None
         self.results.decided += sum(counts)
         return _Moves(tuple(always), tuple(if_free), *counts)
@@ -361,12 +413,12 @@ class Search:
     def _restored(self, decided: _Moves, side: int, limits: int, core_limits: int) -> _Moves:
         """Return the moves from a side and limits, by the decisions on their cores."""
 
-        def moves(results: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
-            found: dict[tuple[int, int], None] = {}
-            for new, changed in results:
+        def moves(results: tuple[_Move, ...]) -> tuple[_Move, ...]:
+            found: dict[_Move, None] = {}
+            for new, changed, following in results:
                 new_limits = self._restored_limits(changed, core_limits, limits)
-                found[self._restored_side(new, side), new_limits] = None
-            found.pop((side, limits), None)
+                found[self._restored_side(new, side), new_limits, following] = None
+            found.pop((side, limits, 0), None)
             return tuple(found)
 
         return _Moves(
@@ -374,6 +426,8 @@ class Search:
         )
 
     def _restored_side(self, decided: int, original: int) -> int:
+        if self.scope.not_me:
+            return decided
         key = decided << _BITS | original
         restored = self._restored_sides.get(key)
         if restored is None:
@@ -383,6 +437,9 @@ class Search:
         return restored
 
     def _restored_limits(self, decided: int, core: int, original: int) -> int:
+        if self.scope.not_me:
+            limits = facts.merged_limits(self._limits.values[decided], NOW, self.scope)
+            return self._limits.number(limits)
         key = decided << _BITS | original
         restored = self._limits_restored.get(key)
         if restored is None:
@@ -392,14 +449,14 @@ class Search:
             restored = self._limits_restored[key] = self._limits.number(merged)
         return restored
 
-    def offers(self, side: Side, limits: PhoneLimits) -> Iterator[Offer]:
+    def offers(self, side: Side) -> Iterator[Offer]:
         """Return the inputs that can be made at one side."""
-        return offers(side, limits, self.scope, self.keyring)
+        return offers(side, self.scope, self.keyring)
 
-    def _check(self, index: int, edge: Edge) -> None:
+    def _check(self, index: int, edge: Edge, offer: str | None = None) -> None:
         for invariant in invariants.INVARIANTS:
             if not invariant(edge):
-                self._violated(invariant, index, edge.offer.name)
+                self._violated(invariant, index, edge.offer.name if offer is None else offer)
 
     def _check_end(self, index: int, side: int, limits: int) -> None:
         check = invariants.every_pending_verification_ends

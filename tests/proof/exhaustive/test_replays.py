@@ -63,7 +63,6 @@ def reactions_at(replay: Replay, number: int) -> list[object]:
         if offer.only_free in held:
             continue
         edge = replay.edge(number, offer)
-        decision = edge.decision
-        after = replay.seen_after(edge.after, number, decision.limits, decision.web_limits)
+        after = replay.seen_after(edge, number)
         reactions.append((name, Reaction.of(edge), after))
     return reactions

@@ -99,7 +99,7 @@ def _step(
     held = facts.held_by(before.sides[0]) | facts.held_by(before.sides[1])
     for index in range(search.scope.numbers):
         side, other = before.sides[index], before.sides[1 - index]
-        for offer in search.offers(side, before.limits):
+        for offer in search.offers(side):
             if offer.only_free in held:
                 continue
             edge = edges.make(
@@ -111,19 +111,30 @@ def _step(
                 scope=search.scope,
                 keyring=search.keyring,
             )
-            decision = edge.decision
-            new = facts.merged_side(edge.after, decision.limits, NOW, search.scope)
-            limits = facts.merged_limits(decision.limits, NOW, search.scope)
-            web_limits = facts.merged_limits(decision.web_limits, NOW, search.scope)
+            new = facts.merged_side(edge.after, edge.limits_after, NOW, search.scope)
+            new_other = _followed(search, edge, other)
+            limits = facts.merged_limits(edge.limits_after, NOW, search.scope)
+            web_limits = facts.merged_limits(edge.web_limits_after, NOW, search.scope)
             if (limits, web_limits) != (after.limits, after.web_limits):
                 continue
             for place in range(2):
-                if (after.sides[place], after.sides[1 - place]) == (new, other):
+                if (after.sides[place], after.sides[1 - place]) == (new, new_other):
                     owner, rest = order[index], order[1 - index]
                     return Input(owner, offer.name), (owner, rest) if place == 0 else (rest, owner)
     quarters = search.quarters(world)
     sides = [_later(search, side, before.limits, quarters) for side in before.sides]
     return Wait(quarters), order if tuple(sides) == after.sides else order[::-1]
+
+
+def _followed(search: Search, edge: Edge, other: Side) -> Side:
+    """Return the other side after an edge, as the search keeps it."""
+    if search.scope.numbers == 1:
+        return other
+    followed = edges.follow(edge, other, search.keyring)
+    if followed is None:
+        new = facts.merged_person(edge.decision.person, NOW, search.scope)
+        return replace(other, person=new)
+    return facts.merged_side(followed.after, followed.decision.limits, NOW, search.scope)
 
 
 def _later(search: Search, side: Side, limits: PhoneLimits, quarters: int) -> Side:
@@ -150,9 +161,11 @@ class Replay:
             self.now += step.quarters * QUARTER
             return None
         edge = self.edge(step.side, self.offers(step.side)[step.name])
-        decision = edge.decision
         self.sides[step.side] = edge.after
-        self.limits, self.web_limits = decision.limits, decision.web_limits
+        other = self._other_after(edge, step.side)
+        if self.scope.numbers > 1:
+            self.sides[1 - step.side] = other
+        self.limits, self.web_limits = edge.limits_after, edge.web_limits_after
         self.inputs += 1
         return Reaction.of(edge)
 
@@ -160,7 +173,6 @@ class Replay:
         """Return the inputs that can be made at a number, by name."""
         found = offers(
             self._loaded(side),
-            self.limits,
             self.scope,
             self.keyring,
             now=self.now,
@@ -183,17 +195,29 @@ class Replay:
     def _loaded(self, index: int) -> Side:
         side = self.sides[index]
         conversation = facts.as_loaded(side.conversation, self.now)
-        return Side(conversation, side.opted_out, side.confirmed)
+        return replace(side, conversation=conversation)
+
+    def _other_after(self, edge: Edge, side: int) -> Side:
+        """Return the side of the other number after an edge at one."""
+        other = self._loaded(1 - side)
+        followed = edges.follow(edge, other, self.keyring)
+        return followed.after if followed else replace(other, person=edge.decision.person)
 
     def seen(self, index: int) -> World:
         """Return the facts as the search keeps them; the first side is that of a number."""
-        return self.seen_after(self.sides[index], index, self.limits, self.web_limits)
+        sides = self.sides[index], self.sides[1 - index]
+        return self._seen(sides, self.limits, self.web_limits)
 
-    def seen_after(
-        self, side: Side, index: int, limits: PhoneLimits, web_limits: PhoneLimits
-    ) -> World:
+    def seen_after(self, edge: Edge, index: int) -> World:
         """Return the same as `seen`, after a decision."""
-        sides = (side, self.sides[1 - index])
+        other = self.sides[1 - index]
+        if self.scope.numbers > 1:
+            other = self._other_after(edge, index)
+        return self._seen((edge.after, other), edge.limits_after, edge.web_limits_after)
+
+    def _seen(
+        self, sides: tuple[Side, Side], limits: PhoneLimits, web_limits: PhoneLimits
+    ) -> World:
         first, second = (
             _unmarked(facts.merged_side(each, limits, self.now, self.scope)) for each in sides
         )

@@ -23,7 +23,7 @@ from bot.store.queues.outbox import LEASE
 from bot.store.tables import OutboxState
 from tests.kit.samples import PHONE, RULES, report
 from tests.kit.secret_keys import SECRET
-from tests.kit.stored import code_of, conversation_of, outbox_rows
+from tests.kit.stored import code_of, conversation_of, outbox_rows, person_of
 from tests.kit.timeouts import slow_database
 from tests.services.delivery.senders import OTHERS, running_sender
 
@@ -111,8 +111,8 @@ async def test_a_refusal_for_an_opt_out_ends_the_conversation(
     async with running_sender(database, clock, SendNever(OPTED_OUT_FAULT)) as running:
         await running.text("VERIFY")
         await running.until_state(OutboxState.FAILED)
-        found = await conversation_of(database)
-    assert (found.state, found.opt_out_wording) == (State.OPTED_OUT, OPTED_OUT_FAULT)
+        found, person = await conversation_of(database), await person_of(database)
+    assert (found.state, person.opt_out_wording) == (State.OPTED_OUT, OPTED_OUT_FAULT)
     assert found.token is not None
     assert found.token.ended_at is not None
 

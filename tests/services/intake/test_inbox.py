@@ -31,7 +31,7 @@ from bot.store.tables import (
 from tests.kit.inboxes import open_inbox
 from tests.kit.loop_time import advance
 from tests.kit.samples import RULES, conversation, report, text
-from tests.kit.stored import code_of, conversation_of, other_than, outbox_rows, row_count
+from tests.kit.stored import code_of, conversation_of, other_than, outbox_rows, person_of, row_count
 from tests.kit.timeouts import slow_database, wait_until
 
 if TYPE_CHECKING:
@@ -323,8 +323,8 @@ async def test_a_report_of_an_opt_out_opts_the_person_out(inbox: Inbox, database
     await _accepted_text(database, inbox, "id-1")
     await inbox.handle_webhook(text("STATUS"))
     await inbox.handle_webhook(report("id-1", DeliveryStatus.FAILED, OPTED_OUT_FAULT))
-    found = await conversation_of(database)
-    assert (found.state, found.opt_out_wording) == (State.OPTED_OUT, OPTED_OUT_FAULT)
+    found, person = await conversation_of(database), await person_of(database)
+    assert (found.state, person.opt_out_wording) == (State.OPTED_OUT, OPTED_OUT_FAULT)
     states = [row.state for row in await outbox_rows(database)]
     assert states == [OutboxState.FAILED, OutboxState.CANCELLED]
 

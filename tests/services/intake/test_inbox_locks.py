@@ -21,7 +21,7 @@ from bot.store.queues import outbox
 from bot.store.tables import OutboxState, ProcessedWebhookRow, TokenRow
 from tests.kit.inboxes import held, open_inbox, the_limits_of
 from tests.kit.samples import BOT_NUMBER, PHONE, RULES, report, text
-from tests.kit.stored import conversation_of, outbox_rows, row_count
+from tests.kit.stored import conversation_of, outbox_rows, person_of, row_count
 from tests.kit.timeouts import TEST_TIMEOUT, wait_until
 
 if TYPE_CHECKING:
@@ -105,13 +105,10 @@ async def test_a_phone_that_stays_locked_is_refused_in_time_and_nothing_is_store
 
 
 @on_postgresql
-@pytest.mark.parametrize("table", ["phone_limits", "web_phone_limits"])
-async def test_a_request_for_a_locked_phone_waits_alone(
-    inbox: Inbox, database_url: URL, table: str
-) -> None:
+async def test_a_request_for_a_locked_phone_waits_alone(inbox: Inbox, database_url: URL) -> None:
     new = new_verification(OTHER)
     assert (await inbox.handle_request(request(new, "a"))).outcome is RequestOutcome.DONE
-    async with held(database_url, the_limits_of(OTHER, table)) as release:
+    async with held(database_url, the_limits_of(OTHER)) as release:
         stuck = asyncio.create_task(inbox.handle_request(request(CodeSubmitted(new.id, "1"), "b")))
         await inbox.handle_webhook(text("VERIFY"))
         assert (
@@ -332,12 +329,11 @@ async def test_a_start_that_is_delivered_again_after_a_stop_opts_nobody_in(
 
     for one in (received("STOP", 0), received("revoke", 15), received("START", 10)):
         await inbox.handle_webhook(one)
-    found = await conversation_of(database)
-    assert found.state is State.OPTED_OUT
-    assert found.opted_out_at == NOON - 45 * SECOND
+    assert (await conversation_of(database)).state is State.OPTED_OUT
+    assert (await person_of(database)).opted_out_at == NOON - 45 * SECOND
     await inbox.handle_webhook(received("START", 20))
-    found = await conversation_of(database)
-    assert (found.state, found.opted_in_at) == (State.IDLE, NOON - 40 * SECOND)
+    assert (await conversation_of(database)).state is State.IDLE
+    assert (await person_of(database)).opted_in_at == NOON - 40 * SECOND
     await inbox.handle_webhook(received("END", 19))
     assert (await conversation_of(database)).state is State.IDLE
 

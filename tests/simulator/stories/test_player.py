@@ -39,6 +39,12 @@ def texts_by(sandbox: Sandbox, author: Author = Author.PERSON) -> list[tuple[str
 
 
 @on_sqlite
+async def test_a_label_that_no_app_could_send_is_refused(sandbox: Sandbox) -> None:
+    with pytest.raises(StoryError, match=r"must be 1 to 24 letters"):
+        await Player(sandbox).play("/ask reference evil.example")
+
+
+@on_sqlite
 async def test_a_story_is_played_line_by_line(sandbox: Sandbox) -> None:
     await Player(sandbox).play(f"""
         # one phone, and then another

@@ -153,6 +153,7 @@ def test_every_reply_of_the_bot_fits_one_segment(
         code_length=len(code),
         hexadecimal=hexadecimal,
         wait=timedelta(minutes=119),
+        refusal=timedelta(minutes=59),
         life=timedelta(minutes=59),
         tries=10,
         since=datetime(2026, 9, 30, 23, 59, tzinfo=UTC),

@@ -199,7 +199,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "received_at": hours(1),
     },
 }
-"""A row of every table, by the names of today."""
+"""A row of every table of then, by the names of today."""
 OLD_TABLES = {
     "phone_limits": "ledgers",
     "web_phone_limits": "web_ledgers",
@@ -227,15 +227,48 @@ OLD_COLUMNS = {
     ("processed_webhooks", "processed_at"): "received_at",
 }
 LATER_COLUMNS: dict[str, dict[str, Any]] = {
-    "phone_limits": {"unknown_reference_times": ()},
-    "web_phone_limits": {"unknown_reference_times": ()},
-    "conversations": {"texted_from": None, "unreachable": None},
+    "phone_limits": {
+        "unknown_reference_times": (),
+        "key_code_times": (hours(4), hours(5)),
+        "form_code_times": (),
+        "failures": 0,
+        "wrong_times": (),
+        "closed": {},
+    },
+    "conversations": {"texted_from": None, "unreachable": None, "blocked_at": None},
     "outbox": {"recipient": None},
-    "tokens": {"reply_rule": "none", "letters_index": 0, "explained": False},
-    "verifications": {"complete": "reply", "letters_index": 0},
+    "tokens": {"reply_rule": "none", "letters_index": 0, "explained": False} | {"channel": None},
+    "verifications": {"complete": "reply", "letters_index": 0, "code_length": 6}
+    | {"revoked_at": None, "label": None},
 }
 """Columns that later migrations added, with what they hold in older rows."""
-NEWEST_ROWS = {name: row | LATER_COLUMNS.get(name, {}) for name, row in ROWS.items()}
+MOVED_COLUMNS = {
+    "phone_limits": {"refused_until"},
+    "conversations": {"verified_at", "opted_out_at", "opted_in_at", "opt_out_wording"},
+}
+"""Columns whose values are in `people` now."""
+PEOPLE_ROW = {
+    "phone": "+13125550001",
+    "opted_out": False,
+    "opted_out_at": hours(2),
+    "opted_in_at": hours(3),
+    "opt_out_wording": "STOP",
+    "verified_at": hours(1),
+    "verified_alone_at": None,
+    "not_me_at": hours(1),
+    "not_mes": 1,
+    "cancelled_at": None,
+    "own_code_at": None,
+}
+NEWEST_ROWS = {
+    name: {
+        column: value
+        for column, value in (row | LATER_COLUMNS.get(name, {})).items()
+        if column not in MOVED_COLUMNS.get(name, set())
+    }
+    for name, row in ROWS.items()
+    if name != "web_phone_limits"  # its code times are those of apps now
+} | {"people": PEOPLE_ROW}
 
 
 def upgrade_to_0007(connection: Connection) -> None:

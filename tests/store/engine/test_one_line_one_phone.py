@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,13 @@ from sqlalchemy import MetaData, Table, insert, select
 from bot.conversation.numbers import canonical
 from bot.store.engine import migrate
 from bot.store.tables import Base
-from tests.store.engine.test_migrate import ROWS, broken_foreign_keys, hours, read
+from tests.store.engine.test_migrate import (
+    MOVED_COLUMNS,
+    ROWS,
+    broken_foreign_keys,
+    hours,
+    read,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection
@@ -39,9 +45,12 @@ NEW_CONVERSATION: dict[str, Any] = ROWS["conversations"] | {
 NEW_COLUMNS: dict[str, dict[str, Any]] = {
     "conversations": {"texted_from": None, "unreachable": None},
     "outbox": {"recipient": None},
+    "phone_limits": {"key_code_times": ()},
 }
 OTHERS = {"unknown_reference_times", "reply_rule", "letters_index", "explained", "complete"}
-"""The columns that the migrations between 0008 and this one have added."""
+OTHERS |= {"form_code_times", "failures", "wrong_times", "closed", "channel", "code_length"}
+OTHERS |= {"blocked_at", "revoked_at", "label"}
+"""The columns that the other migrations after 0008 have added."""
 
 Rows = list[tuple[str, dict[str, Any]]]
 _ids = count(100)
@@ -101,6 +110,17 @@ async def migrated(url: URL, *rows: tuple[str, dict[str, Any]]) -> dict[str, lis
     await migrate.migrate(url)
     assert await read(url, broken_foreign_keys) == []
     found: dict[str, list[dict[str, Any]]] = await read(url, read_rows)
+    return _with_moved_columns(found)
+
+
+def _with_moved_columns(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """Put back what the migration to `people` has moved, so that the rows are those of 0011."""
+    people = {row["phone"]: row for row in found["people"]}
+    for row in found["conversations"]:
+        person = people.get(row["phone"], {})
+        row |= {name: person.get(name) for name in MOVED_COLUMNS["conversations"]}
+    for row in found["phone_limits"]:
+        row["refused_until"] = people[row["phone"]]["not_me_at"] + timedelta(hours=1)
     return found
 
 
@@ -125,8 +145,10 @@ async def test_rows_under_the_other_spelling_get_the_canonical_one(
     )
     (phone,) = found["conversations"]
     assert (phone["id"], phone["phone"], phone["texted_from"]) == (7, CANONICAL, OTHER)
-    assert found["phone_limits"] == [ROWS["phone_limits"] | {"phone": CANONICAL}]
-    assert found["web_phone_limits"] == [ROWS["web_phone_limits"] | {"phone": CANONICAL}]
+    times = ROWS["web_phone_limits"]["code_times"]
+    assert found["phone_limits"] == [
+        ROWS["phone_limits"] | {"phone": CANONICAL, "key_code_times": times}
+    ]
     assert found["verifications"][0]["phone"] == CANONICAL
     assert found["app_events"][0]["subject"] == CANONICAL
     # A text that may have been sent already is sent again to the same number.
@@ -198,7 +220,7 @@ async def test_limits_take_the_greater_values_and_all_codes_count(empty_database
     assert found["phone_limits"] == [
         ROWS["phone_limits"]
         | {"phone": CANONICAL, "wrong_guesses": 4, "locks": 3}
-        | {"code_times": (hours(1), hours(3), hours(5))}
+        | {"code_times": (hours(1), hours(3), hours(5)), "key_code_times": ()}
     ]
 
 

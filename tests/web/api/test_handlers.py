@@ -102,13 +102,16 @@ async def test_a_number_is_read_as_people_write_it_and_the_verification_is_retur
         "to": PHONE,
         "bot_number": BOT_NUMBER,
         "reference": "order 1138",
+        "label": None,
         "metadata": {"user": ["ü", 1.5]},
         "origin": "app",
         "complete": "typed",
         "created_at": "2026-01-15T12:00:00Z",
         "expires_at": "2026-01-15T12:10:00Z",
         "ended_at": None,
+        "revoked_at": None,
         "test": False,
+        "code_length": None,
     }
     (params,) = server.bot.requests
     assert (params.origin, params.phone, params.session, params.asked_from) == (
@@ -147,6 +150,35 @@ async def test_without_a_number_the_response_says_how_to_ask_the_person(app: App
     assert ET.fromstring(begun["qr_code"]).tag == "{http://www.w3.org/2000/svg}svg"  # noqa: S314 - our own
     shown = (await app.get(f"verifications/{begun['id']}")).body
     assert begun.keys() - shown.keys() == {"instruction", "sms_link", "qr_code"}
+
+
+async def test_only_the_response_to_the_creating_request_shows_an_issued_reference(
+    server: ApiServer, app: App
+) -> None:
+    body = {"label": "Rene\u0301's login"}
+    begun = (await app.post("verifications", body, once="once")).body
+    assert (begun["reference"], begun["label"]) == (REFERENCE, "René's login")
+    assert (await app.post("verifications", body, once="once")).body == begun
+    id_ = begun["id"]
+    for other in (
+        await app.get(f"verifications/{id_}"),
+        await (await server.with_key(Scope.READ)).get(f"verifications/{id_}"),
+        await app.get("verifications"),
+        await app.post(f"verifications/{id_}/resend"),
+        await app.post(f"verifications/{id_}/check", {"code": "654321"}),
+    ):
+        assert other.status == 200
+        assert REFERENCE not in other.text
+        assert "René's login" in other.text
+    cancelled = await app.post(f"verifications/{id_}/cancel")
+    assert cancelled.body["reference"] == REFERENCE  # it no longer works
+    assert (await app.get(f"verifications/{id_}")).body["reference"] == REFERENCE
+
+
+async def test_a_reference_that_has_expired_is_shown(server: ApiServer, app: App) -> None:
+    begun = await app.begin()
+    server.clock.travel(timedelta(minutes=10))
+    assert (await app.get(f"verifications/{begun['id']}")).body["reference"] == REFERENCE
 
 
 @pytest.mark.parametrize(
@@ -198,6 +230,12 @@ for _ in range(8):
         ({"to": PHONE, "reference": "two\nlines"}, ["reference"]),
         ({"to": PHONE, "reference": "\u0000"}, ["reference"]),
         ({"reference": "mine"}, ["reference"]),
+        ({"label": ""}, ["label"]),
+        ({"label": "x" * 25}, ["label"]),
+        ({"label": "evil.example"}, ["label"]),
+        ({"label": "call 112"}, ["label"]),
+        ({"label": 7}, ["label"]),
+        ({"to": PHONE, "label": "Ann's login"}, ["label"]),
         ({"to": PHONE, "complete": "both"}, ["complete"]),
         ({"to": PHONE, "complete": True}, ["complete"]),
         ({"metadata": []}, ["metadata"]),
@@ -228,8 +266,9 @@ async def test_metadata_is_returned_unchanged_however_odd(app: App) -> None:
 
 
 async def test_null_is_the_same_as_absent(app: App) -> None:
-    begun = await app.begin(to=None, reference=None, metadata=None)
-    assert (begun["origin"], begun["metadata"]) == ("reference", {})
+    begun = await app.begin(to=None, reference=None, label=None, metadata=None)
+    assert (begun["origin"], begun["label"], begun["metadata"]) == ("reference", None, {})
+    assert (await app.begin(to=PHONE, label=None))["label"] is None
 
 
 @pytest.mark.parametrize(
@@ -318,6 +357,16 @@ async def test_head_returns_headers_only(app: App) -> None:
 
 
 # Check, resend, cancel.
+
+
+async def test_each_request_belongs_to_the_channel_of_its_key(server: ApiServer, app: App) -> None:
+    other = await server.with_key(Scope.WRITE)
+    begun = (await app.post("verifications", {"to": PHONE})).body
+    await app.post(f"verifications/{begun['id']}/check", {"code": "654321"})
+    await other.post(f"verifications/{begun['id']}/resend")
+    keys = [(each.key or "").split("_")[1] for each in (app, app, other)]
+    seen = [server.bot.requests[0].channel, *server.bot.channels]
+    assert seen == [f"api:{key}" for key in keys]
 
 
 async def test_a_right_code_verifies_and_a_wrong_one_leaves_fewer_tries(app: App) -> None:

@@ -20,7 +20,13 @@ from pydantic.json_schema import models_json_schema
 from bot import __version__
 from bot.conversation.app_events import EventType
 from bot.conversation.verification import Complete, Origin, Reason, Status
-from bot.services.schemas import AlertView, AppEventView, NumberView, VerificationView
+from bot.services.schemas import (
+    AlertView,
+    AppEventView,
+    NumberLockView,
+    NumberView,
+    VerificationView,
+)
 from bot.web.api import openapi
 from bot.web.api.handlers import ROUTES
 from bot.web.api.invitation import InvitationView
@@ -58,6 +64,7 @@ RESPONSES: dict[str, type[BaseModel]] = {
     "FieldError": FieldErrorView,
     "Invitation": InvitationView,
     "Number": NumberView,
+    "NumberLock": NumberLockView,
     "Problem": ProblemView,
     "Verification": VerificationView,
     "VerificationList": VerificationListView,

@@ -6,6 +6,7 @@ import re
 import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from html import escape
 from html.parser import HTMLParser
 from importlib import resources
 from ipaddress import ip_network
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import DummyCookieJar, web
+from msgspec import structs
 from structlog.testing import capture_logs
 
+from bot.conversation.channels import FORM
 from bot.conversation.state import Alphabet, CodeFormat
 from bot.conversation.verification import Origin, RequestOutcome
 from bot.services.recipients import Recipients
@@ -124,6 +127,40 @@ async def test_typing_a_number_and_its_code_verifies_the_number(
     assert "Your number is verified" in done.body
     (params,) = server.engine.requests
     assert (params.origin, params.phone) == (Origin.FORM, PHONE)
+    assert {params.channel, *server.engine.channels} == {FORM}
+
+
+async def test_the_page_says_how_long_the_code_is_that_was_sent(
+    server: FormServer, person: FormClient
+) -> None:
+    await person.request(PHONE)
+    assert "6 digits" in (await person.open("/verify")).body
+    ((id_, verification),) = server.engine.stored.items()
+    server.engine.stored[id_] = structs.replace(verification, code_length=8)
+    assert "8 digits" in (await person.open("/verify")).body
+
+
+async def test_the_form_says_what_asking_for_a_code_is_agreeing_to(
+    make_server: Callable[..., Awaitable[FormServer]],
+) -> None:
+    terms, privacy = "https://example.com/terms/?a=1&b=2", "https://example.com/privacy"
+    server = await make_server(app_name="Harbor", terms_url=terms, privacy_url=privacy)
+    page = (await server.person().open()).body
+    assert "By asking for a code, you agree that Harbor texts it to this number" in page
+    for words in ("one text for each request", "Message and data rates may apply", "Reply STOP"):
+        assert words in page
+    assert f'<a href="{escape(terms)}">Terms</a>' in page
+    assert f'<a href="{privacy}">Privacy</a>' in page
+
+
+async def test_the_form_links_only_to_pages_that_are_set(
+    make_server: Callable[..., Awaitable[FormServer]], person: FormClient
+) -> None:
+    assert "<a " not in (await person.open()).body
+    server = await make_server(privacy_url="https://example.com/privacy")
+    page = (await server.person().open()).body
+    assert page.count("<a ") == 1
+    assert ">Privacy</a>" in page
 
 
 async def test_after_a_wrong_code_the_right_one_still_works(
