@@ -149,10 +149,11 @@ async def run_bot(  # noqa: PLR0913 - settings, clock, and what simulator and te
             )
             verifications = Verifications(inbox, database, rules, clock, settings.from_number[0])
             refusals = Refusals(deadlines.refusal)
+            lookups = LookupGate(deadlines.lookup)
             authentication = Authentication(
                 database,
                 clock,
-                LookupGate(deadlines.lookup),
+                lookups,
                 refusals,
                 settings.trusted_proxies,
             )
@@ -163,7 +164,7 @@ async def run_bot(  # noqa: PLR0913 - settings, clock, and what simulator and te
                 ),
                 _readiness(database, inbox, workers, clock),
                 _api(settings, verifications, authentication, clock),
-                _form(settings, verifications, clock, LookupGate(deadlines.lookup), refusals),
+                _form(settings, verifications, clock, lookups, refusals),
                 refusals,
             )
         await stack.enter_async_context(_background_tasks(workers, tasks))

@@ -308,7 +308,21 @@ class UnlockSettings(DatabaseSettings):
     )
 
 
-class Settings(DatabaseSettings):
+class StatusSettings(DatabaseSettings):
+    """The settings that `bot status` reads."""
+
+    web_form: Annotated[bool, BeforeValidator(_on_or_off)] = Field(
+        default=False, description="on or off"
+    )
+    web_codes_per_day: int = Field(default=500, ge=0, le=1_000_000, description="0 to 1000000")
+
+    @property
+    def form_budget(self) -> int | None:
+        """Return how many codes the web form may send in a day; None without a form."""
+        return self.web_codes_per_day if self.web_form else None
+
+
+class Settings(StatusSettings):
     """The settings of `bot serve` and `bot work`."""
 
     telnyx_api_key: Annotated[SecretStr, AfterValidator(_api_key)] = Field(
@@ -384,9 +398,6 @@ class Settings(DatabaseSettings):
         default="",
         description="this bot's own web address for people, like https://verify.example.com",
     )
-    web_form: Annotated[bool, BeforeValidator(_on_or_off)] = Field(
-        default=False, description="on or off"
-    )
     terms_url: Annotated[str, AfterValidator(_page_address)] = Field(
         default="",
         description="the web address of your terms, like https://example.com/terms, which the web"
@@ -397,7 +408,6 @@ class Settings(DatabaseSettings):
         description="the web address of your privacy policy, like https://example.com/privacy,"
         " which the web form links to",
     )
-    web_codes_per_day: int = Field(default=500, ge=0, le=1_000_000, description="0 to 1000000")
     allowed_countries: Annotated[tuple[Region, ...], NoDecode, BeforeValidator(_split)] = Field(
         default=(),
         description="two-letter country codes, like US,CA; if empty, the countries of FROM_NUMBER",

@@ -29,14 +29,14 @@ def migrate() -> None:
 def status(phone: str | None) -> None:
     """Count conversations and texts by state, or show the state of one PHONE."""
     from bot.services import status
-    from bot.settings import DatabaseSettings
+    from bot.settings import StatusSettings
 
-    settings = read_settings(DatabaseSettings)
+    settings = read_settings(StatusSettings)
     number = phone and _canonical(phone, settings)
     report = on_database(
         settings,
         lambda database, now: (
-            database.read(status.overview, now)
+            database.read(status.overview, now, settings.form_budget)
             if number is None
             else database.read(status.of_phone, number, now)
         ),

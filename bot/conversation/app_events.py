@@ -38,10 +38,10 @@ class EventType(StrEnum):
     CANCELED = "verification.canceled"
     OPTED_OUT = "number.opted_out"
     OPTED_IN = "number.opted_in"
-    ALERT = "service.alert"
+    NUMBER_REVOKED = "number.revoked"
     LOCKED = "number.locked"
     UNLOCKED = "number.unlocked"
-    NUMBER_REVOKED = "number.revoked"
+    ALERT = "service.alert"
 
 
 FINAL_STATUS: Mapping[EventType, Status] = {

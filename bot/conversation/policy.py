@@ -22,8 +22,6 @@ MAX_CLOCK_SKEW = timedelta(seconds=5)
 """How far the clocks of two processes may differ; a time beyond that is taken as wrong."""
 COURTESY_PERIOD = timedelta(hours=1)
 """How long courtesy replies pause after too many in a row."""
-MAX_FORM_REQUESTS_PER_HOUR = 10
-"""From one network (Telnyx, "Verify: rate limits")."""
 MAX_UNKNOWN_REFERENCES_PER_HOUR = 10
 """From one phone; after that its references are not looked up, so that none can be guessed."""
 UNKNOWN_REFERENCES_FOR_ALERT = 100

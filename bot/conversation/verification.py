@@ -78,10 +78,9 @@ class Verification(Struct, frozen=True):
     `letters_index` distinguishes the letters of a reply from those of the phone's other requests.
     `id` is unguessable. `phone` is None until a person has texted the reference. `reference` is
     the word to text if `origin` is `reference`, else the app's own name for its session. `session`
-    and `asked_from` are hashes of the web form's browser session and of the client's network.
-    `test` means that no text is sent and the code is fixed. `code_length` is that of its code; None
-    while no code was sent. `label` says in the code text of a reference what the verification is
-    about.
+    is a hash of the web form's browser session. `test` means that no text is sent and the code is
+    fixed. `code_length` is that of its code; None while no code was sent. `label` says in the code
+    text of a reference what the verification is about.
     """
 
     id: str
@@ -97,7 +96,6 @@ class Verification(Struct, frozen=True):
     ended_at: datetime | None = None
     revoked_at: datetime | None = None
     session: str | None = None
-    asked_from: str | None = None
     test: bool = False
     complete: Complete = Complete.TYPED
     letters_index: int = 0

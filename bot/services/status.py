@@ -13,6 +13,7 @@ from bot.conversation.policy import Policy
 from bot.conversation.state import State
 from bot.conversation.throttle import ACCOUNT
 from bot.conversation.verification import Origin, Status
+from bot.services.intake.form_gate import FormLevel
 from bot.services.upkeep.clock_monitor import ADVICE
 from bot.store import (
     alerts,
@@ -42,10 +43,18 @@ if TYPE_CHECKING:
 _RECENT = timedelta(days=1)
 _MAX_DEAD_EVENTS = 50
 _MAX_VERIFICATIONS = 5
+_FORM_LEVELS = {
+    FormLevel.OPEN: "",
+    FormLevel.PROOF: ": everybody does a proof of work first",
+    FormLevel.CLOSED: ": only numbers that were verified before get one",
+}
 
 
-def overview(connection: Connection, now: datetime) -> str:
-    """Count conversations, texts and verifications by state, and list the last day's faults."""
+def overview(connection: Connection, now: datetime, form_budget: int | None = None) -> str:
+    """Count conversations, texts and verifications by state, and list the last day's faults.
+
+    `form_budget` is how many codes the web form may send in a day; None if there is no form.
+    """
     verified, opted_out = people.counts(connection)
     states = conversations.counts(connection)
     texts = outbox.counts(connection)
@@ -60,6 +69,8 @@ def overview(connection: Connection, now: datetime) -> str:
     given_up = app_events.counts(connection).get(AppEventState.DEAD, 0)
     if given_up or app_events.any_disabled(connection):
         lines += ["", f"events to your app: {given_up} given up, or paused; see: bot events"]
+    if form_budget is not None:
+        lines += ["", _form_budget(connection, form_budget, now)]
     lines += _slowed_throttles(connection, now)
     lines += _wrong_clocks(connection, now)
     lines += _alerts(connection, now)
@@ -70,6 +81,16 @@ def overview(connection: Connection, now: datetime) -> str:
             f"  {state:<14} {count:>9}  {fault}: {advice(fault)}" for state, fault, count in faults
         ]
     return "\n".join(lines)
+
+
+def _form_budget(connection: Connection, budget: int, now: datetime) -> str:
+    """Describe how much of the web form's budget is used, and what that means."""
+    used = outbox.count_form_codes(connection, now - _RECENT)
+    share = f", {used * 100 // budget} %" if budget else ""
+    return (
+        f"codes of the web form in the last day: {used} of {budget}{share}"
+        f"{_FORM_LEVELS[FormLevel.of(used, budget)]}"
+    )
 
 
 def _slowed_throttles(connection: Connection, now: datetime) -> list[str]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bot.conversation.channels import Channel
     from bot.services.clock import Clock
     from bot.services.intake.app_requests import RequestedAction
+    from bot.services.intake.form_gate import FormVisit
     from bot.services.intake.inbox import Inbox
     from bot.services.intake.unit_of_work import Rules
     from bot.store.engine.database import Database
@@ -44,6 +45,8 @@ class VerificationRequest:
 
     `complete` is how it may be completed; None means as is usual for its origin. `channel` is where
     it is asked for. `label` says in the code text of a reference what the verification is about.
+    `session` is the hash of the web form's session that begins with it, `visit` where the request
+    comes from.
     """
 
     origin: Origin
@@ -53,8 +56,8 @@ class VerificationRequest:
     label: str | None = None
     metadata: Mapping[str, Any] | None = None
     session: str | None = None
-    asked_from: str | None = None
     channel: Channel = UNKNOWN_KEY
+    visit: FormVisit | None = None
 
 
 class Verifications:
@@ -76,7 +79,7 @@ class Verifications:
 
         Outcomes: DONE, TOO_MANY_CODES, LOCKED, NOT_ME, OPTED_OUT, TOO_MANY_REQUESTS, KEY_REUSED.
         """
-        return await self._request(self._new(request), key, request.channel)
+        return await self._request(self._new(request), key, request.channel, request.visit)
 
     async def check(
         self,
@@ -85,22 +88,29 @@ class Verifications:
         key: IdempotencyKey | None = None,
         *,
         channel: Channel = UNKNOWN_KEY,
+        visit: FormVisit | None = None,
     ) -> RequestResult:
         """Check a code that was typed in the app or the form; raises UnavailableError.
 
-        Outcomes: RIGHT, WRONG, TOO_MANY_GUESSES, LOCKED, NOT_PENDING, NOT_FOUND, KEY_REUSED.
+        Outcomes: RIGHT, WRONG, TOO_MANY_GUESSES, LOCKED, NOT_PENDING, NOT_FOUND, KEY_REUSED; and
+        TOO_MANY_REQUESTS at the web form.
         """
-        return await self._request(CodeSubmitted(id_, code, channel), key)
+        return await self._request(CodeSubmitted(id_, code, channel), key, visit=visit)
 
     async def resend(
-        self, id_: str, key: IdempotencyKey | None = None, *, channel: Channel = UNKNOWN_KEY
+        self,
+        id_: str,
+        key: IdempotencyKey | None = None,
+        *,
+        channel: Channel = UNKNOWN_KEY,
+        visit: FormVisit | None = None,
     ) -> RequestResult:
         """Send the same code again; raises UnavailableError.
 
         Outcomes: DONE, TOO_SOON, TOO_MANY_CODES, LOCKED, NOT_ME, OPTED_OUT, NOT_PENDING, NOT_FOUND,
         KEY_REUSED; and TOO_MANY_REQUESTS if it began at the web form.
         """
-        return await self._request(ResendRequested(id_, channel), key)
+        return await self._request(ResendRequested(id_, channel), key, visit=visit)
 
     async def cancel(self, id_: str, key: IdempotencyKey | None = None) -> RequestResult:
         """End a verification; raises UnavailableError.
@@ -136,10 +146,11 @@ class Verifications:
         action: RequestedAction,
         key: IdempotencyKey | None,
         channel: Channel = UNKNOWN_KEY,
+        visit: FormVisit | None = None,
     ) -> RequestResult:
         # Without a key, a commit whose outcome is unknown could be applied twice.
         key = key or IdempotencyKey(secrets.token_hex(32), "")
-        return await self._inbox.handle_request(AppRequest(action, key, channel))
+        return await self._inbox.handle_request(AppRequest(action, key, channel, visit))
 
     def _new(self, request: VerificationRequest) -> Verification:
         now, policy = self._clock.now(), self._rules.policy
@@ -156,7 +167,6 @@ class Verifications:
             label=request.label,
             metadata=request.metadata or {},
             session=request.session,
-            asked_from=request.asked_from,
             test=request.phone is not None and self._rules.keyring.is_test(request.phone),
             complete=request.complete or USUALLY_COMPLETE[request.origin],
         )

@@ -11,6 +11,9 @@ from bot.store.tables import (
     AppEventRow,
     AppEventState,
     EarlyReportRow,
+    FormAttemptRow,
+    FormProofRow,
+    FormWaitRow,
     IdempotencyKeyRow,
     OutboxRow,
     ProcessedWebhookRow,
@@ -48,6 +51,9 @@ _RETENTION = (
         timedelta(days=3),
     ),
     (EarlyReportRow.__table__, EarlyReportRow.__table__.c.received_at, timedelta(days=1)),
+    (FormAttemptRow.__table__, FormAttemptRow.__table__.c.made_at, timedelta(days=1)),
+    (FormProofRow.__table__, FormProofRow.__table__.c.used_at, timedelta(days=1)),
+    (FormWaitRow.__table__, FormWaitRow.__table__.c.ready_at, timedelta(days=1)),
 )
 
 

@@ -66,6 +66,17 @@ class AppEventState(StrEnum):
     DEAD = "dead"
 
 
+class FormAttempt(StrEnum):
+    """What is counted at the web form."""
+
+    REQUEST = "request"
+    """A request for a code, or for sending it again, whether or not a text was sent for it."""
+    WAIT = "wait"
+    """A request after a wait instead of a proof of work."""
+    GUESS = "guess"
+    """A code that was typed and was not right."""
+
+
 RowId = Annotated[
     int,
     mapped_column(
@@ -89,7 +100,7 @@ _QUEUED_UNCERTAIN = (
 )
 _HAS_VERIFICATION = "verification_id IS NOT NULL"
 _BY_REFERENCE = f"origin = '{Origin.REFERENCE}'"
-_BY_FORM = f"origin = '{Origin.FORM}'"
+_FOR_FORM = f"origin = '{Origin.FORM}'"
 _PENDING = f"status = '{Status.PENDING}'"
 _QUEUED_EVENT = f"state = '{AppEventState.QUEUED}'"
 _DEAD_EVENT = f"state = '{AppEventState.DEAD}'"
@@ -248,7 +259,6 @@ class VerificationRow(Base):
         # A reference that people text is unique; references of the app's own need not be.
         _partial_index("uq_verifications_reference", "reference", unique=True, where=_BY_REFERENCE),
         _partial_index("ix_verifications_pending", "expires_at", where=_PENDING),
-        _partial_index("ix_verifications_form", "created_at", where=_BY_FORM),
         # Without it, a list of a rare status would read the whole table.
         Index("ix_verifications_status", "status", "id"),
     )
@@ -268,7 +278,6 @@ class VerificationRow(Base):
     ended_at: Mapped[Time | None]
     revoked_at: Mapped[Time | None]
     session: Mapped[str | None] = mapped_column(String(64), index=True)
-    asked_from: Mapped[str | None] = mapped_column(String(64))
     test: Mapped[bool]
     complete: Mapped[Complete] = mapped_column(string_enum(Complete), server_default=Complete.TYPED)
     letters_index: Mapped[int] = mapped_column(server_default="0")
@@ -400,6 +409,8 @@ class OutboxRow(Base):
     it is repeated here for the indexes that find the next texts however long the queue is: codes,
     other texts, and texts that must be dropped. `recipient` is the spelling of the phone's number
     to which the text goes, if not the canonical one; it stays the same when the text is sent again.
+    `origin` says how the code in the text was requested, and is None if there is none; budgets are
+    counted by it.
     """
 
     __tablename__ = "outbox"
@@ -411,6 +422,7 @@ class OutboxRow(Base):
         _partial_index("ix_outbox_uncertain", "due_at", where=_QUEUED_UNCERTAIN),
         Index("ix_outbox_created_at", "created_at"),
         _partial_index("ix_outbox_carrier_id", "carrier_id", where=_HAS_CARRIER_ID),
+        _partial_index("ix_outbox_form", "created_at", where=_FOR_FORM),
     )
 
     id: Mapped[RowId]
@@ -431,6 +443,47 @@ class OutboxRow(Base):
     uncertain_attempts: Mapped[int] = mapped_column(default=0, server_default="0")
     carrier_id: Mapped[CarrierId | None]
     fault: Mapped[str | None] = mapped_column(String(64))
+    origin: Mapped[Origin | None] = mapped_column(string_enum(Origin))
+
+
+class FormAttemptRow(Base):
+    """An attempt at the web form that counts towards a limit of its `subject`.
+
+    The subject is the hash of a network or of a browser session, or "" for all together.
+    """
+
+    __tablename__ = "form_attempts"
+    __table_args__ = (
+        Index("ix_form_attempts_subject", "subject", "kind", "made_at"),
+        Index("ix_form_attempts_made_at", "made_at"),
+    )
+
+    id: Mapped[RowId]
+    kind: Mapped[FormAttempt] = mapped_column(string_enum(FormAttempt))
+    subject: Mapped[str] = mapped_column(String(64))
+    made_at: Mapped[Time]
+
+
+class FormProofRow(Base):
+    """A proof of work that was used at the web form; the primary key prevents a second time."""
+
+    __tablename__ = "form_proofs"
+
+    proof: Mapped[TokenId] = mapped_column(primary_key=True)
+    used_at: Mapped[Time] = mapped_column(index=True)
+
+
+class FormWaitRow(Base):
+    """The wait of a person whose browser cannot do the proof of work; a network has only one.
+
+    `network` and `session` are hashes; the code may be requested from `ready_at` on.
+    """
+
+    __tablename__ = "form_waits"
+
+    network: Mapped[str] = mapped_column(String(64), primary_key=True)
+    session: Mapped[str] = mapped_column(String(64))
+    ready_at: Mapped[Time] = mapped_column(index=True)
 
 
 class ThrottleRow(Base):

@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, func, select, update
 from bot.conversation.verification import Origin, Reason, Status, Verification
 from bot.store.sql.bulk_insert import insert_missing
 from bot.store.sql.column_types import UtcDateTime
-from bot.store.tables import ConversationRow, OutboxRow, TokenRow, VerificationRow
+from bot.store.tables import VerificationRow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Row
 
 _VERIFICATIONS = VerificationRow.__table__
-_CONVERSATIONS = ConversationRow.__table__
-_TOKENS = TokenRow.__table__
-_OUTBOX = OutboxRow.__table__
 _PENDING = _VERIFICATIONS.c.status == Status.PENDING
 _REVOKE = (
     update(_VERIFICATIONS)
@@ -41,7 +38,7 @@ _CHANGING = ("phone", "bot_number", "status", "reason", "expires_at", "ended_at"
 _FORM_LOCK = 0x7E87F024
 """The key of the form's advisory lock; no other lock of this database may have it."""
 _FIELDS = (
-    *("origin", "reference", "created_at", "session", "asked_from", "test", "metadata"),
+    *("origin", "reference", "created_at", "session", "test", "metadata"),
     *("complete", "letters_index", "revoked_at", "label"),
     *_CHANGING,
 )
@@ -189,43 +186,6 @@ def try_lock_form(connection: Connection) -> bool:
     if connection.dialect.name == "sqlite":
         return True
     return bool(connection.scalar(select(func.pg_try_advisory_xact_lock(_FORM_LOCK))))
-
-
-def count_at_form(
-    connection: Connection, since: datetime, asked_from: str | None = None
-) -> tuple[int, datetime | None]:
-    """Count the verifications begun at the web form since a time; return the first one's time too.
-
-    With `asked_from`, count those of that network only.
-    """
-    at_form = (_VERIFICATIONS.c.origin == Origin.FORM) & (_VERIFICATIONS.c.created_at > since)
-    if asked_from is not None:
-        at_form &= _VERIFICATIONS.c.asked_from == asked_from
-    count, first = connection.execute(
-        select(func.count(), func.min(_VERIFICATIONS.c.created_at)).where(at_form)
-    ).one()
-    return count, first
-
-
-def count_resends_at_form(connection: Connection, since: datetime) -> int:
-    """Count the resent code texts of verifications begun at the form since a time."""
-    texts = (
-        select(func.count() - func.count(_OUTBOX.c.token_id.distinct()))
-        .select_from(_VERIFICATIONS)
-        .join(
-            _CONVERSATIONS,
-            (_CONVERSATIONS.c.phone == _VERIFICATIONS.c.phone)
-            & (_CONVERSATIONS.c.bot_number == _VERIFICATIONS.c.bot_number),
-        )
-        .join(
-            _TOKENS,
-            (_TOKENS.c.conversation_id == _CONVERSATIONS.c.id)
-            & (_TOKENS.c.verification_id == _VERIFICATIONS.c.public_id),
-        )
-        .join(_OUTBOX, _OUTBOX.c.token_id == _TOKENS.c.id)
-        .where(_VERIFICATIONS.c.origin == Origin.FORM, _VERIFICATIONS.c.created_at > since)
-    )
-    return connection.scalar(texts) or 0
 
 
 def _pending_at(now: datetime) -> ColumnElement[bool]:

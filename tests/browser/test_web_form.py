@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +18,7 @@ from bot.simulator.phones.page.server import serve_page
 from bot.simulator.sandbox import PHONE, Sandbox, open_sandbox
 from bot.simulator.stories.transcript import code_in
 from tests.kit import browser as browsers
+from tests.kit.form_visits import begin_at_form, visit
 from tests.kit.timeouts import wait_until
 
 if TYPE_CHECKING:
@@ -329,6 +331,104 @@ async def test_in_the_demo_the_form_and_the_phone_are_two_pages_side_by_side(
         await expect(title(page)).to_have_text(VERIFIED)
 
 
+# From 80 % of the budget on.
+
+WITHOUT_HASHES = "Object.defineProperty(window, 'isSecureContext', { value: false });"
+"""Script: a page from http, on which browsers do not hash."""
+NEVER_READY = "window.Worker = class { addEventListener() {} postMessage() {} };"
+"""Script: a worker that does not find the number."""
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def busy(tmp_path: Path) -> AsyncIterator[Sandbox]:
+    """Run a bot whose form has used 80 % of its budget."""
+    url = f"sqlite+aiosqlite:///{tmp_path / 'busy.db'}"
+    async with open_sandbox(url, TravelClock(), web_form=True, web_codes_per_day=10) as busy:
+        await busy.ready()
+        apps = busy.bot.verifications
+        assert apps is not None
+        for number in range(8):
+            await begin_at_form(apps, f"+1312555{1000 + number}", visit(f"network {number}"))
+        yield busy
+
+
+async def test_the_browser_does_a_proof_of_work_and_the_page_goes_on_by_itself(
+    browser: Browser, busy: Sandbox
+) -> None:
+    async with profile(browser) as context:
+        page = await opened(context, busy)
+        posts: list[str] = []
+        page.on("request", lambda sent: posts.append(sent.url) if sent.method == "POST" else None)
+        await ask_for_code(page)
+        assert [url.rpartition("/")[2] for url in posts] == ["request", "request"]
+        code = await code_on(busy)
+        # Sending it again takes another proof.
+        busy.move_clock(timedelta(seconds=31))
+        await page.get_by_role("button", name="Send it again").click()
+        await expect(page.get_by_text("once more")).to_be_visible()
+        assert [url.rpartition("/")[2] for url in posts[2:]] == ["resend", "resend"]
+        await type_code(page, code)
+        await expect(title(page)).to_have_text(VERIFIED)
+
+
+async def test_the_progress_of_the_proof_is_shown(browser: Browser, busy: Sandbox) -> None:
+    async with profile(browser) as context:
+        await context.add_init_script(NEVER_READY)
+        page = await opened(context, busy)
+        await request_without_code(page)
+        task = "Your browser is solving a small task. This page then goes on by itself."
+        await expect(page.get_by_role("status")).to_have_text(task)
+        await expect(page.get_by_role("progressbar", name=task)).to_be_visible()
+        await expect(page.get_by_role("button", name="Continue")).to_be_hidden()
+        await check_appearance(page)
+
+
+async def test_without_javascript_a_wait_takes_the_place_of_the_proof(
+    browser: Browser, busy: Sandbox
+) -> None:
+    async with profile(browser, java_script_enabled=False) as context:
+        page = await opened(context, busy)
+        await wait_and_type(page, busy)
+
+
+async def test_a_browser_that_cannot_hash_waits_too(browser: Browser, busy: Sandbox) -> None:
+    async with profile(browser) as context:
+        await context.add_init_script(WITHOUT_HASHES)
+        page = await opened(context, busy)
+        await request_without_code(page)
+        await check_appearance(page)
+        await page.goto(busy.form_url or "")
+        await wait_and_type(page, busy)
+
+
+async def request_without_code(page: Page) -> None:
+    await page.get_by_label("Phone number").fill(TYPED)
+    await page.get_by_role("button", name="Text me a code").click()
+    await expect(title(page)).to_have_text("One moment, please")
+
+
+async def wait_and_type(page: Page, busy: Sandbox) -> None:
+    await request_without_code(page)
+    await page.get_by_role("button", name="Continue").click()
+    await expect(page.get_by_text("Please wait 30 seconds, then press")).to_be_visible()
+    busy.move_clock(timedelta(seconds=31))
+    await page.get_by_role("button", name="Continue").click()
+    await expect(title(page)).to_have_text("Type the code")
+    await type_code(page, await code_on(busy))
+    await expect(title(page)).to_have_text(VERIFIED)
+
+
+async def check_appearance(page: Page) -> None:
+    """Check what `each_page` checks of the other pages."""
+    assert await page.evaluate(_FLAWS) == []
+    for scheme in ("light", "dark"):
+        await page.emulate_media(color_scheme=scheme)
+        found = await page.evaluate(browsers.CONTRAST)
+        assert [(ratio, text) for ratio, text in found if ratio < 4.5] == []
+    await page.set_viewport_size(NARROW)  # type: ignore[arg-type]
+    assert await page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
+
+
 # Accessibility.
 
 
@@ -398,6 +498,7 @@ _FLAWS = """
     if (!control.textContent.trim()) flaws.push("a control without a name");
   }
   for (const control of all("a, button, input:not([type=hidden])")) {
+    if (!control.checkVisibility()) continue;
     const { width, height } = control.getBoundingClientRect();
     // WCAG 2.2, 2.5.8.
     if (Math.min(width, height) < 24) flaws.push(`too small: ${control.outerHTML}`);

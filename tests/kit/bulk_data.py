@@ -112,6 +112,17 @@ _ROWS: tuple[tuple[str, int, dict[str, str]], ...] = (
         },
     ),
     (
+        "form_attempts",
+        10,
+        {"kind": "'request'", "subject": "{random}", "made_at": "{time}"},
+    ),
+    ("form_proofs", 10, {"proof": "{random}", "used_at": "{time}"}),
+    (
+        "form_waits",
+        10,
+        {"network": "{random}", "session": "{random}", "ready_at": "{time}"},
+    ),
+    (
         "verifications",
         10,
         {

@@ -16,6 +16,7 @@ from bot.conversation.verification import (
     Status,
     Verification,
 )
+from bot.services.intake.form_gate import PASSED, FormOutcome, FormRefusal
 from bot.services.verifications import USUALLY_COMPLETE, RequestResult, Verifications
 from bot.simulator.sandbox import BOT_NUMBER
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from bot.conversation.channels import Channel
     from bot.services.clock import Clock
+    from bot.services.intake.form_gate import FormVisit
     from bot.services.verifications import Filter, IdempotencyKey, VerificationRequest
 
 CODE, LETTERS = "123456", "KT"
@@ -35,7 +37,8 @@ FIRST_ID = f"{0:032x}"
 class FakeVerifications(Verifications):
     """Verifications that are `stored` in memory, by id.
 
-    `outcome` is that of each `begin` and `resend`, with `retry_at` if too many were made.
+    `outcome` is that of each `begin` and `resend`, with `retry_at` if too many were made, and with
+    `form_refusal`. `form` is what the form decides about requests that are not refused.
     `next_result` replaces the result of the next request only; `fault` is raised until removed.
     """
 
@@ -44,6 +47,7 @@ class FakeVerifications(Verifications):
         self._results: dict[str, tuple[str, RequestResult]] = {}
         self.stored: dict[str, Verification] = {}
         self.requests: list[VerificationRequest] = []
+        self.visits: list[FormVisit | None] = []
         self.checked: list[tuple[str, str]] = []
         self.resent: list[str] = []
         self.channels: list[Channel] = []
@@ -51,6 +55,8 @@ class FakeVerifications(Verifications):
         self.filters: list[Filter] = []
         self.outcome = RequestOutcome.DONE
         self.retry_at: datetime | None = None
+        self.form_refusal = FormRefusal.TOO_MANY_REQUESTS
+        self.form = PASSED
         self.next_result: RequestResult | Exception | None = None
         self.fault: Exception | None = None
 
@@ -60,6 +66,7 @@ class FakeVerifications(Verifications):
         """Store a new verification; a failed one if `outcome` is a refusal."""
         self._raise_fault()
         self.requests.append(params)
+        self.visits.append(params.visit)
         return self._once(once, lambda: self._begin(params))
 
     async def check(
@@ -69,9 +76,11 @@ class FakeVerifications(Verifications):
         once: IdempotencyKey | None = None,
         *,
         channel: Channel = UNKNOWN_KEY,
+        visit: FormVisit | None = None,
     ) -> RequestResult:
         """Compare a code with `CODE`."""
         self._raise_fault()
+        self.visits.append(visit)
         self.checked.append((name, code))
         self.channels.append(channel)
         return self._once(
@@ -80,17 +89,21 @@ class FakeVerifications(Verifications):
         )
 
     async def resend(
-        self, name: str, once: IdempotencyKey | None = None, *, channel: Channel = UNKNOWN_KEY
+        self,
+        name: str,
+        once: IdempotencyKey | None = None,
+        *,
+        channel: Channel = UNKNOWN_KEY,
+        visit: FormVisit | None = None,
     ) -> RequestResult:
         """Record the request."""
         self._raise_fault()
+        self.visits.append(visit)
         self.channels.append(channel)
         self.resent.append(name)
         return self._once(
             once,
-            lambda: self._if_pending(
-                name, lambda verification: RequestResult(self.outcome, verification)
-            ),
+            lambda: self._if_pending(name, self._result),
         )
 
     async def cancel(self, name: str, once: IdempotencyKey | None = None) -> RequestResult:
@@ -164,7 +177,7 @@ class FakeVerifications(Verifications):
 
     def _begin(self, params: VerificationRequest) -> RequestResult:
         if self.outcome is RequestOutcome.TOO_MANY_REQUESTS:
-            return RequestResult(self.outcome, retry_at=self.retry_at)
+            return self._result(None)
         now, refused = self._clock.now(), self.outcome is not RequestOutcome.DONE
         begun = Verification(
             id=f"{len(self.stored):032x}",
@@ -177,13 +190,19 @@ class FakeVerifications(Verifications):
             label=params.label,
             metadata=params.metadata or {},
             session=params.session,
-            asked_from=params.asked_from,
             status=Status.FAILED if refused else Status.PENDING,
             reason=Reason.LOCKED if refused else None,
             complete=params.complete or USUALLY_COMPLETE[params.origin],
         )
         self.stored[begun.id] = begun
-        return RequestResult(self.outcome, begun)
+        return RequestResult(self.outcome, begun, form=self.form)
+
+    def _result(self, verification: Verification | None) -> RequestResult:
+        """Return the result of a request; without a verification if too many were made."""
+        if self.outcome is not RequestOutcome.TOO_MANY_REQUESTS:
+            return RequestResult(self.outcome, verification, form=self.form)
+        form = FormOutcome(self.form_refusal, self.retry_at)
+        return RequestResult(self.outcome, retry_at=self.retry_at, form=form)
 
     def _if_pending(
         self, name: str, request: Callable[[Verification], RequestResult]
@@ -196,6 +215,8 @@ class FakeVerifications(Verifications):
         return request(verification)
 
     def _check(self, verification: Verification, code: str) -> RequestResult:
+        if self.outcome is RequestOutcome.TOO_MANY_REQUESTS:
+            return self._result(verification)
         if code != CODE:
             return RequestResult(RequestOutcome.WRONG, verification, tries_left=4)
         return RequestResult(RequestOutcome.RIGHT, self._end(verification, Status.VERIFIED))

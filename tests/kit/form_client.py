@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from html import unescape
 from typing import TYPE_CHECKING, Any
+
+from bot.web.form.challenges import MAX_NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +41,20 @@ class Page:
         """Return the page's error message, or an empty string."""
         found = _ERROR.search(self.body)
         return unescape(found[1]) if found else ""
+
+
+def solved(page: Page) -> dict[str, str]:
+    """Return the fields of a page's challenge, with the number that a browser would find."""
+    hidden = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', page.body))
+    salt, target, _ = hidden["challenge"].split(".")
+    number = next(
+        number
+        for number in range(MAX_NUMBER + 1)
+        if hashlib.sha256(f"{salt}.{number}".encode()).hexdigest() == target
+    )
+    return {
+        name: unescape(value) for name, value in hidden.items() if name not in ("waits", "csrf")
+    } | {"number": str(number)}
 
 
 @dataclass(slots=True)

@@ -16,7 +16,6 @@ from sqlalchemy import select
 from structlog.testing import capture_logs
 
 from bot.conversation.channels import FORM, of_key
-from bot.conversation.policy import MAX_FORM_REQUESTS_PER_HOUR
 from bot.conversation.verification import (
     Complete,
     Origin,
@@ -33,11 +32,7 @@ from bot.simulator.stories.transcript import code_in
 from bot.store import phone_limits, verifications
 from bot.store.tables import (
     AppEventRow,
-    ChannelLimitsRow,
-    ConversationRow,
     IdempotencyKeyRow,
-    PhoneLimitsRow,
-    VerificationRow,
 )
 from tests.kit.inboxes import held, the_limits_of
 from tests.kit.stored import row_count
@@ -575,61 +570,6 @@ async def test_a_verification_whose_code_cannot_be_delivered_fails(
     name = await begin(apps)
     await sandbox.quiet()
     assert await status(apps, name) == (Status.FAILED, Reason.UNDELIVERABLE)
-
-
-async def test_the_form_is_limited_by_network_and_by_day(make_sandbox: MakeSandbox) -> None:
-    sandbox = await make_sandbox(web_codes_per_day=12)
-    apps = sandbox.bot.verifications
-    assert apps is not None
-
-    async def begin_at_form(number: int, network: str) -> RequestOutcome:
-        params = VerificationRequest(
-            Origin.FORM, f"+1312555{number:04}", session="s", asked_from=network
-        )
-        return (await apps.begin(params)).outcome
-
-    allowed = MAX_FORM_REQUESTS_PER_HOUR
-    outcomes = [await begin_at_form(number, "one") for number in range(allowed + 1)]
-    assert outcomes == [RequestOutcome.DONE] * allowed + [RequestOutcome.TOO_MANY_REQUESTS]
-    outcomes = [await begin_at_form(number, "other") for number in range(20, 23)]
-    assert outcomes == [RequestOutcome.DONE, RequestOutcome.DONE, RequestOutcome.TOO_MANY_REQUESTS]
-    await sandbox.travel(PHONE, timedelta(days=1))
-    assert await begin_at_form(30, "one") is RequestOutcome.DONE
-
-
-async def test_a_request_refused_at_the_form_stores_nothing(make_sandbox: MakeSandbox) -> None:
-    sandbox = await make_sandbox(web_codes_per_day=0)
-    apps = sandbox.bot.verifications
-    assert apps is not None
-    refused = await apps.begin(
-        VerificationRequest(Origin.FORM, PHONE, session="s", asked_from="one")
-    )
-    assert refused.outcome is RequestOutcome.TOO_MANY_REQUESTS
-    tables = (
-        PhoneLimitsRow,
-        ChannelLimitsRow,
-        ConversationRow,
-        VerificationRow,
-        IdempotencyKeyRow,
-    )
-    assert [await row_count(sandbox.bot.database, table) for table in tables] == [0] * 5
-
-
-async def test_resends_of_the_form_count_for_the_day(make_sandbox: MakeSandbox) -> None:
-    sandbox = await make_sandbox(web_codes_per_day=3)
-    apps = sandbox.bot.verifications
-    assert apps is not None
-    one = await begin(apps, PHONE, origin=Origin.FORM, session="s", asked_from="one")
-    other = await begin(apps, OTHER, origin=Origin.FORM, session="t", asked_from="two")
-    by_app = await begin(apps, "+13125550003")
-    await sandbox.travel(PHONE, timedelta(seconds=31))
-    assert (await apps.resend(one)).outcome is RequestOutcome.DONE
-    refused = await apps.resend(other)
-    assert (refused.outcome, refused.retry_at is None) == (RequestOutcome.TOO_MANY_REQUESTS, False)
-    params = VerificationRequest(Origin.FORM, "+13125550004", session="u", asked_from="three")
-    assert (await apps.begin(params)).outcome is RequestOutcome.TOO_MANY_REQUESTS
-    assert (await apps.resend(by_app)).outcome is RequestOutcome.DONE
-    assert [len(await came(sandbox, phone)) for phone in (PHONE, OTHER)] == [2, 1]
 
 
 async def test_the_form_does_not_reveal_that_a_number_has_opted_out(

@@ -17,8 +17,8 @@ import pytest
 from aiohttp import ClientSession
 from sqlalchemy import Connection, Engine, event, text
 
-from bot.conversation.verification import Origin, Status
-from bot.services.verifications import VerificationRequest
+from bot.conversation.verification import Status
+from bot.services.intake.form_gate import FORM_WAIT
 from bot.simulator.clock import NOON
 from bot.simulator.sandbox import PHONE
 from bot.simulator.stories.transcript import code_in
@@ -27,6 +27,7 @@ from bot.store.engine import migrate
 from bot.store.tables import Base
 from tests.kit.apps import app_with, make_key
 from tests.kit.bulk_data import GROWING, insert_people
+from tests.kit.form_visits import begin_at_form, proven, visit, waiting
 from tests.kit.stored import other_than
 
 if TYPE_CHECKING:
@@ -127,14 +128,16 @@ async def use_api(sandbox: Sandbox) -> None:
 async def use_form(sandbox: Sandbox) -> None:
     apps = sandbox.bot.verifications
     assert apps is not None
-    for _ in range(2):
-        begun = await apps.begin(
-            VerificationRequest(Origin.FORM, OTHERS[4], session="s", asked_from="here")
-        )
+    for number, seen in enumerate((visit("a"), proven("b"), proven("c"), proven("d"))):
+        begun = await begin_at_form(apps, OTHERS[4], seen, session=f"s{number}")
         await sandbox.travel(PHONE, timedelta(seconds=31))
         assert begun.verification is not None
-        await apps.resend(begun.verification.id)
-    await apps.of_session("s")
+        await apps.check(begun.verification.id, "0000000", visit=seen)
+        await apps.resend(begun.verification.id, visit=seen)
+    for _ in range(2):
+        await begin_at_form(apps, OTHERS[4], waiting("e"))
+        await sandbox.travel(PHONE, FORM_WAIT)
+    await apps.of_session("s0")
 
 
 async def meet_faults(sandbox: Sandbox) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bot.conversation.policy import UNKNOWN_REFERENCES_FOR_ALERT
 from bot.services.intake.app_event_log import record_alert
+from bot.services.intake.form_gate import FormLevel
 from bot.store import alerts, counters
 from bot.store.alerts import Alert
 
@@ -23,6 +24,27 @@ _UNKNOWN_REFERENCES = Alert(
     "each phone is limited already; if this goes on, find the senders among the inbound messages"
     " of the Telnyx portal, and block them",
 )
+
+_FORM_ALERTS = {
+    FormLevel.PROOF: Alert(
+        "form_budget",
+        ALL,
+        "the web form has sent 80 % of WEB_CODES_PER_DAY: everybody does a proof of work first",
+        "check that the form is not abused; if people need more codes, raise WEB_CODES_PER_DAY",
+    ),
+    FormLevel.CLOSED: Alert(
+        "form_budget",
+        ALL,
+        "the web form has sent all of WEB_CODES_PER_DAY: only numbers that were verified before"
+        " get a code",
+        "check that the form is not abused; if people need more codes, raise WEB_CODES_PER_DAY",
+    ),
+}
+
+
+def form_alert(level: FormLevel) -> Alert:
+    """Return the alert for a level that the web form's budget has reached."""
+    return _FORM_ALERTS[level]
 
 
 def raise_alert(connection: Connection, alert: Alert, now: datetime, *, has_app: bool) -> None:

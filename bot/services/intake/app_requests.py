@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -13,9 +13,17 @@ from bot.conversation import references
 from bot.conversation.app_events import AppEvent, EventType
 from bot.conversation.channels import UNKNOWN_KEY
 from bot.conversation.inputs import Cancelled, CodeRequested, CodeSubmitted, ResendRequested
-from bot.conversation.policy import MAX_FORM_REQUESTS_PER_HOUR
-from bot.conversation.verification import AppAnswer, Origin, RequestOutcome, Status, Verification
+from bot.conversation.verification import (
+    AppAnswer,
+    Origin,
+    Reason,
+    RequestOutcome,
+    Status,
+    Verification,
+)
+from bot.services.intake.alerts import form_alert, raise_alert
 from bot.services.intake.app_event_log import record_app_events
+from bot.services.intake.form_gate import PASSED, UNKNOWN_VISIT, FormGate
 from bot.services.intake.unit_of_work import decide_and_save, with_final_status
 from bot.store import idempotency_keys, verifications
 from bot.store.conversations import ConversationKey
@@ -29,9 +37,8 @@ if TYPE_CHECKING:
 
     from bot.conversation.channels import Channel
     from bot.conversation.inputs import AppInput
+    from bot.services.intake.form_gate import FormOutcome, FormVisit
     from bot.services.intake.unit_of_work import Rules
-
-_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 
 _FINAL = frozenset({RequestOutcome.DONE, RequestOutcome.RIGHT, RequestOutcome.WRONG})
 """The outcomes of requests that changed something; after any other one, the same request may be
@@ -57,12 +64,14 @@ RequestedAction = Verification | ResendRequested | CodeSubmitted | Cancelled
 class AppRequest:
     """An app's request, and the key under which it is carried out once.
 
-    `channel` is that of a new verification; other actions have their own.
+    `channel` is that of a new verification; other actions have their own. `visit` says where a
+    request at the web form comes from.
     """
 
     action: RequestedAction
     idempotency_key: IdempotencyKey
     channel: Channel = UNKNOWN_KEY
+    visit: FormVisit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +79,22 @@ class RequestResult:
     """The outcome of a request, and the verification after it.
 
     `retry_at` (UTC) is when the same request may succeed; `tries_left` are the guesses that may
-    still be typed.
+    still be typed. `form` is what the web form has to add.
     """
 
     outcome: RequestOutcome
     verification: Verification | None = None
     retry_at: datetime | None = None
     tries_left: int = 0
+    form: FormOutcome = PASSED
+
+
+@dataclass(slots=True)
+class _Answers:
+    """The answers to new requests, and what the web form has decided about them, by their keys."""
+
+    of: dict[str, AppAnswer] = field(default_factory=dict)
+    form: dict[str, FormOutcome] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +116,7 @@ def required_locks(connection: Connection, requests: Sequence[AppRequest]) -> li
         verification = found.get(action.verification)
         if verification is None:
             return RequiredLocks(None, form=False)
-        return RequiredLocks(verification.phone, _is_form_resend(action, verification))
+        return RequiredLocks(verification.phone, _is_limited_by_form(action, verification))
 
     return [locks(action) for action in actions]
 
@@ -116,8 +134,8 @@ def carry_out(
     stored = idempotency_keys.load(connection, first)
     new = {key: request for key, request in first.items() if key not in stored}
     answers = _carry_out_new(connection, new, now, rules)
-    to_store = {key: _stored_answer(request, answers[key]) for key, request in new.items()}
-    final = {key: answer for key, answer in to_store.items() if _is_final(answers[key])}
+    to_store = {key: _stored_answer(request, answers.of[key]) for key, request in new.items()}
+    final = {key: answer for key, answer in to_store.items() if _is_final(answers.of[key])}
     idempotency_keys.store(connection, final, now)
     stored |= to_store
     found = verifications.find(connection, [answer.verification for answer in stored.values()])
@@ -151,59 +169,104 @@ def _stored_answer(request: AppRequest, answer: AppAnswer) -> idempotency_keys.S
 def _result(
     request: AppRequest,
     stored: Mapping[str, idempotency_keys.StoredAnswer],
-    answers: Mapping[str, AppAnswer],
+    answers: _Answers,
     found: Mapping[str, Verification],
 ) -> RequestResult:
     key, fingerprint = request.idempotency_key.key, request.idempotency_key.fingerprint
     answer = stored[key]
     if answer.fingerprint != fingerprint:
         return RequestResult(RequestOutcome.KEY_REUSED)
-    retry_at = answers[key].retry_at if key in answers else None
     return RequestResult(
-        answer.outcome, found.get(answer.verification), retry_at, answer.tries_left
+        answer.outcome,
+        found.get(answer.verification),
+        answers.of[key].retry_at if key in answers.of else None,
+        answer.tries_left,
+        answers.form.get(key, PASSED),
     )
 
 
 def _carry_out_new(
     connection: Connection, requests: Mapping[str, AppRequest], now: datetime, rules: Rules
-) -> dict[str, AppAnswer]:
-    """Carry out requests that were not carried out before; return the answers by their keys."""
+) -> _Answers:
+    """Carry out requests that were not carried out before."""
     found = _find_named(connection, [request.action for request in requests.values()])
-    form = _FormBudget(connection, now, rules)
-    answers: dict[str, AppAnswer] = {}
+    form = FormGate(connection, now, rules)
+    answers = _Answers()
     inputs: dict[str, tuple[ConversationKey, AppInput]] = {}
     requested: dict[str, Verification] = {}
     for key, request in requests.items():
         action = request.action
-        if not isinstance(action, Verification):
-            verification = found.get(action.verification)
-            if verification is None:
-                answers[key] = AppAnswer(RequestOutcome.NOT_FOUND)
-            elif verification.phone is None:
-                answers[key] = _act_without_phone(connection, action, now, rules)
-            elif _is_form_resend(action, verification) and (free_at := form.resend_free_at()):
-                answers[key] = AppAnswer(RequestOutcome.TOO_MANY_REQUESTS, free_at)
-            else:
-                conversation = ConversationKey(verification.phone, verification.bot_number)
-                inputs[key] = (conversation, action)
-        elif action.phone is None:
-            answers[key] = _add_reference(connection, action)
-        elif action.origin is Origin.FORM and (free_at := form.code_free_at(action)):
-            answers[key] = AppAnswer(RequestOutcome.TOO_MANY_REQUESTS, free_at)
+        verification = (
+            action if isinstance(action, Verification) else found.get(action.verification)
+        )
+        if verification is None:
+            answers.of[key] = AppAnswer(RequestOutcome.NOT_FOUND)
+            continue
+        if verification.phone is None:
+            answers.of[key] = _act_without_phone(connection, action, now, rules)
+            continue
+        outcome = answers.form[key] = _pass_form(form, request, verification)
+        if outcome.refusal:
+            answers.of[key] = AppAnswer(RequestOutcome.TOO_MANY_REQUESTS, outcome.retry_at)
+        elif not outcome.may_text:
+            answers.of[key] = _fail_unseen(connection, action, now)
         else:
-            requested[action.id] = action
-            inputs[key] = (
-                ConversationKey(action.phone, action.bot_number),
-                CodeRequested(action.id, action.origin, action.complete, request.channel),
-            )
+            conversation = ConversationKey(verification.phone, verification.bot_number)
+            if isinstance(action, Verification):
+                requested[action.id] = action
+                asked = CodeRequested(action.id, action.origin, action.complete, request.channel)
+                inputs[key] = (conversation, asked)
+            else:
+                inputs[key] = (conversation, action)
     decided = decide_and_save(connection, list(inputs.values()), now, rules, requested=requested)
-    return answers | {
+    answers.of |= {
         key: answer for key, answer in zip(inputs, decided, strict=True) if answer is not None
     }
+    form.record_wrong_guesses(
+        visit
+        for key in inputs
+        if (visit := _visit_of_guess(requests[key]))
+        and answers.of[key].outcome is not RequestOutcome.RIGHT
+    )
+    if reached := form.level_reached():
+        raise_alert(connection, form_alert(reached), now, has_app=rules.has_app)
+        answers.form = {
+            key: dataclasses.replace(each, reached=reached) for key, each in answers.form.items()
+        }
+    return answers
 
 
-def _is_form_resend(action: RequestedAction, verification: Verification) -> bool:
-    return isinstance(action, ResendRequested) and verification.origin is Origin.FORM
+def _is_limited_by_form(action: RequestedAction, verification: Verification) -> bool:
+    return verification.origin is Origin.FORM and not isinstance(action, Cancelled)
+
+
+def _pass_form(form: FormGate, request: AppRequest, verification: Verification) -> FormOutcome:
+    """Return what the form decides about a request; it decides about its own ones only."""
+    visit, phone = request.visit or UNKNOWN_VISIT, verification.phone or ""
+    match request.action:
+        case action if not _is_limited_by_form(action, verification):
+            return PASSED
+        case Verification(session=session):
+            return form.request(visit, phone, session)
+        case ResendRequested():
+            return form.resend(visit, phone)
+        case CodeSubmitted() if request.visit:  # guesses of an app are limited by its key
+            return form.guess(visit)
+        case _:
+            return PASSED
+
+
+def _visit_of_guess(request: AppRequest) -> FormVisit | None:
+    return request.visit if isinstance(request.action, CodeSubmitted) else None
+
+
+def _fail_unseen(connection: Connection, action: RequestedAction, now: datetime) -> AppAnswer:
+    """Refuse a text to a number; the form shows the same page as for any other number."""
+    reason = Reason.TOO_MANY_CODES
+    if isinstance(action, Verification):
+        failed = replace(action, status=Status.FAILED, reason=reason, ended_at=now)
+        verifications.add(connection, [failed])
+    return AppAnswer(RequestOutcome.TOO_MANY_CODES)
 
 
 def _add_reference(connection: Connection, new: Verification) -> AppAnswer:
@@ -215,15 +278,17 @@ def _add_reference(connection: Connection, new: Verification) -> AppAnswer:
 
 def _act_without_phone(
     connection: Connection,
-    action: ResendRequested | CodeSubmitted | Cancelled,
+    action: RequestedAction,
     now: datetime,
     rules: Rules,
 ) -> AppAnswer:
-    """Cancel a verification whose reference nobody has texted; any other action is refused.
+    """Add or cancel a verification whose reference nobody has texted; refuse any other action.
 
     Raises DeadlockError if the reference has just been texted. The transaction then runs again and
     locks the limits of that phone before the verification.
     """
+    if isinstance(action, Verification):
+        return _add_reference(connection, action)
     verification = verifications.load(connection, [action.verification])[action.verification]
     if verification.phone is not None:
         raise DeadlockError("a verification was begun by another process")
@@ -234,44 +299,3 @@ def _act_without_phone(
     if rules.has_app:
         record_app_events(connection, [(None, app_event)], now)
     return AppAnswer(RequestOutcome.DONE)
-
-
-@dataclass(slots=True)
-class _FormBudget:
-    """The limits of the web form, which spends the operator's money.
-
-    `requested` and `resends` are those that this transaction has allowed.
-    """
-
-    connection: Connection
-    now: datetime
-    rules: Rules
-    requested: list[Verification] = field(default_factory=list)
-    resends: int = 0
-
-    def code_free_at(self, new: Verification) -> datetime | None:
-        """Return when a code may be requested; if that is now, count it and return None."""
-        from_network = sum(other.asked_from == new.asked_from for other in self.requested)
-        since = self.now - _HOUR
-        count, first = verifications.count_at_form(self.connection, since, new.asked_from)
-        if count + from_network >= MAX_FORM_REQUESTS_PER_HOUR:
-            return (first or self.now) + _HOUR
-        free_at = self._day_free_at()
-        if free_at is None:
-            self.requested.append(new)
-        return free_at
-
-    def resend_free_at(self) -> datetime | None:
-        """Return when a code may be sent again; if that is now, count it and return None."""
-        free_at = self._day_free_at()
-        self.resends += free_at is None
-        return free_at
-
-    def _day_free_at(self) -> datetime | None:
-        policy, since = self.rules.policy, self.now - _DAY
-        count, first = verifications.count_at_form(self.connection, since)
-        count += len(self.requested)
-        # Counting resends is slow in a large table: it is done only if they can reach the limit.
-        if count * 2 * policy.codes_per_hour >= policy.form_codes_per_day:
-            count += verifications.count_resends_at_form(self.connection, since) + self.resends
-        return (first or self.now) + _DAY if count >= policy.form_codes_per_day else None

@@ -26,6 +26,7 @@ from sqlalchemy import (
     update,
 )
 
+from bot.conversation.verification import Origin
 from bot.store import tokens
 from bot.store.sql.array_param import array_param, locked_elsewhere
 from bot.store.sql.bulk_insert import insert_all, insert_missing
@@ -187,6 +188,7 @@ def add(connection: Connection, new: Sequence[tuple[int, NewText]], now: datetim
                     "bot_number": text.bot_number,
                     "recipient": text.recipient,
                     "token_id": text.message.token.id if text.message.token else None,
+                    "origin": text.message.token.origin if text.message.token else None,
                     "reply": text.message.reply,
                     "body": text.message.body,
                     "state": text.state,
@@ -418,8 +420,9 @@ def settle_accepted(
 def settle_later(
     connection: Connection, claimed: ClaimedText, due_at: datetime, fault: str, *, in_doubt: bool
 ) -> None:
-    """Schedule the next attempt for `due_at`, unless the text was cancelled or claimed again.
+    """Schedule the next attempt for `due_at`, unless the text was claimed again.
 
+    A text that was cancelled while it was being sent stays cancelled.
     The attempt no longer counts as uncertain if it is not `in_doubt`, because the carrier certainly
     did not accept the text.
     """
@@ -430,7 +433,7 @@ def settle_later(
             _OUTBOX.c.attempts == claimed.attempts,
             # After a commit whose outcome is unknown this runs again, and must count only once.
             _OUTBOX.c.due_at == claimed.lease_end,
-            _QUEUED,
+            _OUTBOX.c.state.in_(_UNSETTLED),
         )
         .values(
             due_at=due_at,
@@ -446,12 +449,16 @@ def settle_never(
     fault: str,
     state: OutboxState = OutboxState.FAILED,
 ) -> list[TextProgress]:
-    """Give a text up, even one that was cancelled while it was being sent; its row says why."""
+    """Give a text up, even one that was cancelled while it was being sent; its row says why.
+
+    The attempt no longer counts as uncertain, because the carrier certainly did not accept the
+    text.
+    """
     return _update(
         connection,
         update(_OUTBOX)
         .where(_OUTBOX.c.id == claimed.id, _OUTBOX.c.state.in_(_UNSETTLED))
-        .values(state=state, fault=fault),
+        .values(state=state, fault=fault, uncertain_attempts=_OUTBOX.c.uncertain_attempts - 1),
     )
 
 
@@ -503,6 +510,29 @@ def phones_of(connection: Connection, carrier_ids: Collection[str]) -> dict[str,
         return {}
     rows = connection.execute(_PHONES_OF, {"carrier_ids": carrier_ids})
     return {row.carrier_id: row.phone for row in rows}
+
+
+_MAY_COST = (
+    _OUTBOX.c.carrier_id.is_not(None)
+    | (_OUTBOX.c.uncertain_attempts > 0)
+    | _OUTBOX.c.state.in_((OutboxState.QUEUED, OutboxState.ACCEPTED))
+)
+"""A text that was sent, may have been sent, or will be. One that was cancelled, dropped or refused
+before it was sent costs nothing, nor does one to a test number."""
+_FORM_CODES = select(func.count()).where(
+    # A literal, as in the index.
+    _OUTBOX.c.origin == literal_column(f"'{Origin.FORM}'"),
+    _OUTBOX.c.created_at > bindparam("since", type_=UtcDateTime),
+    _MAY_COST,
+)
+
+
+def count_form_codes(connection: Connection, since: datetime) -> int:
+    """Count the texts with codes of the web form since a time, but not those given back.
+
+    A text that was never sent, and never will be, is given back.
+    """
+    return connection.scalar(_FORM_CODES, {"since": since}) or 0
 
 
 def all_failed(connection: Connection, token_id: str) -> bool:

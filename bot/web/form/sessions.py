@@ -23,6 +23,7 @@ _SESSION_LABEL = b"textproof form session v1"
 _COOKIE_LABEL = b"textproof form cookie v1"
 _TOKEN_LABEL = b"textproof form token v1"
 _NETWORK_LABEL = b"textproof form network v1"
+_CHALLENGE_LABEL = b"textproof form challenge v1"
 
 
 class Sessions:
@@ -35,6 +36,7 @@ class Sessions:
     def __init__(self, keys: Sequence[str], public_url: str) -> None:
         self._cookie_keys = [_derive_key(key, _COOKIE_LABEL) for key in keys]
         self._token_keys = [_derive_key(key, _TOKEN_LABEL) for key in keys]
+        self._challenge_keys = [_derive_key(key, _CHALLENGE_LABEL) for key in keys]
         self._network_key = _derive_key(keys[0], _NETWORK_LABEL)
         self._public_url = public_url
         self._secure = public_url.startswith("https://")
@@ -74,6 +76,14 @@ class Sessions:
     def is_csrf_token(self, token: str, session_id: str) -> bool:
         """Return whether a token is a session's, under any key; compare in constant time."""
         return _is_signed(self._token_keys, session_id, token)
+
+    def sign_challenge(self, challenge: str, session_id: str) -> str:
+        """Return the MAC of a challenge that is shown to a session."""
+        return _sign(self._challenge_keys[0], f"{session_id} {challenge}")
+
+    def is_own_challenge(self, challenge: str, mac: str, session_id: str) -> bool:
+        """Return whether a challenge was shown to a session, under any key."""
+        return _is_signed(self._challenge_keys, f"{session_id} {challenge}", mac)
 
     def is_same_origin(self, request: web.Request) -> bool:
         """Return whether a request's Sec-Fetch-Site and Origin, if present, name this site."""

@@ -22,11 +22,13 @@ from bot.conversation.numbers import example, readable
 from bot.conversation.replies import duration
 from bot.conversation.state import Alphabet
 from bot.conversation.verification import Origin, RequestOutcome, Status
+from bot.services.intake.form_gate import FORM_WAIT, FormLevel, FormRefusal, FormVisit
 from bot.services.recipients import RecipientError, Refusal
 from bot.services.verifications import VerificationRequest
 from bot.store.engine.errors import UnavailableError
+from bot.web.form.challenges import MAX_NUMBER, Challenge, new_challenge, proof_of
 from bot.web.http.body import read_body
-from bot.web.http.client_ip import network_of_request
+from bot.web.http.client_ip import network_of_request, wide_network_of_request
 from bot.web.http.log_throttle import LogThrottle
 from bot.web.http.lookup_gate import TooManyLookupsError
 from bot.web.http.retry_after import RETRY_SOON, retry_after
@@ -36,7 +38,6 @@ from bot.web.http.templates import template_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
     from ipaddress import IPv4Network, IPv6Network
 
     from aiohttp.typedefs import Handler
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from bot.conversation.state import CodeFormat
     from bot.conversation.verification import Verification
     from bot.services.clock import Clock
+    from bot.services.intake.form_gate import FormOutcome
     from bot.services.recipients import Recipients
     from bot.services.verifications import Verifications
     from bot.web.form.sessions import Sessions
@@ -61,13 +63,38 @@ DEFAULT_RETRY_AFTER = timedelta(hours=1)
 
 # Not no-referrer: browsers would then send `Origin: null` with our own form (Fetch §3.2).
 _HEADERS = page_headers(OWN_FILES, form_action="'self'", referrer="same-origin") | NO_STORE
-_STATIC_FILES = ("form.css", "form.js", "icon.svg")
+_STATIC_FILES = ("form.css", "form.js", "icon.svg", "proof-worker.js")
 _BETWEEN_SYMBOLS = re.compile(r"[\s.-]+")
 
 _WRONG_CODE = "That code is not right, or it has expired. Please check it, or ask for a new one."
 _ERRORS = {"wrong": _WRONG_CODE}
+_REPLY_INSTEAD = (
+    " Or reply to the text with its code and the two letters that the form shows beside it."
+)
+_WAIT_TITLE = "Please wait a little"
+_REFUSALS = {
+    FormRefusal.TOO_MANY_REQUESTS: "Many codes have been requested from your network."
+    " Please wait {wait}, then ask for yours.",
+    FormRefusal.SESSION_LOCKED: "Several codes that were typed here were not right."
+    " Please wait {wait}, then type it again or ask for a new one." + _REPLY_INSTEAD,
+    FormRefusal.NETWORK_LOCKED: "Many codes that were typed in your network were not right."
+    " Please wait {wait}, then type it again or ask for a new one." + _REPLY_INSTEAD,
+    FormRefusal.NO_WAITS_LEFT: "Just now the form needs JavaScript to send a code."
+    " Please turn it on, use another browser, or try again in {wait}.",
+}
+"""What a page says; none depends on the number."""
+_CHALLENGES = {
+    FormRefusal.NEEDS_PROOF: "Your browser cannot do that by itself. Please press the button, and"
+    f" then wait {duration(FORM_WAIT)}.",
+    FormRefusal.MUST_WAIT: "Please wait {wait}, then press the button.",
+    FormRefusal.NETWORK_IS_WAITING: "Another person in your network is waiting already."
+    " Please wait {wait}, then press the button.",
+}
+_LEVELS = {FormLevel.PROOF: "80 % used", FormLevel.CLOSED: "used up"}
 _NOTES = {
     "again": "If that number can be texted, the code is on its way once more.",
+    "few": "The codes that this form sends in a day are used up, and until tomorrow only numbers"
+    " that were verified before get one. If none arrives, please try again tomorrow.",
     "not-yet": "No reply has arrived yet. It may take a moment: please try again.",
 }
 
@@ -151,13 +178,15 @@ class Form:
             Origin.FORM,
             phone,
             session=self._sessions.hashed_id(new_id),
-            asked_from=self._sessions.hashed_network(self._network(request)),
             channel=FORM,
+            visit=self._visit(request, session_id, fields),
         )
-        result = await self._verifications.begin(params)
-        if result.outcome is RequestOutcome.TOO_MANY_REQUESTS:
-            return self._too_many_requests_page(result.retry_at)
-        response = _redirect("/verify")
+        result = (await self._verifications.begin(params)).form
+        self._warn_if_reached(result.reached)
+        if result.refusal:
+            return self._refused_page(result, session_id, "/request", typed)
+        few = result.level is FormLevel.CLOSED
+        response = _redirect("/verify?message=few" if few else "/verify")
         self._sessions.set_cookie(response, new_id)
         return response
 
@@ -200,7 +229,12 @@ class Form:
         verification = await self._find_verification(request, session_id)
         code = _BETWEEN_SYMBOLS.sub("", normalize_text(fields.get("code", ""))).upper()
         if verification is not None and code:
-            result = await self._verifications.check(verification.id, code, channel=FORM)
+            visit = self._visit(request, session_id, fields)
+            result = await self._verifications.check(
+                verification.id, code, channel=FORM, visit=visit
+            )
+            if result.form.refusal:
+                return self._refused_page(result.form, session_id)
             if result.outcome is RequestOutcome.RIGHT:
                 return _redirect("/success")
         return _redirect("/verify?message=wrong")
@@ -215,7 +249,12 @@ class Form:
             return self._begin_again_page()
         verification = await self._find_verification(request, session_id)
         if verification is not None:
-            await self._verifications.resend(verification.id, channel=FORM)
+            visit = self._visit(request, session_id, fields)
+            resent = await self._verifications.resend(verification.id, channel=FORM, visit=visit)
+            result = resent.form
+            self._warn_if_reached(result.reached)
+            if result.refusal:
+                return self._refused_page(result, session_id, "/resend")
         return _redirect("/verify?message=again")
 
     async def status(self, request: web.Request) -> web.Response:
@@ -272,7 +311,7 @@ class Form:
     ) -> Verification | None:
         """Return a session's verification; raise TooManyLookupsError, UnavailableError."""
         hashed_id = self._sessions.hashed_id(session_id)
-        async with self._lookups.enter(self._network(request)):
+        async with self._lookups.enter(self._network(request), of_session=True):
             return await self._verifications.of_session(hashed_id)
 
     def _is_own_form(
@@ -311,6 +350,25 @@ class Form:
     def _network(self, request: web.Request) -> str:
         return network_of_request(request, self._settings.trusted_proxies)
 
+    def _visit(self, request: web.Request, session_id: str, fields: Mapping[str, str]) -> FormVisit:
+        """Return where a form comes from, and the proof of work that came with it."""
+        sessions, trusted = self._sessions, self._settings.trusted_proxies
+        challenge, number = fields.get("challenge", ""), fields.get("number", "")
+        return FormVisit(
+            session=sessions.hashed_id(session_id),
+            network=sessions.hashed_network(self._network(request)),
+            wide_network=sessions.hashed_network(wide_network_of_request(request, trusted)),
+            proof=proof_of(sessions, session_id, challenge, number, self._clock.now()),
+            waits="waits" in fields,
+        )
+
+    def _warn_if_reached(self, level: FormLevel | None) -> None:
+        if level is not None:
+            self._warnings.log(
+                f"form budget {_LEVELS[level]}",
+                advice="see docs/operating.md, and raise WEB_CODES_PER_DAY if people need more",
+            )
+
     def _number_page(
         self, session_id: str, *, typed: str = "", error: str = "", status: int = 200
     ) -> web.Response:
@@ -325,16 +383,33 @@ class Form:
             csrf=self._sessions.csrf_token(session_id),
         )
 
-    def _too_many_requests_page(self, retry_at: datetime | None) -> web.Response:
+    def _refused_page(
+        self, outcome: FormOutcome, session_id: str, action: str = "", typed: str = ""
+    ) -> web.Response:
+        """Return the page of a refusal; `action` is the path to which it may be sent again."""
+        refusal = outcome.refusal
         now = self._clock.now()
-        wait = max(timedelta(seconds=1), (retry_at or now + DEFAULT_RETRY_AFTER) - now)
+        wait = max(timedelta(seconds=1), (outcome.retry_at or now + DEFAULT_RETRY_AFTER) - now)
+        if refusal in _CHALLENGES:
+            challenge = None
+            if refusal is FormRefusal.NEEDS_PROOF:
+                challenge = new_challenge(self._sessions, session_id, now)
+            return self._page(
+                "challenge.html",
+                title="One moment, please",
+                text=_CHALLENGES[refusal].format(wait=duration(wait)),
+                action=action,
+                typed=typed,
+                csrf=self._sessions.csrf_token(session_id),
+                challenge=challenge,
+                max_number=MAX_NUMBER,
+            )
         return self._page(
             "error.html",
             status=429,
             headers=retry_after(wait),
-            title="Please wait a little",
-            text="Many codes have been asked for here in a short time."
-            f" Please wait {duration(wait)}, then ask for yours.",
+            title=_WAIT_TITLE,
+            text=_REFUSALS[refusal or FormRefusal.TOO_MANY_REQUESTS].format(wait=duration(wait)),
         )
 
     def _busy_network_page(self) -> web.Response:
@@ -342,7 +417,7 @@ class Form:
             "error.html",
             status=429,
             headers=RETRY_SOON,
-            title="Please wait a little",
+            title=_WAIT_TITLE,
             text="Many requests came from your network at once. Please try again in a minute.",
         )
 
@@ -379,7 +454,7 @@ class Form:
         *,
         status: int = 200,
         headers: Mapping[str, str] | None = None,
-        **values: str | int,
+        **values: str | int | Challenge | None,
     ) -> web.Response:
         page = self._templates.get_template(template)
         text = page.render(app_name=self._settings.app_name, **values)

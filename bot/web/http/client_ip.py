@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +16,9 @@ Address = IPv4Address | IPv6Address
 
 _SITE_PREFIX = 64
 """Bits that all IPv6 addresses of one customer have in common, at least (RFC 6177)."""
+_WIDE_PREFIXES = {4: 24, 6: 48}
+"""Bits that the addresses of one provider's customer often have in common: a /48 is the most that
+one gets (RFC 6177), a /24 the least that is announced on its own (RFC 7454 §6.1.3)."""
 _MAX_LENGTH = 64
 _IN_BRACKETS = re.compile(r"\[([^\]]*)\](?::\d+)?")
 _WITH_PORT = re.compile(r"([\d.]+):\d+")
@@ -49,10 +52,30 @@ def network_of(address: Address | None) -> str:
     return "" if address is None else str(address)
 
 
+def wide_network_of(address: Address | None) -> str:
+    """Return the wider network around that of `network_of`: the /24 or /48 of an address."""
+    if address is None:
+        return ""
+    return str(ip_network((int(address), _WIDE_PREFIXES[address.version]), strict=False))
+
+
 def network_of_request(request: web.Request, trusted: Sequence[IPv4Network | IPv6Network]) -> str:
     """Return the network of the client that sent a request."""
+    return network_of(_client_of(request, trusted))
+
+
+def wide_network_of_request(
+    request: web.Request, trusted: Sequence[IPv4Network | IPv6Network]
+) -> str:
+    """Return the wider network of the client that sent a request."""
+    return wide_network_of(_client_of(request, trusted))
+
+
+def _client_of(
+    request: web.Request, trusted: Sequence[IPv4Network | IPv6Network]
+) -> Address | None:
     forwarded = request.headers.getall("X-Forwarded-For", [])
-    return network_of(client_address(request.remote, forwarded, trusted))
+    return client_address(request.remote, forwarded, trusted)
 
 
 def _parse(text: str) -> Address | None:

@@ -6,7 +6,7 @@ Webhooks and the sender keep their database connections, and one network cannot 
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MAX_LOOKUPS = 6
 """One less than the connections that all reads on PostgreSQL share."""
+MAX_LOOKUPS_OF_SESSIONS = 5
+"""Anybody can have a session of the form, so these leave a lookup to those with a key."""
 MAX_LOOKUPS_OF_NETWORK = 4
 LOOKUP_TIMEOUT = 1.5
 """Seconds a request waits while the most that may run are running."""
@@ -27,33 +29,37 @@ class TooManyLookupsError(Exception):
 
 
 class LookupGate:
-    """Lets a few requests read at the same time: MAX_LOOKUPS, and fewer of one network."""
+    """Lets a few requests read at the same time: MAX_LOOKUPS, and fewer of one network.
+
+    The API and the form share it, so that a network has as many in both together.
+    """
 
     def __init__(self, timeout: float = LOOKUP_TIMEOUT) -> None:
         self._timeout = timeout
         self._all = asyncio.Semaphore(MAX_LOOKUPS)
+        self._sessions = asyncio.Semaphore(MAX_LOOKUPS_OF_SESSIONS)
         # A network is forgotten as soon as none of its requests refers to its semaphore.
         self._networks: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def enter(self, network: str) -> AsyncIterator[None]:
+    async def enter(self, network: str, *, of_session: bool = False) -> AsyncIterator[None]:
         """Wait until one more request of `network` may read, for `timeout` seconds.
 
         Then raise TooManyLookupsError if it waited for its own network, else UnavailableError.
+        `of_session` means that a session of the form is looked up, not a key.
         """
         deadline = asyncio.get_running_loop().time() + self._timeout
         of_network = self._networks.setdefault(network, asyncio.Semaphore(MAX_LOOKUPS_OF_NETWORK))
-        if not await _acquired(of_network, deadline):
-            raise TooManyLookupsError("too many lookups of this network are waiting")
-        try:
-            if not await _acquired(self._all, deadline):
-                raise UnavailableError("too many lookups are waiting")
-            try:
-                yield
-            finally:
-                self._all.release()
-        finally:
-            of_network.release()
+        others = [self._sessions, self._all] if of_session else [self._all]
+        async with AsyncExitStack() as stack:
+            if not await _acquired(of_network, deadline):
+                raise TooManyLookupsError("too many lookups of this network are waiting")
+            stack.callback(of_network.release)
+            for semaphore in others:
+                if not await _acquired(semaphore, deadline):
+                    raise UnavailableError("too many lookups are waiting")
+                stack.callback(semaphore.release)
+            yield
 
 
 async def _acquired(semaphore: asyncio.Semaphore, deadline: float) -> bool:

@@ -12,13 +12,14 @@ import pytest
 from msgspec.structs import replace
 
 from bot.conversation.inputs import Cancelled, CodeSubmitted
-from bot.conversation.policy import MAX_FORM_REQUESTS_PER_HOUR
 from bot.conversation.verification import Origin, RequestOutcome, Status, Verification
 from bot.services.intake.app_requests import AppRequest, IdempotencyKey
+from bot.services.intake.form_gate import MAX_REQUESTS_PER_HOUR
 from bot.services.intake.inbox import Inbox
 from bot.simulator.clock import NOON, StoppedClock
 from bot.store.engine.database import Database
 from bot.store.engine.errors import DeadlockError
+from tests.kit.form_visits import visit
 from tests.kit.samples import BOT_NUMBER, PHONE, RULES, text
 from tests.kit.timeouts import TEST_TIMEOUT, slow_database
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
     from bot.services.intake.app_requests import RequestedAction
+    from bot.services.intake.form_gate import FormVisit
 
 ROUNDS = 10
 OTHER = "+13125550002"
@@ -53,13 +55,13 @@ async def two_writers(
         yield inboxes[0], inboxes[1]
 
 
-def request(action: RequestedAction, key: str | None = None) -> AppRequest:
-    return AppRequest(action, IdempotencyKey(key or secrets.token_hex(32), ""))
+def request(
+    action: RequestedAction, key: str | None = None, seen: FormVisit | None = None
+) -> AppRequest:
+    return AppRequest(action, IdempotencyKey(key or secrets.token_hex(32), ""), visit=seen)
 
 
-def new_verification(
-    phone: str, origin: Origin = Origin.APP, network: str | None = None
-) -> Verification:
+def new_verification(phone: str, origin: Origin = Origin.APP) -> Verification:
     return Verification(
         secrets.token_hex(16),
         origin,
@@ -67,7 +69,6 @@ def new_verification(
         NOON,
         NOON + timedelta(minutes=10),
         phone=phone,
-        asked_from=network,
     )
 
 
@@ -75,17 +76,17 @@ async def test_both_processes_share_the_limits_of_the_form(database_url: URL) ->
     async with two_writers(database_url) as both:
         for each in range(ROUNDS):
             requests = [
-                new_verification(f"+1312555{each:02}{number:02}", Origin.FORM, f"network {each}")
-                for number in range(2 * MAX_FORM_REQUESTS_PER_HOUR)
+                new_verification(f"+1312555{each:02}{number:02}", Origin.FORM)
+                for number in range(2 * MAX_REQUESTS_PER_HOUR)
             ]
             results = await asyncio.gather(
                 *(
-                    both[number % 2].handle_request(request(params))
+                    both[number % 2].handle_request(request(params, seen=visit(f"network {each}")))
                     for number, params in enumerate(requests)
                 )
             )
             outcomes = [result.outcome for result in results]
-            assert outcomes.count(RequestOutcome.DONE) == MAX_FORM_REQUESTS_PER_HOUR
+            assert outcomes.count(RequestOutcome.DONE) == MAX_REQUESTS_PER_HOUR
 
 
 async def test_a_request_sent_to_both_is_carried_out_once(database_url: URL) -> None:

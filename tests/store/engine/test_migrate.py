@@ -150,7 +150,6 @@ ROWS: dict[str, dict[str, Any]] = {
         "expires_at": hours(2),
         "ended_at": hours(3),
         "session": "session",
-        "asked_from": "network",
         "test": True,
     },
     "app_events": {
@@ -236,7 +235,7 @@ LATER_COLUMNS: dict[str, dict[str, Any]] = {
         "closed": {},
     },
     "conversations": {"texted_from": None, "unreachable": None, "blocked_at": None},
-    "outbox": {"recipient": None},
+    "outbox": {"recipient": None, "origin": None},
     "tokens": {"reply_rule": "none", "letters_index": 0, "explained": False} | {"channel": None},
     "verifications": {"complete": "reply", "letters_index": 0, "code_length": 6}
     | {"revoked_at": None, "label": None},

@@ -44,7 +44,7 @@ NEW_CONVERSATION: dict[str, Any] = ROWS["conversations"] | {
 
 NEW_COLUMNS: dict[str, dict[str, Any]] = {
     "conversations": {"texted_from": None, "unreachable": None},
-    "outbox": {"recipient": None},
+    "outbox": {"recipient": None, "origin": None},
     "phone_limits": {"key_code_times": ()},
 }
 OTHERS = {"unknown_reference_times", "reply_rule", "letters_index", "explained", "complete"}

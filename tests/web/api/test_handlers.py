@@ -114,7 +114,7 @@ async def test_a_number_is_read_as_people_write_it_and_the_verification_is_retur
         "code_length": None,
     }
     (params,) = server.bot.requests
-    assert (params.origin, params.phone, params.session, params.asked_from) == (
+    assert (params.origin, params.phone, params.session, params.visit) == (
         Origin.APP,
         PHONE,
         None,

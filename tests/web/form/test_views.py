@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 from bot.conversation.channels import FORM
 from bot.conversation.state import Alphabet, CodeFormat
 from bot.conversation.verification import Origin, RequestOutcome
+from bot.services.intake.form_gate import FormLevel, FormOutcome, FormRefusal
 from bot.services.recipients import Recipients
 from bot.simulator.clock import StoppedClock
 from bot.simulator.sandbox import BOT_NUMBER, PHONE
@@ -30,7 +31,7 @@ from bot.web.form.views import MAX_BODY_BYTES, RESPONSE_INTERVAL, Form, FormSett
 from bot.web.http.lookup_gate import LookupGate
 from bot.web.http.refusals import Refusals
 from tests.kit.fake_verifications import CODE, FIRST_ID, FakeVerifications
-from tests.kit.form_client import FormClient
+from tests.kit.form_client import FormClient, solved
 from tests.kit.timeouts import TEST_TIMEOUT, wait_until
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 KEYS = ["a secret of the tests that is long enough", "an older secret that is long enough, too"]
 WRONG = "That code is not right, or it has expired. Please check it, or ask for a new one."
 TEST_NUMBER = "+15005550006"
+STATIC_FILES = ("form.css", "form.js", "icon.svg", "proof-worker.js")
 PUBLIC_URL = "https://verify.example.com"
 SETTINGS = FormSettings(
     app_name="Textproof",
@@ -401,6 +403,127 @@ async def test_after_too_many_requests_the_page_says_how_long_to_wait(
     assert (await person.request(PHONE)).headers["Retry-After"] == "3600"
 
 
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        (FormRefusal.SESSION_LOCKED, "Several codes that were typed here were not right."),
+        (FormRefusal.NETWORK_LOCKED, "Many codes that were typed in your network were not right."),
+    ],
+)
+async def test_after_too_many_wrong_codes_the_page_says_when_and_how_to_go_on(
+    server: FormServer, person: FormClient, refusal: FormRefusal, words: str
+) -> None:
+    await person.request(PHONE)
+    server.engine.outcome, server.engine.form_refusal = RequestOutcome.TOO_MANY_REQUESTS, refusal
+    server.engine.retry_at = server.clock.now() + timedelta(minutes=12)
+    page = await person.post("/verify", code=CODE)
+    assert (page.status, page.headers["Retry-After"]) == (429, "720")
+    assert words in page.body
+    assert "Please wait 12 minutes" in page.body
+    assert "Or reply to the text with its code and the two letters" in page.body
+    assert PHONE[-4:] not in page.body
+
+
+async def test_sending_again_too_often_gets_a_page_that_says_when(
+    server: FormServer, person: FormClient
+) -> None:
+    await person.request(PHONE)
+    server.engine.outcome = RequestOutcome.TOO_MANY_REQUESTS
+    server.engine.retry_at = server.clock.now() + timedelta(hours=2)
+    page = await person.post("/resend")
+    assert (page.status, page.headers["Retry-After"]) == (429, "7200")
+    assert "Please wait 2 hours" in page.body
+
+
+async def test_a_challenge_keeps_the_typed_number_and_its_proof_is_passed_on(
+    server: FormServer, person: FormClient
+) -> None:
+    server.engine.outcome = RequestOutcome.TOO_MANY_REQUESTS
+    server.engine.form_refusal = FormRefusal.NEEDS_PROOF
+    page = await person.request("(312) 555-0001")
+    assert page.status == 200
+    assert 'action="/request"' in page.body
+    fields = solved(page)
+    assert fields["phone"] == "(312) 555-0001"
+    server.engine.outcome = RequestOutcome.DONE
+    assert (await person.post("/request", **fields)).path == "/verify"
+    first, second = server.engine.visits
+    assert first
+    assert second
+    assert (first.proof, second.proof) == (None, fields["challenge"][:32])
+    assert (first.session, first.network) == (second.session, second.network)
+    assert first.network != first.wide_network
+
+
+async def test_sending_again_may_need_a_proof_too(server: FormServer, person: FormClient) -> None:
+    await person.request(PHONE)
+    server.engine.outcome = RequestOutcome.TOO_MANY_REQUESTS
+    server.engine.form_refusal = FormRefusal.NEEDS_PROOF
+    page = await person.post("/resend")
+    assert 'action="/resend"' in page.body
+    server.engine.outcome = RequestOutcome.DONE
+    assert (await person.post("/resend", **solved(page))).path == "/verify?message=again"
+    visit = server.engine.visits[-1]
+    assert visit
+    assert visit.proof
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        (FormRefusal.NEEDS_PROOF, "Please press the button, and then wait 30 seconds."),
+        (FormRefusal.MUST_WAIT, "Please wait 20 seconds, then press the button."),
+        (FormRefusal.NETWORK_IS_WAITING, "Another person in your network is waiting already."),
+    ],
+)
+async def test_without_a_proof_the_button_begins_and_ends_a_wait(
+    server: FormServer, person: FormClient, refusal: FormRefusal, words: str
+) -> None:
+    server.engine.outcome, server.engine.form_refusal = RequestOutcome.TOO_MANY_REQUESTS, refusal
+    server.engine.retry_at = server.clock.now() + timedelta(seconds=20)
+    page = await person.request(PHONE)
+    assert words in page.body
+    assert ('id="challenge"' in page.body) is (refusal is FormRefusal.NEEDS_PROOF)
+    await person.post("/request", phone=PHONE, waits=_Fields.of(page)["waits"]["value"])
+    assert [visit.waits for visit in server.engine.visits if visit] == [False, True]
+
+
+async def test_if_no_waits_are_left_the_page_says_so(
+    server: FormServer, person: FormClient
+) -> None:
+    server.engine.outcome = RequestOutcome.TOO_MANY_REQUESTS
+    server.engine.form_refusal = FormRefusal.NO_WAITS_LEFT
+    server.engine.retry_at = server.clock.now() + timedelta(hours=3)
+    page = await person.request(PHONE)
+    assert (page.status, page.headers["Retry-After"]) == (429, "10800")
+    assert "Just now the form needs JavaScript to send a code." in page.body
+    assert "try again in 3 hours" in page.body
+
+
+async def test_when_the_codes_are_used_up_every_number_gets_the_same_page(
+    server: FormServer,
+) -> None:
+    server.engine.form = FormOutcome(level=FormLevel.CLOSED)
+    shown = []
+    for server.engine.outcome in (RequestOutcome.DONE, RequestOutcome.TOO_MANY_CODES):
+        person = server.person()
+        page = await person.request(PHONE)
+        assert page.path == "/verify?message=few"
+        assert "only numbers that were verified before get one" in page.body
+        again = await person.post("/resend")
+        shown.append([_without_secrets(page), again.path, _without_secrets(again)])
+    assert shown[0] == shown[1]
+
+
+async def test_each_level_of_the_budget_is_logged(server: FormServer) -> None:
+    with capture_logs() as logged:
+        for level in (FormLevel.PROOF, FormLevel.CLOSED):
+            server.engine.form = FormOutcome(level=level, reached=level)
+            await server.person().request(PHONE)
+    assert [each["event"] for each in logged] == ["form budget 80 % used", "form budget used up"]
+    assert all("WEB_CODES_PER_DAY" in each["advice"] for each in logged)
+
+
 async def test_requests_behind_a_proxy_are_counted_by_client_network(
     make_server: Callable[..., Awaitable[FormServer]],
 ) -> None:
@@ -409,7 +532,7 @@ async def test_requests_behind_a_proxy_are_counted_by_client_network(
     for forwarded in ("203.0.113.9", "1.1.1.1, 203.0.113.9", "198.51.100.1"):
         person.headers = {"X-Forwarded-For": forwarded}
         await person.request(PHONE)
-    first, second, third = (params.asked_from for params in server.engine.requests)
+    first, second, third = (visit.network for visit in server.engine.visits if visit)
     assert first == second != third
 
 
@@ -420,7 +543,7 @@ async def test_without_a_trusted_proxy_a_client_cannot_choose_its_network(
     for forwarded in ("203.0.113.9", "198.51.100.1"):
         person.headers = {"X-Forwarded-For": forwarded}
         await person.request(PHONE)
-    first, second = (params.asked_from for params in server.engine.requests)
+    first, second = (visit.network for visit in server.engine.visits if visit)
     assert first == second
     assert first
     assert "127.0.0.1" not in first
@@ -755,7 +878,7 @@ async def test_every_page_has_security_headers_and_is_not_cached(person: FormCli
     pages = [await person.open(), await person.request("x"), await person.request(PHONE)]
     pages += [await person.open("/status"), await person.post("/verify", code=CODE)]
     pages += [await person.ask("POST", "/verify", data={"csrf": "x"})]
-    pages += [await person.open(f"/static/{name}") for name in ("form.css", "form.js", "icon.svg")]
+    pages += [await person.open(f"/static/{name}") for name in STATIC_FILES]
     for page in pages:
         policy = page.headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy
@@ -767,10 +890,13 @@ async def test_every_page_has_security_headers_and_is_not_cached(person: FormCli
 
 
 async def test_a_page_has_nothing_inline_and_loads_nothing_from_elsewhere(
-    person: FormClient,
+    server: FormServer, person: FormClient
 ) -> None:
     pages = [await person.open(), await person.request("x"), await person.request(PHONE)]
     pages += [await person.post("/verify", code="000000"), await person.post("/verify", code=CODE)]
+    server.engine.outcome = RequestOutcome.TOO_MANY_REQUESTS
+    server.engine.form_refusal = FormRefusal.NEEDS_PROOF
+    pages += [await person.request(PHONE)]
     for page in pages:
         assert re.findall(r"<style|\sstyle=|\son\w+=|javascript:", page.body) == []
         assert re.findall(r"<script(?! src=\"/static/form.js\" defer></script>)", page.body) == []
@@ -781,10 +907,11 @@ async def test_a_page_has_nothing_inline_and_loads_nothing_from_elsewhere(
 async def test_only_the_static_files_are_served(person: FormClient) -> None:
     for name in ("base.html", "code.html", "..%2fform.py", "nothing"):
         assert (await person.open(f"/static/{name}")).status == 404
-    for name in ("form.css", "form.js", "icon.svg"):
+    for name in STATIC_FILES:
         assert (await person.open(f"/static/{name}")).status == 200
     assert {path.name for path in (resources.files("bot.web.form") / "templates").iterdir()} >= {
         "base.html",
+        "challenge.html",
         "code.html",
         "number.html",
         "error.html",

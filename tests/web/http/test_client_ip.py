@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.web.http.client_ip import client_address, network_of
+from bot.web.http.client_ip import client_address, network_of, wide_network_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,3 +109,17 @@ def test_addresses_of_one_customer_are_one_network() -> None:
     assert first == network_of(ip_address("2001:db8:1:2:ffff::1")) == "2001:db8:1:2::/64"
     assert first != network_of(ip_address("2001:db8:1:3:3:4:5:6"))
     assert network_of(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("203.0.113.9", "203.0.113.0/24"),
+        ("203.0.113.255", "203.0.113.0/24"),
+        ("2001:db8:1:2::3", "2001:db8:1::/48"),
+        ("2001:db8:1:ffff::", "2001:db8:1::/48"),
+    ],
+)
+def test_the_wide_network_is_the_24_or_the_48(address: str, network: str) -> None:
+    assert wide_network_of(ip_address(address)) == network
+    assert wide_network_of(None) == ""

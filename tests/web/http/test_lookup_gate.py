@@ -8,6 +8,7 @@ from bot.store.engine.errors import UnavailableError
 from bot.web.http.lookup_gate import (
     MAX_LOOKUPS,
     MAX_LOOKUPS_OF_NETWORK,
+    MAX_LOOKUPS_OF_SESSIONS,
     LookupGate,
     TooManyLookupsError,
 )
@@ -25,15 +26,17 @@ class Lookups:
         self.done = asyncio.Event()
         self.running = 0
 
-    async def start(self, network: str, count: int = 1) -> list[asyncio.Task[None]]:
+    async def start(
+        self, network: str, count: int = 1, *, of_session: bool = False
+    ) -> list[asyncio.Task[None]]:
         """Start lookups of a network, and let them run or wait."""
-        tasks = [asyncio.create_task(self._look_up(network)) for _ in range(count)]
+        tasks = [asyncio.create_task(self._look_up(network, of_session)) for _ in range(count)]
         for _ in range(5):
             await asyncio.sleep(0)
         return tasks
 
-    async def _look_up(self, network: str) -> None:
-        async with self.gate.enter(network):
+    async def _look_up(self, network: str, of_session: bool) -> None:  # noqa: FBT001
+        async with self.gate.enter(network, of_session=of_session):
             self.running += 1
             await self.done.wait()
             self.running -= 1
@@ -53,6 +56,29 @@ async def test_all_networks_together_leave_connections_to_others() -> None:
     lookups = Lookups()
     tasks = [task for network in (ONE, TWO, THREE) for task in await lookups.start(network, 4)]
     assert lookups.running == MAX_LOOKUPS
+    lookups.done.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_a_network_has_four_lookups_of_keys_and_sessions_together() -> None:
+    lookups = Lookups()
+    tasks = await lookups.start(ONE, 3, of_session=True)
+    tasks += await lookups.start(ONE, 3)
+    assert lookups.running == MAX_LOOKUPS_OF_NETWORK
+    lookups.done.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_lookups_of_sessions_leave_one_to_those_with_a_key() -> None:
+    lookups = Lookups()
+    tasks = [
+        task
+        for network in (ONE, TWO, THREE)
+        for task in await lookups.start(network, 4, of_session=True)
+    ]
+    assert lookups.running == MAX_LOOKUPS_OF_SESSIONS
+    tasks += await lookups.start("198.51.100.9", 2)
+    assert lookups.running == MAX_LOOKUPS_OF_SESSIONS + 1 == MAX_LOOKUPS
     lookups.done.set()
     await asyncio.gather(*tasks)
 
