@@ -31,8 +31,9 @@ length that you have set, and with the longer ones to which the codes of a chann
   with that of the request of an app or the form that has shown them.
 - Codes that have grown stay long after a success, so an owner who verifies every day, and gives the
   tries of a channel back each time, changes little.
-- The form's codes are limited for all phones together (WEB_CODES_PER_DAY); those of apps, and those
-  requested by text, only for each phone.
+- The form's codes are limited for all phones together (WEB_CODES_PER_DAY). Beyond that only numbers
+  that were verified before get one, each with limits of its own. Codes of apps, and those requested
+  by text, are limited only for each phone.
 - Test numbers have fixed codes and are not included."""
 _NAMES = {"text": "by text", "keys": "by one API key", "form": "at the form"}
 """The names of the classes of channels."""
@@ -98,7 +99,7 @@ def _all_phones(policy: Policy, *, with_form: bool) -> list[str]:
     from bot.conversation import guessing
 
     unbounded = [_row((f"  by {name}", *["unbounded"] * 4)) for name in ("text", "apps")]
-    form = "  by the form (WEB_CODES_PER_DAY)"
+    form = "  by the form, unverified numbers"
     bounds = guessing.at_form(policy if with_form else replace(policy, form_codes_per_day=0))
     return ["all phones together", *unbounded, _bounded(form, bounds)]
 

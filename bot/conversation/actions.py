@@ -14,8 +14,9 @@ from msgspec.structs import replace
 
 from bot.conversation.app_events import AppEvent, EventType
 from bot.conversation.channels import FORM, TEXT
+from bot.conversation.limits import MAX_CLOCK_SKEW
 from bot.conversation.person import NOT_ME_REACH
-from bot.conversation.policy import MAX_CLOCK_SKEW, closed, with_success
+from bot.conversation.policy import closed, with_success
 from bot.conversation.state import CodeDelivery, State, Token
 from bot.conversation.transitions import Action
 from bot.conversation.verification import AppAnswer, Origin, Reason, ReplyRule, RequestOutcome
@@ -208,8 +209,7 @@ class _Draft:
             self.cancel = Cancel.CODES
 
     def _report_end(self, token: Token) -> None:
-        now, keyring = self.context.now, self.context.keyring
-        if token.key_id not in keyring or not token.issued_at <= now < token.expires_at:
+        if token.key_id not in self.context.keyring or not token.is_current_at(self.context.now):
             self.report(EventType.EXPIRED, token)
             return
         reason = self.transition.reason or Reason.TOO_MANY_GUESSES

@@ -7,7 +7,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from bot.conversation.verification import Status
 
@@ -67,13 +66,12 @@ class AppEvent(Struct, frozen=True):
 
 
 class OptEventCount(Struct, frozen=True):
-    """How many opt-outs and opt-ins of one number were reported and left out, in an hour.
+    """When opt-outs and opt-ins of one number were reported, and how many were left out since.
 
-    The hour begins at `began_at` (UTC), with the first of them.
+    `reported_at` (UTC) are the reports of the last hour, the oldest first.
     """
 
-    began_at: datetime
-    reported: int = 0
+    reported_at: tuple[datetime, ...] = ()
     left_out: int = 0
 
     def after(self, now: datetime) -> tuple[OptEventCount, int | None]:
@@ -81,12 +79,13 @@ class OptEventCount(Struct, frozen=True):
 
         None means that this change is left out as well.
         """
-        if self.is_over(now):
-            return OptEventCount(now, reported=1), self.left_out
-        if self.reported < MAX_OPT_EVENTS_PER_HOUR:
-            return replace(self, reported=self.reported + 1), 0
-        return replace(self, left_out=self.left_out + 1), None
+        recent = tuple(time for time in self.reported_at if now - _HOUR < time <= now + _HOUR)
+        if len(recent) >= MAX_OPT_EVENTS_PER_HOUR:
+            return OptEventCount(recent, self.left_out + 1), None
+        return OptEventCount((*recent, now)), self.left_out
 
-    def is_over(self, now: datetime) -> bool:
-        """Return whether the hour is over; one from the future counts as over."""
-        return not self.began_at <= now < self.began_at + _HOUR
+    @property
+    def due_at(self) -> datetime:
+        """Return when the changes that were left out may be reported, or the count forgotten."""
+        time = self.reported_at[0] if self.left_out else self.reported_at[-1]
+        return time + _HOUR

@@ -26,8 +26,8 @@ from bot.conversation.inputs import (
     TimePassed,
 )
 from bot.conversation.intents import Intent, guess_in, normalize_text, parse_text
+from bot.conversation.limits import MAX_CLOCK_SKEW
 from bot.conversation.person import NOT_ME_REACH
-from bot.conversation.policy import MAX_CLOCK_SKEW
 from bot.conversation.state import State
 from bot.conversation.transitions import Event
 from bot.conversation.verification import Origin, ReplyRule

@@ -137,7 +137,10 @@ def for_phone_in_all_channels(policy: Policy, *, owner_verifies: bool) -> Bounds
 
 
 def at_form(policy: Policy) -> Bounds:
-    """Return the bounds for codes that the web form requests, over all phones together."""
+    """Return the bounds for codes of the web form to numbers that were not verified before.
+
+    They are over all phones together. A code that was given back is not included.
+    """
     day = policy.form_codes_per_day * policy.attempts
     alphabet, length = policy.code_format.alphabet, policy.code_format.length
     return Bounds(

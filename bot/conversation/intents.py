@@ -284,8 +284,8 @@ def _guess_with_letters(normalized: str, code_format: CodeFormat) -> ParsedText 
         code = f"([0-9a-f]{{{code_format.length}}})"
         after, before = f"^{code}{_LETTERS}$", f"^{_LETTERS}{code}$"
     else:
-        digits = rf"\d(?:[\s.-]?\d){{{code_format.length - 1}}}"
-        code = rf"(?<!\d)(?<!\d[\s.-])({digits})(?![\s.-]?\d)"
+        digits = rf"\d(?:[\s.-]{{0,3}}\d){{{code_format.length - 1}}}"
+        code = rf"(?<!\d)(?<!\d[\s.-])({digits})(?![\s.-]{{0,3}}\d)"
         after, before = f"{code}{_JOIN}{_LETTERS}(?!\\w)", f"(?<!\\w){_LETTERS}{_JOIN}{code}"
     if found := re.search(after, normalized):
         typed, *letters = found.groups()

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+MAX_CLOCK_SKEW = timedelta(seconds=5)
+"""How far the clocks of two processes may differ. A time further in the future is taken as wrong;
+one that is not may come from a decision of a moment ago, and counts."""
 FIRST_LOCK = timedelta(minutes=15)
 MAX_LOCK = timedelta(hours=24)
 LOCK_DECAY = timedelta(days=1)
@@ -49,11 +52,12 @@ class Window(Struct, frozen=True):
 
     def left(self, times: Sequence[datetime], now: datetime) -> int:
         """Return how many uses are free now."""
-        return max(0, self.limit - sum(now - self.length < time <= now for time in times))
+        latest = now + MAX_CLOCK_SKEW
+        return max(0, self.limit - sum(now - self.length < time <= latest for time in times))
 
     def add(self, times: Sequence[datetime], now: datetime) -> tuple[datetime, ...]:
         """Return `times` with a use now, and without those that have left the window."""
-        return (*(time for time in times if time > now - self.length), now)
+        return tuple(sorted((*(time for time in times if time > now - self.length), now)))
 
 
 class Shares(Struct, frozen=True):

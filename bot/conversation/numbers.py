@@ -112,7 +112,9 @@ def to_e164(written: str, country_code: str) -> str:
     if number.extension:
         raise ValueError("a number with an extension cannot be texted")
     spelling = phonenumbers.format_number(number, PhoneNumberFormat.E164)
-    if not phonenumbers.is_possible_number(phonenumbers.parse(canonical(spelling))):
+    # A number without its area code is possible too, but only within the area.
+    possible = phonenumbers.is_possible_number_with_reason(phonenumbers.parse(canonical(spelling)))
+    if possible != phonenumbers.ValidationResult.IS_POSSIBLE:
         raise ValueError("no phone number has this many digits")
     return spelling
 

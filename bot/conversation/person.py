@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bot.conversation.policy import MAX_CLOCK_SKEW
+from bot.conversation.limits import MAX_CLOCK_SKEW
 from bot.conversation.verification import Origin
 
 if TYPE_CHECKING:

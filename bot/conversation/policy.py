@@ -9,7 +9,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bot.conversation.channels import ChannelClass
-from bot.conversation.limits import MAX_LOCK, Shares, Window, lock_length, locks_left
+from bot.conversation.limits import (
+    MAX_CLOCK_SKEW,
+    MAX_LOCK,
+    Shares,
+    Window,
+    lock_length,
+    locks_left,
+)
 from bot.conversation.state import NOTHING_USED, Alphabet, Closing, CodeFormat
 
 if TYPE_CHECKING:
@@ -18,8 +25,6 @@ if TYPE_CHECKING:
     from bot.conversation.channels import Channel
     from bot.conversation.state import ChannelLimits, PhoneLimits, Token
 
-MAX_CLOCK_SKEW = timedelta(seconds=5)
-"""How far the clocks of two processes may differ; a time beyond that is taken as wrong."""
 COURTESY_PERIOD = timedelta(hours=1)
 """How long courtesy replies pause after too many in a row."""
 MAX_UNKNOWN_REFERENCES_PER_HOUR = 10
@@ -212,7 +217,7 @@ def clamped_channel(limits: L, now: datetime) -> L:
 
 
 def _until(now: datetime, times: Sequence[datetime]) -> tuple[datetime, ...]:
-    return tuple(time for time in times if time <= now)
+    return tuple(time for time in times if time <= now + MAX_CLOCK_SKEW)
 
 
 def _at_most(moment: datetime | None, latest: datetime) -> datetime | None:

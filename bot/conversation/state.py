@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import Struct
 
 from bot.conversation.channels import TEXT, Channel
+from bot.conversation.limits import MAX_CLOCK_SKEW
 from bot.conversation.numbers import spelling_to_text
 from bot.conversation.verification import Origin, ReplyRule
 
@@ -94,8 +95,15 @@ class Token(Struct, frozen=True):
         return self.used_at is not None or self.ended_at is not None
 
     def works_at(self, now: datetime) -> bool:
-        """Return whether the token still works; one from the future counts as expired."""
-        return not self.spent and self.issued_at <= now < self.expires_at
+        """Return whether the token still works."""
+        return not self.spent and self.is_current_at(now)
+
+    def is_current_at(self, now: datetime) -> bool:
+        """Return whether `now` is in the token's time.
+
+        One from the future counts as expired, unless another process may have issued it just now.
+        """
+        return self.issued_at - MAX_CLOCK_SKEW <= now < self.expires_at
 
 
 class ChannelLimits(Struct, frozen=True):

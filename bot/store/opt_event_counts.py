@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 _COUNTS = OptEventCountRow.__table__
 _OF_PHONES = select(_COUNTS).where(_COUNTS.c.phone.in_(array_param("phones", String())))
-_BEGAN_BEFORE = _COUNTS.c.began_at <= bindparam("began_before", type_=UtcDateTime)
-_ANY = select(exists().where(_BEGAN_BEFORE))
+_IS_DUE = _COUNTS.c.due_at <= bindparam("now", type_=UtcDateTime)
+_ANY = select(exists().where(_IS_DUE))
 _CHUNK = 100
 _OLDEST = (
     select(_COUNTS)
-    .where(_BEGAN_BEFORE)
-    .order_by(_COUNTS.c.began_at)
+    .where(_IS_DUE)
+    .order_by(_COUNTS.c.due_at)
     .limit(_CHUNK)
     .with_for_update(skip_locked=True)
 )
@@ -57,8 +57,8 @@ def save(connection: Connection, changed: Collection[OptEvents]) -> None:
             "phone": each.phone,
             "bot_number": each.bot_number,
             "latest": each.latest,
-            "began_at": each.hour.began_at,
-            "reported": each.hour.reported,
+            "reported_at": each.hour.reported_at,
+            "due_at": each.hour.due_at,
             "left_out": each.hour.left_out,
         }
         for each in sorted(changed)
@@ -66,17 +66,17 @@ def save(connection: Connection, changed: Collection[OptEvents]) -> None:
     insert_or_update(connection, _COUNTS, rows)
 
 
-def any_began_before(connection: Connection, moment: datetime) -> bool:
-    """Return whether an hour began at or before a time (UTC); without a lock."""
-    return bool(connection.scalar(_ANY, {"began_before": moment}))
+def any_due(connection: Connection, now: datetime) -> bool:
+    """Return whether a count is due at `now` (UTC); without a lock."""
+    return bool(connection.scalar(_ANY, {"now": now}))
 
 
-def take_begun_before(connection: Connection, moment: datetime) -> list[OptEvents]:
-    """Delete up to a hundred counts whose hour began at or before a time (UTC); return them.
+def take_due(connection: Connection, now: datetime) -> list[OptEvents]:
+    """Delete up to a hundred counts that are due at `now` (UTC), and return them.
 
     Those that another transaction has locked are left for the next time.
     """
-    rows = connection.execute(_OLDEST, {"began_before": moment})
+    rows = connection.execute(_OLDEST, {"now": now})
     found = [_opt_events(row) for row in rows]
     if found:
         phones = [each.phone for each in found]
@@ -85,5 +85,5 @@ def take_begun_before(connection: Connection, moment: datetime) -> list[OptEvent
 
 
 def _opt_events(row: Row[tuple[object, ...]]) -> OptEvents:
-    hour = OptEventCount(row.began_at, row.reported, row.left_out)
+    hour = OptEventCount(row.reported_at, row.left_out)
     return OptEvents(row.phone, row.bot_number, EventType(row.latest), hour)

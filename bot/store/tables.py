@@ -316,9 +316,10 @@ class AppEventRow(Base):
 
 
 class OptEventCountRow(Base):
-    """The events about opt-outs and opt-ins of one phone in an hour.
+    """The events about opt-outs and opt-ins of one phone in the last hour.
 
-    `latest` is the type of the last change, at `bot_number`.
+    `latest` is the type of the last change, at `bot_number`; `due_at` is when what was left out may
+    be reported, or the row be deleted.
     """
 
     __tablename__ = "opt_event_counts"
@@ -326,9 +327,9 @@ class OptEventCountRow(Base):
     phone: Mapped[E164] = mapped_column(primary_key=True)
     bot_number: Mapped[E164]
     latest: Mapped[str] = mapped_column(String(40))
-    began_at: Mapped[Time] = mapped_column(index=True)
-    reported: Mapped[int]
+    reported_at: Mapped[Any] = mapped_column(DateTimeList)
     left_out: Mapped[int]
+    due_at: Mapped[Time] = mapped_column(index=True)
 
 
 class AlertRow(Base):

@@ -44,12 +44,12 @@ def upgrade() -> None:
         sa.Column("phone", sa.String(16), nullable=False),
         sa.Column("bot_number", sa.String(16), nullable=False),
         sa.Column("latest", sa.String(40), nullable=False),
-        sa.Column("began_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("reported", sa.Integer(), nullable=False),
+        sa.Column("reported_at", sa.JSON(), nullable=False),
         sa.Column("left_out", sa.Integer(), nullable=False),
+        sa.Column("due_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("phone", name="pk_opt_event_counts"),
     )
-    op.create_index("ix_opt_event_counts_began_at", "opt_event_counts", ["began_at"])
+    op.create_index("ix_opt_event_counts_due_at", "opt_event_counts", ["due_at"])
 
 
 def downgrade() -> None:

@@ -62,7 +62,7 @@ def test_the_report_says_where_nothing_bounds_the_chance_over_all_phones() -> No
     everywhere = report(WEB_FORM="on").partition("all phones together")[2]
     assert row(everywhere, "by text") == ["unbounded"] * 4
     assert row(everywhere, "by apps") == ["unbounded"] * 4
-    form = "by the form (WEB_CODES_PER_DAY)"
+    form = "by the form, unverified numbers"
     assert row(everywhere, form) == ["2,500", "912,500", "0.25 %", "91.25 %"]
     assert row(report(), form) == ["0", "0", "0 %", "0 %"]
 

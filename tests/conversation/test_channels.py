@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from itertools import product
 
 import pytest
@@ -512,3 +513,23 @@ def test_channels_are_named_as_apps_see_them() -> None:
         ChannelClass.FORM,
         ChannelClass.KEYS,
     ]
+
+
+def test_an_input_decided_a_moment_behind_another_forgets_and_ends_nothing() -> None:
+    person = Person()
+    person.handle(CodeRequested("v", Origin.APP, channel=channels.of_key("one")))
+    person.now -= timedelta(seconds=1)
+    person.handle(CodeRequested("w", Origin.FORM, channel=FORM))
+
+    assert not person.last().app_events or person.last().app_events[0].verification == "w"
+    assert len(person.limits.key_code_times) == 1
+    assert not token_of(person, "v").spent
+
+
+def test_ten_form_requests_each_a_moment_behind_the_last_bring_four_codes() -> None:
+    person = Person()
+    for number in range(10):
+        person.handle(CodeRequested(f"{number}", Origin.FORM, channel=FORM))
+        person.now -= timedelta(milliseconds=1)
+
+    assert len(person.limits.form_code_times) == 4

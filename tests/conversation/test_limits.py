@@ -83,7 +83,8 @@ def test_a_window_counts_the_uses_that_are_left_without_those_that_have_left_it(
     assert window.left(times[:2], NOON) == 1
     assert window.left(times[:3], NOON) == 0
     assert window.left((*times, *times), NOON) == 0
-    assert window.left(times[3:], NOON) == 2  # left behind by a clock that ran ahead
+    assert window.left(times[3:], NOON) == 1  # by a decision of a moment ago
+    assert window.left((NOON + MINUTE,), NOON) == 2  # left behind by a clock that ran ahead
 
 
 @pytest.mark.parametrize(

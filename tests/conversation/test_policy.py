@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.conversation.channels import TEXT
+from bot.conversation.limits import MAX_CLOCK_SKEW
 from bot.conversation.policy import Policy, clamped
 from bot.conversation.state import Alphabet, Closing, CodeFormat, PhoneLimits
 
@@ -135,6 +136,19 @@ def test_waits_left_by_a_clock_that_ran_ahead_are_cut_to_the_longest_possible() 
         closed=(Closing(TEXT, NOW + 30 * DAY),),
         unknown_reference_times=(NOW - MINUTE, NOW),
     )
+
+
+def test_times_of_a_decision_a_moment_ahead_count() -> None:
+    times = (NOW - MINUTE, NOW + MAX_CLOCK_SKEW)
+    limits = PhoneLimits(
+        wrong_times=times,
+        code_times=times,
+        key_code_times=times,
+        form_code_times=times,
+        unknown_reference_times=times,
+    )
+
+    assert clamped(limits, NOW) == limits
 
 
 def test_waits_within_the_rules_are_left_as_they_are() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.conversation.policy import MAX_CLOCK_SKEW
+from bot.conversation.limits import MAX_CLOCK_SKEW
 from bot.conversation.throttle import (
     BATCH_SPAN,
     HALVING_INTERVAL,

@@ -5,7 +5,6 @@ Their types are in `bot/conversation/app_events.py`, their payloads in `bot/serv
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from bot.conversation.app_events import EventType, OptEventCount
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 _PROGRESS = frozenset({EventType.SENT, EventType.DELIVERED})
 """Not recorded once a verification has ended: its result is already recorded."""
 _OPT_EVENTS = frozenset({EventType.OPTED_OUT, EventType.OPTED_IN})
-_HOUR = timedelta(hours=1)
 
 
 def record_app_events(
@@ -63,12 +61,12 @@ def record_left_out(connection: Connection, now: datetime) -> None:
 
     It reports the state that holds now, and how many changes before that had no event.
     """
-    over = opt_event_counts.take_begun_before(connection, now - _HOUR)
-    due = [each for each in over if each.hour.left_out]
+    due = [each for each in opt_event_counts.take_due(connection, now) if each.hour.left_out]
     if not due:
         return
     opt_event_counts.save(
-        connection, [each._replace(hour=OptEventCount(now, reported=1)) for each in due]
+        connection,
+        [each._replace(hour=OptEventCount((*each.hour.reported_at[1:], now))) for each in due],
     )
     new = [
         _serialize(
@@ -110,7 +108,7 @@ def _count_opt_events(
     changed: dict[str, OptEvents] = {}
     left_out = {}
     for position, (key, event_type) in changes.items():
-        count, left_out[position] = counts.get(key.phone, OptEventCount(now)).after(now)
+        count, left_out[position] = counts.get(key.phone, OptEventCount()).after(now)
         counts[key.phone] = count
         changed[key.phone] = OptEvents(key.phone, key.bot_number, event_type, count)
     opt_event_counts.save(connection, changed.values())

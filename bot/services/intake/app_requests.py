@@ -13,10 +13,12 @@ from bot.conversation import references
 from bot.conversation.app_events import AppEvent, EventType
 from bot.conversation.channels import UNKNOWN_KEY
 from bot.conversation.inputs import Cancelled, CodeRequested, CodeSubmitted, ResendRequested
+from bot.conversation.state import NOTHING_GUESSED
 from bot.conversation.verification import (
     AppAnswer,
     Origin,
     Reason,
+    ReplyRule,
     RequestOutcome,
     Status,
     Verification,
@@ -24,8 +26,12 @@ from bot.conversation.verification import (
 from bot.services.intake.alerts import form_alert, raise_alert
 from bot.services.intake.app_event_log import record_app_events
 from bot.services.intake.form_gate import PASSED, UNKNOWN_VISIT, FormGate
-from bot.services.intake.unit_of_work import decide_and_save, with_final_status
-from bot.store import idempotency_keys, verifications
+from bot.services.intake.unit_of_work import (
+    decide_and_save,
+    refused_code_length,
+    with_final_status,
+)
+from bot.store import idempotency_keys, phone_limits, verifications
 from bot.store.conversations import ConversationKey
 from bot.store.engine.errors import DeadlockError
 
@@ -209,7 +215,7 @@ def _carry_out_new(
         if outcome.refusal:
             answers.of[key] = AppAnswer(RequestOutcome.TOO_MANY_REQUESTS, outcome.retry_at)
         elif not outcome.may_text:
-            answers.of[key] = _fail_unseen(connection, action, now)
+            answers.of[key] = _fail_unseen(connection, request, now, rules)
         else:
             conversation = ConversationKey(verification.phone, verification.bot_number)
             if isinstance(action, Verification):
@@ -260,11 +266,20 @@ def _visit_of_guess(request: AppRequest) -> FormVisit | None:
     return request.visit if isinstance(request.action, CodeSubmitted) else None
 
 
-def _fail_unseen(connection: Connection, action: RequestedAction, now: datetime) -> AppAnswer:
+def _fail_unseen(
+    connection: Connection, request: AppRequest, now: datetime, rules: Rules
+) -> AppAnswer:
     """Refuse a text to a number; the form shows the same page as for any other number."""
-    reason = Reason.TOO_MANY_CODES
-    if isinstance(action, Verification):
-        failed = replace(action, status=Status.FAILED, reason=reason, ended_at=now)
+    action, reason = request.action, Reason.TOO_MANY_CODES
+    if isinstance(action, Verification) and action.phone:
+        phone, channel = action.phone, request.channel
+        rule = ReplyRule.of(action.origin, action.complete)
+        by_channel = phone_limits.read_channels(connection, [phone]).get((phone, channel))
+        limits = phone_limits.read(connection, phone), by_channel or NOTHING_GUESSED
+        length = refused_code_length(*limits, rule, now, rules.policy)
+        failed = replace(
+            action, status=Status.FAILED, reason=reason, ended_at=now, code_length=length
+        )
         verifications.add(connection, [failed])
     return AppAnswer(RequestOutcome.TOO_MANY_CODES)
 

@@ -277,7 +277,13 @@ class _UnitOfWork:
                 status=Status.FAILED,
                 reason=reason,
                 ended_at=now,
-                code_length=self._refused_code_length(phone, request, now, rules),
+                code_length=refused_code_length(
+                    self._limits(phone),
+                    self._channel_limits((phone, request.channel)),
+                    ReplyRule.of(request.origin, request.complete),
+                    now,
+                    rules.policy,
+                ),
             )
         for _, token in self.changed_tokens.values():
             if token.verification == verification.id:
@@ -289,16 +295,6 @@ class _UnitOfWork:
                     code_length=token.format.length,
                 )
         self.new_verifications.append(verification)
-
-    def _refused_code_length(
-        self, phone: str, request: CodeRequested, now: datetime, rules: Rules
-    ) -> int:
-        """Return how long the code of a refused request would be: the form's page shows it."""
-        policy, by_channel = rules.policy, self._channel_limits((phone, request.channel))
-        length = policy.code_length(by_channel, now)
-        if ReplyRule.of(request.origin, request.complete) is not ReplyRule.LETTERS:
-            return length
-        return max(length, policy.code_length(self._limits(phone), now))
 
     def _deliver_test_texts(self, key: ConversationKey) -> None:
         """Mark the texts to a test number as delivered, so that they are never sent."""
@@ -404,6 +400,18 @@ class _UnitOfWork:
 def _fresh_id(now: datetime) -> str:
     """Make a token id: the time, so that indexes grow at their end, and 80 random bits."""
     return f"{int(now.timestamp() * 1000):012x}{secrets.token_hex(10)}"
+
+
+def refused_code_length(
+    limits: PhoneLimits,
+    by_channel: ChannelLimits,
+    rule: ReplyRule,
+    now: datetime,
+    policy: Policy,
+) -> int:
+    """Return how long the code of a refused request would be: the form's page shows it."""
+    length = policy.code_length(by_channel, now)
+    return max(length, policy.code_length(limits, now)) if rule is ReplyRule.LETTERS else length
 
 
 def with_final_status(verification: Verification, final: AppEvent, now: datetime) -> Verification:

@@ -55,10 +55,9 @@ class Expirer:
 
     async def expire_all(self) -> None:
         """End all verifications that have expired by now; raises UnavailableError."""
-        now = self._clock.now()
         # A read, so that the write lock is taken only if a verification has expired.
-        while await self._database.read(verifications.overdue, now, 1):
-            any_unlocked = await self._database.write(expire, now, self._rules)
+        while await self._database.read(verifications.overdue, self._clock.now(), 1):
+            any_unlocked = await self._database.write(expire, self._clock.now(), self._rules)
             self._after_commit()
             if not any_unlocked:  # all are locked by other transactions, until the next check
                 return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from bot.store.engine.database import Database
 
 _CHECK_INTERVAL = 1.0
-_HOUR = timedelta(hours=1)
 
 _log = structlog.get_logger(__name__)
 
@@ -50,6 +48,6 @@ class Reporter:
         if await self._database.read(alerts.any_not_logged):
             for alert in await self._database.write(alerts.take_not_logged):
                 _log.error("alert", **alert._asdict())
-        if await self._database.read(opt_event_counts.any_began_before, now - _HOUR):
+        if await self._database.read(opt_event_counts.any_due, now):
             await self._database.write(record_left_out, now)
             self._after_commit()

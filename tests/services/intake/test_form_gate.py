@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 from sqlalchemy import func, select
 
+from bot.conversation.state import PhoneLimits
 from bot.conversation.verification import Origin, Reason, RequestOutcome, Status
 from bot.services.intake.form_gate import (
     FORM_WAIT,
@@ -26,6 +27,7 @@ from bot.services.status import overview
 from bot.services.verifications import VerificationRequest
 from bot.simulator.sandbox import PHONE
 from bot.simulator.telnyx.faults import ApiFault
+from bot.store import phone_limits
 from bot.store.queues import outbox
 from bot.store.tables import (
     ConversationRow,
@@ -230,6 +232,19 @@ async def test_bot_status_shows_how_much_of_the_budget_is_used(start: Start) -> 
         "5 of 5, 100 %: only numbers that were verified before get one",
     ]
     assert "codes of the" not in await sandbox.bot.database.read(overview, sandbox.clock.now())
+
+
+async def test_at_100_percent_the_length_of_a_code_does_not_show_who_was_verified(
+    start: Start,
+) -> None:
+    sandbox, apps = await start(budget=1)
+    await begin_at_form(apps, phone_number(1), proven("other"))
+    grown = PhoneLimits(wrong_times=(sandbox.clock.now(),) * 8)
+    await sandbox.bot.database.write(phone_limits.save, {PHONE: grown})
+    begun = await begin_at_form(apps, PHONE, proven())
+
+    assert begun.verification is not None
+    assert begun.verification.code_length == 8
 
 
 # Networks.

@@ -92,6 +92,14 @@ async def test_the_event_after_the_hour_counts_for_the_next_one(database: Databa
     assert len(await reported(database)) == 2 * LIMIT
 
 
+async def test_no_hour_has_more_than_six_reports(database: Database) -> None:
+    await change(database, 1)
+    await change(database, 5, NOON + HOUR - 10 * SECOND, first="START")
+    await change(database, 6, NOON + HOUR + SECOND)
+
+    assert len(await reported(database)) == LIMIT + 1
+
+
 @pytest.mark.parametrize("together", [True, False])
 async def test_each_number_has_a_limit_of_its_own(database: Database, *, together: bool) -> None:
     if together:
@@ -111,6 +119,6 @@ async def test_counts_are_deleted_after_their_hour(database: Database) -> None:
     await change(database, 2)
     assert await row_count(database, OptEventCountRow) == 1
 
-    await report(database, NOON + HOUR)
+    await report(database, NOON + HOUR + SECOND)
     assert await row_count(database, OptEventCountRow) == 0
     assert len(await reported(database)) == 2
