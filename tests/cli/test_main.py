@@ -43,6 +43,7 @@ async def test_help_lists_the_commands_and_version_the_version(processes: Proces
         "security",
         "serve",
         "status",
+        "unlock",
         "work",
     ]
     assert __version__ in version.out

@@ -145,7 +145,11 @@ async def test_start_at_one_number_lifts_the_opt_out_at_the_other(
 async def test_a_lock_by_text_at_one_number_is_reported_at_once_for_the_other(
     sandbox: Sandbox, apps: Verifications
 ) -> None:
-    name = await begin(apps, OTHER_NUMBER)
+    result = await apps.begin(VerificationRequest(Origin.REFERENCE))
+    assert result.verification is not None
+    name, reference = result.verification.id, result.verification.reference
+    await text(sandbox, f"VERIFY {reference}", OTHER_NUMBER)
+    by_app = await begin(apps, OTHER_NUMBER)
     (words,) = [each for each in await text(sandbox, "VERIFY") if "Reply with" in each]
     code = code_in(words)
     assert code is not None
@@ -153,6 +157,7 @@ async def test_a_lock_by_text_at_one_number_is_reported_at_once_for_the_other(
         await text(sandbox, other_than(code))
     assert (await found(apps, name)).reason is Reason.TOO_MANY_GUESSES
     assert (await event_types(sandbox, name))[-1] == "verification.failed"
+    assert (await found(apps, by_app)).status is Status.PENDING
 
 
 async def test_a_success_at_one_number_is_that_of_the_person(sandbox: Sandbox) -> None:

@@ -40,5 +40,5 @@
 < Textproof code: {code}. It is for Ann's login, reference {reference}. Reply with it within 9 minutes. Not you? Reply NOT ME.
 # Somebody who has never heard of Ann says so.
 > NOT ME
-< Textproof: thank you. Any code is cancelled, and no new one goes to this number for 1 hour. If it was you, text VERIFY then.
+< Textproof: thanks. Any code or verification of the last day is cancelled. No app gets one for 1 hour. Was it you? Text VERIFY.
 @ failed

@@ -45,13 +45,14 @@ class Expirer:
     async def run(self) -> None:
         """Check until cancelled."""
         while True:
+            # First, so that a start that fails finds no query in progress.
+            await asyncio.sleep(_CHECK_INTERVAL)
             try:
                 await self.expire_all()
             except UnavailableError as error:
                 _log.warning("expiring verifications failed", reason=str(error))
             except Exception:  # noqa: BLE001 - the next check may succeed
                 _log.exception("expiring verifications failed")
-            await asyncio.sleep(_CHECK_INTERVAL)
 
     async def expire_all(self) -> None:
         """End all verifications that have expired by now; raises UnavailableError."""

@@ -33,13 +33,14 @@ class Reporter:
     async def run(self) -> None:
         """Check until cancelled."""
         while True:
+            # First, so that a start that fails finds no query in progress.
+            await asyncio.sleep(_CHECK_INTERVAL)
             try:
                 await self.report()
             except UnavailableError as error:
                 _log.warning("reporting failed", reason=str(error))
             except Exception:  # noqa: BLE001 - the next check may succeed
                 _log.exception("reporting failed")
-            await asyncio.sleep(_CHECK_INTERVAL)
 
     async def report(self) -> None:
         """Log new alerts, and record the events that are due; raises UnavailableError."""

@@ -312,9 +312,9 @@ async def test_a_response_takes_as_long_whatever_the_outcome(
         await asyncio.sleep(takes)
         return await begin(*asked)
 
-    async def slow_check(*asked: Any) -> Any:
+    async def slow_check(*asked: Any, **more: Any) -> Any:
         await asyncio.sleep(takes)
-        return await check(*asked)
+        return await check(*asked, **more)
 
     monkeypatch.setattr("bot.web.form.views.RESPONSE_INTERVAL", RESPONSE_INTERVAL)
     monkeypatch.setattr(server.engine, "begin", slow_begin)
