@@ -9,6 +9,7 @@ from bot.conversation.actions import Cancel
 from bot.conversation.codes import Keyring
 from bot.conversation.decision import Decision
 from bot.conversation.inputs import AutoReply, OptedOutAtCarrier, TextReceived
+from bot.conversation.limits import MAX_CLOCK_SKEW
 from bot.conversation.person import Person as KnownPerson
 from bot.conversation.policy import Policy
 from bot.conversation.replies import Reply
@@ -216,8 +217,14 @@ def test_an_expiry_is_noticed_with_any_text(awaiting: Person, text: str) -> None
     assert awaiting.state() is State.IDLE
 
 
+def test_a_token_that_another_process_issued_a_moment_ahead_works(awaiting: Person) -> None:
+    awaiting.now -= MAX_CLOCK_SKEW
+
+    assert awaiting.plays(RIGHT) is Reply.SUCCESS
+
+
 def test_a_token_from_the_future_counts_as_expired(awaiting: Person) -> None:
-    awaiting.now -= SECOND
+    awaiting.now -= MINUTE
 
     assert awaiting.plays(RIGHT) is Reply.EXPIRED
     assert awaiting.state() is State.IDLE
