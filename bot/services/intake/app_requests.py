@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -236,9 +235,6 @@ def _carry_out_new(
     )
     if reached := form.level_reached():
         raise_alert(connection, form_alert(reached), now, has_app=rules.has_app)
-        answers.form = {
-            key: dataclasses.replace(each, reached=reached) for key, each in answers.form.items()
-        }
     return answers
 
 

@@ -102,14 +102,12 @@ class FormOutcome:
     """What the form decides about a request, before the conversation decides.
 
     `retry_at` (UTC) is when a refused request may succeed. `level` is that of the budget before the
-    request, and `reached` the level to which the request, or another one at the same time, has
-    brought it. Without `may_text` nothing is sent, but the form must not show that.
+    request. Without `may_text` nothing is sent, but the form must not show that.
     """
 
     refusal: FormRefusal | None = None
     retry_at: datetime | None = None
     level: FormLevel = FormLevel.OPEN
-    reached: FormLevel | None = None
     may_text: bool = True
 
 
@@ -180,10 +178,7 @@ class FormGate:
         return FormLevel.of(self._stored_codes() + self.codes, self._budget)
 
     def level_reached(self) -> FormLevel | None:
-        """Return the level to which this transaction has brought the budget; None if it has not.
-
-        The transaction calls it once, so this is the place to record an event about the budget.
-        """
+        """Return the level to which this transaction has brought the budget; None if it has not."""
         if not self.codes:
             return None
         before, after = FormLevel.of(self._stored_codes(), self._budget), self.level()

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
-
-import structlog
 
 from bot.conversation.app_events import AppEvent, EventType
 from bot.conversation.inputs import TimePassed
 from bot.services.intake.app_event_log import record_app_events
 from bot.services.intake.unit_of_work import decide_and_save, with_final_status
+from bot.services.upkeep.repeated_check import repeat
 from bot.store import phone_limits, verifications
 from bot.store.conversations import ConversationKey
-from bot.store.engine.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,10 +22,7 @@ if TYPE_CHECKING:
     from bot.services.intake.unit_of_work import Rules
     from bot.store.engine.database import Database
 
-_CHECK_INTERVAL = 1.0
 _BATCH_SIZE = 100
-
-_log = structlog.get_logger(__name__)
 
 
 class Expirer:
@@ -44,15 +38,7 @@ class Expirer:
 
     async def run(self) -> None:
         """Check until cancelled."""
-        while True:
-            # First, so that a start that fails finds no query in progress.
-            await asyncio.sleep(_CHECK_INTERVAL)
-            try:
-                await self.expire_all()
-            except UnavailableError as error:
-                _log.warning("expiring verifications failed", reason=str(error))
-            except Exception:  # noqa: BLE001 - the next check may succeed
-                _log.exception("expiring verifications failed")
+        await repeat(self.expire_all, "expiring verifications failed")
 
     async def expire_all(self) -> None:
         """End all verifications that have expired by now; raises UnavailableError."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import structlog
 
 from bot.services.intake.app_event_log import record_left_out
+from bot.services.upkeep.repeated_check import repeat
 from bot.store import alerts, opt_event_counts
-from bot.store.engine.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from bot.services.clock import Clock
     from bot.store.engine.database import Database
 
-_CHECK_INTERVAL = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -32,15 +30,7 @@ class Reporter:
 
     async def run(self) -> None:
         """Check until cancelled."""
-        while True:
-            # First, so that a start that fails finds no query in progress.
-            await asyncio.sleep(_CHECK_INTERVAL)
-            try:
-                await self.report()
-            except UnavailableError as error:
-                _log.warning("reporting failed", reason=str(error))
-            except Exception:  # noqa: BLE001 - the next check may succeed
-                _log.exception("reporting failed")
+        await repeat(self.report, "reporting failed")
 
     async def report(self) -> None:
         """Log new alerts, and record the events that are due; raises UnavailableError."""

@@ -90,7 +90,6 @@ _CHALLENGES = {
     FormRefusal.NETWORK_IS_WAITING: "Another person in your network is waiting already."
     " Please wait {wait}, then press the button.",
 }
-_LEVELS = {FormLevel.PROOF: "80 % used", FormLevel.CLOSED: "used up"}
 _NOTES = {
     "again": "If that number can be texted, the code is on its way once more.",
     "few": "The codes that this form sends in a day are used up, and until tomorrow only numbers"
@@ -182,7 +181,6 @@ class Form:
             visit=self._visit(request, session_id, fields),
         )
         result = (await self._verifications.begin(params)).form
-        self._warn_if_reached(result.reached)
         if result.refusal:
             return self._refused_page(result, session_id, "/request", typed)
         few = result.level is FormLevel.CLOSED
@@ -252,7 +250,6 @@ class Form:
             visit = self._visit(request, session_id, fields)
             resent = await self._verifications.resend(verification.id, channel=FORM, visit=visit)
             result = resent.form
-            self._warn_if_reached(result.reached)
             if result.refusal:
                 return self._refused_page(result, session_id, "/resend")
         return _redirect("/verify?message=again")
@@ -361,13 +358,6 @@ class Form:
             proof=proof_of(sessions, session_id, challenge, number, self._clock.now()),
             waits="waits" in fields,
         )
-
-    def _warn_if_reached(self, level: FormLevel | None) -> None:
-        if level is not None:
-            self._warnings.log(
-                f"form budget {_LEVELS[level]}",
-                advice="see docs/operating.md, and raise WEB_CODES_PER_DAY if people need more",
-            )
 
     def _number_page(
         self, session_id: str, *, typed: str = "", error: str = "", status: int = 200

@@ -27,7 +27,7 @@ from bot.services.status import overview
 from bot.services.verifications import VerificationRequest
 from bot.simulator.sandbox import PHONE
 from bot.simulator.telnyx.faults import ApiFault
-from bot.store import phone_limits
+from bot.store import alerts, phone_limits
 from bot.store.queues import outbox
 from bot.store.tables import (
     ConversationRow,
@@ -41,6 +41,7 @@ from tests.kit.stored import other_than
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from sqlalchemy import Connection
 
@@ -209,13 +210,24 @@ async def test_a_refused_request_stores_nothing(start: Start) -> None:
     assert await sandbox.bot.database.read(rows) == [0] * 5
 
 
-async def test_each_level_is_reported_once_when_it_is_reached(start: Start) -> None:
+async def test_each_level_raises_one_alert_when_it_is_reached(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised: list[str] = []
+    save = alerts.save
+
+    def record(connection: Connection, alert: alerts.Alert, now: datetime) -> None:
+        raised.append(f"{each}: {alert.message.partition(':')[0]}")
+        save(connection, alert, now)
+
+    monkeypatch.setattr(alerts, "save", record)
     _, apps = await start(budget=5)
-    reached = [
-        (await begin_at_form(apps, phone_number(each), proven(f"n{each}"))).form.reached
-        for each in range(6)
+    for each in range(7):
+        await begin_at_form(apps, phone_number(each), proven(f"n{each}"))
+    assert raised == [
+        "3: the web form has sent 80 % of WEB_CODES_PER_DAY",
+        "4: the web form has sent all of WEB_CODES_PER_DAY",
     ]
-    assert reached == [None, None, None, FormLevel.PROOF, FormLevel.CLOSED, None]
 
 
 async def test_bot_status_shows_how_much_of_the_budget_is_used(start: Start) -> None:

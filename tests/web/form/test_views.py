@@ -515,15 +515,6 @@ async def test_when_the_codes_are_used_up_every_number_gets_the_same_page(
     assert shown[0] == shown[1]
 
 
-async def test_each_level_of_the_budget_is_logged(server: FormServer) -> None:
-    with capture_logs() as logged:
-        for level in (FormLevel.PROOF, FormLevel.CLOSED):
-            server.engine.form = FormOutcome(level=level, reached=level)
-            await server.person().request(PHONE)
-    assert [each["event"] for each in logged] == ["form budget 80 % used", "form budget used up"]
-    assert all("WEB_CODES_PER_DAY" in each["advice"] for each in logged)
-
-
 async def test_requests_behind_a_proxy_are_counted_by_client_network(
     make_server: Callable[..., Awaitable[FormServer]],
 ) -> None:
